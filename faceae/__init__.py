@@ -1,0 +1,19 @@
+"""faceae: distributed training of face-reconstruction autoencoders on Ray."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch import nn
+
+__all__ = ["load"]
+
+
+def load(uri: str) -> nn.Module:
+    """Loads a trained model, see `faceae.models.load`."""
+    from faceae import (
+        models,  # here, so that Ray Data's workers, which need no torch, do not wait for its import
+    )
+
+    return models.load(uri)

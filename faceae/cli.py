@@ -1,0 +1,97 @@
+"""The command line of every job: flags to settings, errors to exit codes."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import re
+import sys
+from collections.abc import Callable, Sequence
+
+import tyro
+
+from faceae import config
+from faceae.config import Settings
+from faceae.errors import InputError, RunFailedError
+from faceae.run import saved_settings
+
+TRACEBACK = "FACEAE_TRACEBACK"
+"""Set in the environment to see the traceback of a run that failed."""
+
+
+def job(description: str, run: Callable[[Settings], object]) -> None:
+    """Runs a job as the command line asks, and exits: 0 done, 1 the run failed, 2 the input was wrong, 130 Ctrl-C."""
+    sys.exit(_exit_code(description, run))
+
+
+def _exit_code(description: str, run: Callable[[Settings], object]) -> int:
+    try:
+        run(parse(sys.argv[1:], description))
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(
+            "interrupted; --run.resume with the same --run.name goes on from the last checkpoint",
+            file=sys.stderr,
+        )
+        return 130
+    except RunFailedError as error:
+        return _failed(error)
+    except Exception as error:  # the last resort: a defect of ours or of the cluster
+        return _failed(error, f"{type(error).__name__}: ")
+    return 0
+
+
+def _failed(error: Exception, kind: str = "") -> int:
+    if os.environ.get(TRACEBACK):
+        raise error
+    lines = str(error).strip().splitlines() or [""]
+    print(f"failed: {kind}{lines[-1]} ({TRACEBACK}=1 shows where)", file=sys.stderr)
+    return 1
+
+
+def parse(arguments: Sequence[str], description: str) -> Settings:
+    """Reads flags into checked settings, on top of the preset, or of the saved settings of a run to resume.
+
+    Raises:
+        InputError: an unknown flag or preset, or a value that cannot be.
+    """
+    start = config.preset(_preset_name(arguments))
+    settings = _parse(arguments, description, start)
+    if settings.run.resume and (saved := saved_settings(settings)):
+        settings = _parse(arguments, description, saved)
+    return config.validate(settings)
+
+
+def _preset_name(arguments: Sequence[str]) -> str:
+    for flag, value in zip(arguments, [*arguments[1:], ""], strict=True):
+        if flag == "--preset":
+            return value
+        if flag.startswith("--preset="):
+            return flag.removeprefix("--preset=")
+    return Settings.preset
+
+
+def _parse(arguments: Sequence[str], description: str, default: Settings) -> Settings:
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(said):
+            return tyro.cli(
+                Settings,
+                args=arguments,
+                default=default,
+                description=description,
+                config=(tyro.conf.FlagCreatePairsOff,),
+            )
+    except SystemExit as end:
+        if not end.code:
+            raise
+        raise InputError(_one_line(said.getvalue())) from None
+
+
+def _one_line(box: str) -> str:
+    """What tyro says in a box of several lines, as one line: up to its rule, without the frame."""
+    text = re.split(r"─{20,} *│", box.split("\n", 1)[1])[0] if "\n" in box else box
+    return " ".join(re.sub(r"[│╭╮╰╯─]+", " ", text).split()) + "; --help lists the flags"

@@ -1,0 +1,205 @@
+"""The settings: one tree of frozen, typed dataclasses, read the same way by every job.
+
+Every default stands here and nowhere else. A preset is a function of the defaults; a dotted flag
+(`--optim.lr 0.01`) sets any field. Ranges are declared beside the fields and checked by `validate`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import ConfigDict, Field, PositiveFloat, PositiveInt, TypeAdapter, ValidationError
+
+from faceae.errors import InputError
+
+Fraction = Annotated[float, Field(gt=0, lt=1)]
+FORBID_UNKNOWN = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+
+@dataclasses.dataclass(frozen=True)
+class Data:
+    """What to learn from."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = FORBID_UNKNOWN
+
+    source: tuple[str, ...] = ("synthetic:1500",)
+    """Where the images are: a folder or a Parquet file or folder (encoded images or decoded pixels), local
+    or s3://bucket/path (AWS_ENDPOINT_URL for a server of your own). Several may be given. synthetic:N draws
+    N synthetic portraits."""
+    val_source: tuple[str, ...] = ()
+    """Images to validate on. Without it, FFHQ ids are split as FFHQ is (60000/10000), others by val-fraction."""
+    val_fraction: Fraction = 0.1
+    """Share of the images kept for validation, chosen by a hash of image_id."""
+    image_size: Annotated[int, Field(ge=16, le=4096, multiple_of=16)] = 128
+    """Width and height in pixels; larger images are centre-cropped to a square and resized."""
+    limit: PositiveInt | None = None
+    """Use at most so many images of the source: the same random sample every time."""
+    max_rejected_fraction: Annotated[float, Field(ge=0, le=1)] = 0.01
+    """Stop before training when a larger share of the images cannot be used."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Mask:
+    """What is hidden from the network."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = FORBID_UNKNOWN
+
+    size: PositiveInt = 28
+    """Side of the black box in pixels, at a new random place in every image and epoch."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Model:
+    """The network."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = FORBID_UNKNOWN
+
+    name: Literal["article"] = "article"
+    """article: strided convolutions, a dense latent vector, transposed convolutions."""
+    latent_dim: PositiveInt = 300
+    """Length of the latent vector (the article's Z_DIM)."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Optim:
+    """The optimizer."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = FORBID_UNKNOWN
+
+    name: Literal["adam", "sgd", "rmsprop"] = "adam"
+    """The optimizer; sgd is plain, without momentum, as in the article."""
+    lr: PositiveFloat = 0.001
+    """Learning rate, the same at any number of workers: the batch size is global."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Train:
+    """How to train."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = FORBID_UNKNOWN
+
+    epochs: PositiveInt = 12
+    """Passes over the training images."""
+    max_minutes: PositiveFloat | None = None
+    """A budget: training, validation included, ends within so many minutes, even inside an epoch."""
+    batch_size: PositiveInt = 64
+    """Images a step, over all workers together (the global batch)."""
+    loss: Literal["mse", "bce", "l1"] = "mse"
+    """Between the network's output and the original, over the whole frame."""
+    best_by: Literal["mse", "composite_mse", "hole_mse"] = "mse"
+    """The validation metric (lower is better) whose best epoch is kept in model/."""
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """Arithmetic of the network; auto is bf16 on a GPU that has it, else fp32."""
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    """Decides the initial weights, the order of the images and the training masks."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Scale:
+    """What to run on."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = FORBID_UNKNOWN
+
+    workers: PositiveInt | None = None
+    """Training processes (DDP ranks). By default one for each GPU, or one without GPUs."""
+    gpu: Literal["auto", "on", "off"] = "auto"
+    """auto: train on GPUs if the cluster has any."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """Where the results go."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = FORBID_UNKNOWN
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")] | None = None
+    """Folder of the run inside the storage. By default the model's name and the time."""
+    storage: str = "out"
+    """Folder or s3://bucket/path that holds the runs; on several machines, one that all of them reach."""
+    resume: bool = False
+    """Continue the run of this name from its last checkpoint (or start it, if there is none)."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """All settings of a run."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = FORBID_UNKNOWN
+
+    preset: str = "demo"
+    """Settings to start from; flags given beside it win. demo: a small model of synthetic portraits.
+    article: the Keras article's own settings (15 epochs, batch 64, Adam 0.001, mse, latent 300)."""
+    data: Data = Data()
+    mask: Mask = Mask()
+    model: Model = Model()
+    optim: Optim = Optim()
+    train: Train = Train()
+    scale: Scale = Scale()
+    run: Run = Run()
+
+
+PRESETS = {
+    "demo": Settings(),
+    "article": Settings(
+        preset="article",
+        mask=Mask(size=28),
+        model=Model(name="article", latent_dim=300),
+        optim=Optim(name="adam", lr=0.001),
+        train=Train(epochs=15, batch_size=64, loss="mse", best_by="mse"),
+    ),
+}
+
+_SETTINGS = TypeAdapter(Settings)
+
+
+def preset(name: str) -> Settings:
+    """The settings of a preset.
+
+    Raises:
+        InputError: there is no preset of that name.
+    """
+    if name not in PRESETS:
+        raise InputError(f"--preset {name}: there is no such preset; choose from {', '.join(PRESETS)}")
+    return PRESETS[name]
+
+
+def flag(*path: str | int) -> str:
+    """The command-line flag of a field: ("data", "val_source") -> "--data.val-source"."""
+    return "--" + ".".join(str(part) for part in path if isinstance(part, str)).replace("_", "-")
+
+
+def to_dict(settings: Settings) -> dict[str, Any]:
+    """The tree as JSON-ready dictionaries, for config.json."""
+    return _SETTINGS.dump_python(settings, mode="json")
+
+
+def validate(tree: Settings | dict[str, Any]) -> Settings:
+    """Checks a tree of settings, given as `Settings` or as the dictionaries of a config.json.
+
+    Raises:
+        InputError: an unknown key, a wrong type, a value out of range, or values that cannot go together.
+    """
+    try:
+        settings = _SETTINGS.validate_python(dataclasses.asdict(tree) if isinstance(tree, Settings) else tree)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        raise InputError(f"{flag(*first['loc'])} {first['input']!r}: {first['msg']}") from None
+    _check_together(settings)
+    return settings
+
+
+def _check_together(settings: Settings) -> None:
+    data, train, scale = settings.data, settings.train, settings.scale
+    if settings.mask.size > data.image_size:
+        raise InputError(
+            f"--mask.size {settings.mask.size}: the box is larger than the {data.image_size}x{data.image_size} "
+            "image; use a smaller box or a larger --data.image-size"
+        )
+    if scale.workers is not None and train.batch_size < scale.workers:
+        raise InputError(
+            f"--train.batch-size {train.batch_size}: the global batch is smaller than the {scale.workers} workers "
+            "that share it; use a larger batch or fewer workers"
+        )
+    if not data.source:
+        raise InputError("--data.source: no source is given; name a folder, a Parquet file or s3://bucket/path")

@@ -1,0 +1,1 @@
+"""From a URI to batches on the training workers: Ray Data reads, decodes and masks on the whole cluster."""

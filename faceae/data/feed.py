@@ -1,0 +1,189 @@
+"""Batches for one training worker: Ray Data gathers, shuffles and masks them on the cluster, epoch after epoch.
+
+The order of an epoch is a function of the seed, the epoch and the images, not of the workers: global batch k is
+the same images at any worker count, and worker r takes every r-th of them. A run therefore resumes, on as many
+workers as there are by then, to what it would have been. Ray's own streaming_split promises neither that nor the
+last rows of an epoch (ray#63285), and a map after it cannot know the epoch; so each worker runs a stream of its
+own, whose rows are the *windows* it will need: runs of consecutive steps, of all epochs one after another, so that
+there is no gap between two epochs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import ray
+from numpy.typing import NDArray
+from ray.data import ExecutionResources, TaskPoolStrategy
+
+from faceae import masks
+from faceae.data.batch import Batch
+from faceae.data.cache import Blocks, take
+from faceae.data.reader import column_bytes, image_bytes, pixels_array
+
+POOL_BYTES = 512 * 2**20
+"""Images are shuffled within pools of so many bytes (10,900 images at 128x128) of blocks that are drawn anew each
+epoch: as good as a full shuffle for batches, while a node holds a pool at a time, not the data set."""
+
+WINDOW_BYTES = 16 * 2**20
+"""Aimed size of a window: large enough to make the cost of a task small, small enough to flow."""
+
+AHEAD = 6
+"""Windows that may wait in the object store for one worker."""
+
+MAX_WINDOWS = 512
+"""Windows of one Ray Data execution: more epochs than fit in it begin another, which costs 0.3 s."""
+
+
+@dataclass(frozen=True)
+class Order:
+    """What decides which image comes when, and what is hidden in it."""
+
+    blocks: Blocks
+    seed: int
+    batch_size: int
+    image_size: int
+    box_size: int
+
+    def steps(self, workers: int) -> int:
+        """Steps of an epoch. A last global batch with fewer images than workers is left out."""
+        full, rest = divmod(len(self.blocks), self.batch_size)
+        return full + (rest >= workers)
+
+    def global_rows(self, step: int) -> int:
+        """Images of the global batch of a step, over all workers."""
+        return min(self.batch_size, len(self.blocks) - step * self.batch_size)
+
+    def epoch(self, epoch: int) -> NDArray[np.int32]:
+        """(N, 2): block and row of every usable image, in the order of an epoch."""
+        rng = np.random.default_rng([self.seed, epoch])
+        counts = np.array([len(rows) for rows in self.blocks.usable])
+        blocks = rng.permutation(len(counts))
+        pool = np.cumsum(counts[blocks]) * image_bytes(self.image_size) // POOL_BYTES
+        pool_of_block = np.empty_like(blocks)
+        pool_of_block[blocks] = pool
+        positions = self.blocks.positions()
+        shuffled = rng.permutation(len(positions))
+        return positions[shuffled[np.argsort(pool_of_block[positions[shuffled, 0]], kind="stable")]]
+
+    def share(self, epoch: int, rank: int, workers: int) -> list[NDArray[np.int32]]:
+        """For each step of an epoch, (n, 2): block and row of one worker's images."""
+        order = self.epoch(epoch)
+        starts = range(0, self.steps(workers) * self.batch_size, self.batch_size)
+        return [order[start : start + self.batch_size][rank::workers] for start in starts]
+
+
+class Feed:
+    """The batches of one training worker, epoch after epoch, from one running Ray Data stream."""
+
+    def __init__(self, order: Order, rank: int, workers: int, epochs: range, tasks: int) -> None:
+        """Prepares a feed; nothing runs before the first epoch is asked for.
+
+        Args:
+            order: the same on every worker.
+            rank: of this worker.
+            workers: all of them.
+            epochs: those that may be asked for, in that order.
+            tasks: Ray Data tasks that may run for this worker at a time.
+        """
+        self.order, self.rank, self.workers, self.epochs, self.tasks = order, rank, workers, epochs, tasks
+        rows = max(1, WINDOW_BYTES // image_bytes(order.image_size))
+        self.window_steps = max(1, rows * workers // order.batch_size)
+        self._windows = self._stream()
+
+    def epoch(self) -> Iterator[Batch]:
+        """The batches of the next epoch."""
+        steps = self.order.steps(self.workers)
+        for first in range(0, steps, self.window_steps):
+            window = next(self._windows)
+            pixels, bits = column_bytes(window, "pixels"), column_bytes(window, "mask")
+            pixels = pixels.reshape(-1, self.order.image_size, self.order.image_size, 3)
+            start = 0
+            for step in range(first, min(first + self.window_steps, steps)):
+                global_rows = self.order.global_rows(step)
+                end = start + len(range(self.rank, global_rows, self.workers))
+                yield Batch(pixels[start:end], bits[start:end], global_rows)
+                start = end
+
+    def close(self) -> None:
+        """Stops the stream, wherever it is."""
+        self._windows.close()
+
+    def _stream(self) -> Generator[pa.Table, None, None]:
+        windows_per_epoch = -(-self.order.steps(self.workers) // self.window_steps)
+        epochs_at_once = max(1, MAX_WINDOWS // windows_per_epoch)
+        for first in range(0, len(self.epochs), epochs_at_once):
+            plan = [window for epoch in self.epochs[first : first + epochs_at_once] for window in self._plan(epoch)]
+            yield from self._execute(plan)
+
+    def _plan(self, epoch: int) -> Iterator[pa.Table]:
+        """The windows of an epoch: a table each, with the place of every image in it."""
+        batches = self.order.share(epoch, self.rank, self.workers)
+        for first in range(0, len(batches), self.window_steps):
+            positions = np.concatenate(batches[first : first + self.window_steps])
+            epochs = np.full(len(positions), epoch)
+            yield pa.table({"epoch": epochs, "block": positions[:, 0], "row": positions[:, 1]})
+
+    def _execute(self, plan: list[pa.Table]) -> Iterator[pa.Table]:
+        dataset = ray.data.from_arrow(plan).map_batches(
+            draw_window,
+            fn_args=(self.order,),
+            batch_size=None,
+            batch_format="pyarrow",
+            zero_copy_batch=True,
+            compute=TaskPoolStrategy(self.tasks),
+        )
+        context = dataset.context
+        context.enable_progress_bars = False
+        context.target_max_block_size = None  # a window comes out in one piece
+        context.execution_options.preserve_order = True
+        context.execution_options.resource_limits = ExecutionResources.for_limits(
+            object_store_memory=AHEAD * WINDOW_BYTES
+        )
+        yield from dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=1)
+
+
+def draw_window(window: pa.Table, order: Order) -> pa.Table:
+    """Gathers the images of a window and draws their holes; runs on the Ray Data workers.
+
+    Args:
+        window: `epoch`, `block` and `row` of each image.
+        order: of the run.
+
+    Returns:
+        A table of `image_id`, `pixels` and `mask` (see `faceae.masks.pack`), in the same order.
+    """
+    positions = np.stack([window["block"].to_numpy(), window["row"].to_numpy()], axis=1)
+    ids, pixels = take(order.blocks.refs, positions)
+    drawn = masks.draw(
+        ids,
+        seed=order.seed,
+        epoch=window["epoch"][0].as_py(),
+        image_size=order.image_size,
+        box_size=order.box_size,
+    )
+    return pa.table({"image_id": ids, "pixels": pixels_array(pixels), "mask": pixels_array(masks.pack(drawn))})
+
+
+def validation(blocks: Blocks, image_size: int, batch_size: int, rank: int = 0, workers: int = 1) -> Iterator[Batch]:
+    """One worker's share of the validation images, each of them on exactly one worker, masks as drawn once.
+
+    Args:
+        blocks: of `faceae.data.cache.decode_val`.
+        image_size: side in pixels.
+        batch_size: images a batch.
+        rank: of this worker.
+        workers: all of them.
+    """
+    seen = 0
+    for ref, usable in zip(blocks.refs, blocks.usable, strict=True):
+        mine = usable[(rank - seen) % workers :: workers]
+        seen += len(usable)
+        block = ray.get(ref)
+        pixels, bits = column_bytes(block, "pixels"), column_bytes(block, "mask")
+        for start in range(0, len(mine), batch_size):
+            rows = mine[start : start + batch_size]
+            yield Batch(pixels[rows].reshape(-1, image_size, image_size, 3), bits[rows], len(rows))

@@ -1,0 +1,175 @@
+"""Entries -> blocks of decoded pixels, in parallel over the cluster: a Ray Data source.
+
+A block is an Arrow table of `image_id` (string), `pixels` (fixed-size binary: image_size x image_size x 3
+uint8, row by row) and `reason` (string, null for a usable image; the pixels of an unusable one are black).
+Fixed-size binary is read back without a copy, and is what a Parquet shard of decoded pixels holds.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+from PIL import Image
+from ray.data import Datasource
+from ray.data.block import BlockMetadata
+from ray.data.datasource import ReadTask
+
+from faceae import storage
+from faceae.data import synthetic
+from faceae.data.sources import SYNTHETIC, Entry
+from faceae.images import BadImage, decode
+
+BLOCK_BYTES = 6 * 2**20
+"""Decoded size of a block: 128 images at 128x128. Small enough to spread a small set over the cores."""
+
+_FETCHES = 16  # concurrent requests of one read task to an object store, where latency is the bound
+
+
+def image_bytes(image_size: int) -> int:
+    """Bytes of one decoded image."""
+    return image_size * image_size * 3
+
+
+def pixels_array(pixels: NDArray[np.uint8]) -> pa.FixedSizeBinaryArray:
+    """(N, H, W, C) or (N, B) uint8 -> an Arrow array over the same memory."""
+    flat = np.ascontiguousarray(pixels).reshape(len(pixels), -1)
+    return pa.FixedSizeBinaryArray.from_buffers(pa.binary(flat.shape[1]), len(flat), [None, pa.py_buffer(flat)])
+
+
+def column_bytes(table: pa.Table, name: str) -> NDArray[np.uint8]:
+    """A fixed-size binary column of a block as (N, B) uint8, read-only, over the block's own memory."""
+    (column,) = table[name].chunks  # a block is made in one piece; combining would copy it
+    width = column.type.byte_width
+    flat = np.frombuffer(column.buffers()[1], np.uint8)
+    return flat[column.offset * width : (column.offset + len(column)) * width].reshape(len(column), width)
+
+
+class FaceSource(Datasource):
+    """Reads and decodes entries, one task a unit: some image files, or a row group of a Parquet file."""
+
+    def __init__(self, entries: Sequence[Entry], image_size: int) -> None:
+        self.image_size = image_size
+        self.units = _units(entries, block_rows(image_size))
+
+    def estimate_inmemory_data_size(self) -> int:
+        """Bytes of all blocks together."""
+        return sum(len(unit) for unit in self.units) * image_bytes(self.image_size)
+
+    def get_read_tasks(self, parallelism: int, *_: Any, **__: Any) -> list[ReadTask]:  # noqa: ANN401
+        """One task a unit, whatever the parallelism: the blocks must not depend on the cluster's size."""
+        return [_read_task(unit, self.image_size) for unit in self.units]
+
+
+def _units(entries: Sequence[Entry], rows: int) -> list[Sequence[Entry]]:
+    units = list(_chunks([entry for entry in entries if not entry.column], rows))
+    groups: dict[tuple[str, int], list[Entry]] = {}
+    for entry in sorted(entry for entry in entries if entry.column):
+        groups.setdefault((entry.uri, entry.row_group), []).append(entry)
+    return units + list(groups.values())
+
+
+def _read_task(unit: Sequence[Entry], image_size: int) -> ReadTask:
+    metadata = BlockMetadata(
+        num_rows=len(unit), size_bytes=len(unit) * image_bytes(image_size), input_files=None, exec_stats=None
+    )
+    return ReadTask(lambda: read_unit(unit, image_size), metadata)
+
+
+def block_rows(image_size: int) -> int:
+    """Images in a full block."""
+    return max(1, BLOCK_BYTES // image_bytes(image_size))
+
+
+def read_unit(unit: Sequence[Entry], image_size: int) -> Iterator[pa.Table]:
+    """Reads and decodes the images of one unit, block by block.
+
+    Raises:
+        OSError: the storage failed. A bad image raises nothing: it has its reason in the table.
+    """
+    fetched = _fetch(unit, image_size)
+    for entries in _chunks(unit, block_rows(image_size)):
+        pixels = np.zeros((len(entries), image_size, image_size, 3), np.uint8)
+        reasons: list[str | None] = [None] * len(entries)
+        for i, stored in enumerate(itertools.islice(fetched, len(entries))):
+            try:
+                pixels[i] = _to_pixels(stored, image_size)
+            except BadImage as error:
+                reasons[i] = str(error)
+        yield pa.table(
+            {
+                "image_id": pa.array([entry.image_id for entry in entries], pa.string()),
+                "pixels": pixels_array(pixels),
+                "reason": pa.array(reasons, pa.string()),
+            }
+        )
+
+
+def _chunks(entries: Sequence[Entry], rows: int) -> Iterator[Sequence[Entry]]:
+    return (entries[i : i + rows] for i in range(0, len(entries), rows))
+
+
+Stored = bytes | NDArray[np.uint8] | BadImage
+
+
+def _fetch(unit: Sequence[Entry], image_size: int) -> Iterator[Stored]:
+    """What is stored for each entry: an encoded image, pixels, or why there is none."""
+    first = unit[0]
+    if first.uri == SYNTHETIC:
+        yield from (synthetic.portrait(entry.row, image_size) for entry in unit)
+    elif first.column:
+        yield from _fetch_row_group(unit)
+    elif storage.is_remote(first.uri):
+        with ThreadPoolExecutor(_FETCHES) as threads:
+            yield from threads.map(_fetch_file, unit)
+    else:
+        yield from map(_fetch_file, unit)
+
+
+def _fetch_file(entry: Entry) -> Stored:
+    try:
+        return storage.read(entry.uri)
+    except FileNotFoundError:
+        return BadImage("the file has gone since it was listed")
+    except PermissionError:
+        return BadImage("no permission to read the file")
+
+
+def _fetch_row_group(unit: Sequence[Entry]) -> Iterator[Stored]:
+    first = unit[0]
+    filesystem, path = storage.resolve(first.uri)
+    with pq.ParquetFile(filesystem.open_input_file(path)) as file:
+        values = file.read_row_group(first.row_group, columns=[first.column])[0]
+    for entry in unit:
+        value = values[entry.row].as_py()
+        if isinstance(value, dict):
+            value = value["bytes"]
+        if value is None:
+            yield BadImage("the table has no bytes for it")
+        elif first.column == "pixels":
+            yield _square_pixels(value)
+        else:
+            yield value
+
+
+def _square_pixels(value: bytes) -> Stored:
+    side = round((len(value) / 3) ** 0.5)
+    if image_bytes(side) != len(value):
+        return BadImage(f"{len(value)} bytes of pixels are no square RGB image")
+    return np.frombuffer(value, np.uint8).reshape(side, side, 3)
+
+
+def _to_pixels(stored: Stored, image_size: int) -> NDArray[np.uint8]:
+    if isinstance(stored, BadImage):
+        raise stored
+    if isinstance(stored, bytes):
+        return decode(stored, image_size)
+    if len(stored) == image_size:
+        return stored
+    return np.asarray(Image.fromarray(stored).resize((image_size, image_size), Image.Resampling.LANCZOS))

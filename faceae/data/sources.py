@@ -1,0 +1,182 @@
+"""What images there are: a source's URI -> one `Entry` for each image, without reading the pixels.
+
+The driver lists every source before any worker starts. So a wrong path is an error within seconds, the split
+and the sample of `--data.limit` are exact, and every worker knows the same images in the same order.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import PurePosixPath
+from typing import NamedTuple
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from pyarrow.fs import FileType
+
+from faceae import storage
+from faceae.errors import InputError
+from faceae.images import EXTENSIONS
+
+SYNTHETIC = "synthetic:"
+_LISTING_THREADS = 16  # Parquet footers are small: the wait is for the store, not for the processor
+
+
+class Entry(NamedTuple):
+    """Where one image is found.
+
+    Attributes:
+        image_id: the name of the image, the same wherever it is stored: its path in the source, or the
+            Parquet table's own `image_id` (or `path`) column.
+        uri: the file that holds it; `synthetic:` for a drawn one.
+        column: of a Parquet file, the column that holds it; empty for an image file of its own.
+        row_group: of a Parquet file.
+        row: inside the row group; the number of a synthetic portrait.
+    """
+
+    image_id: str
+    uri: str
+    column: str = ""
+    row_group: int = 0
+    row: int = 0
+
+
+class Listing(NamedTuple):
+    """What a source holds.
+
+    Attributes:
+        entries: the images, their ids all different.
+        refused: (image_id, reason) of files that only look like images; they are listed with the rejected,
+            but do not count against `--data.max-rejected-fraction`.
+    """
+
+    entries: list[Entry]
+    refused: list[tuple[str, str]]
+
+
+def list_sources(uris: Sequence[str], flag: str) -> Listing:
+    """Lists all images of some sources.
+
+    Args:
+        uris: folders, Parquet files, or `synthetic:N`; local or remote.
+        flag: the setting they come from, for the errors.
+
+    Raises:
+        InputError: a source is missing, cannot be read, is of an unknown form or holds no image, or two images
+            have the same id.
+    """
+    entries: list[Entry] = []
+    refused: list[tuple[str, str]] = []
+    for uri in uris:
+        try:
+            listing = _list_source(uri)
+        except InputError as error:
+            raise InputError(f"{flag} {error}") from None
+        if not listing.entries:
+            kinds = ", ".join(sorted(EXTENSIONS))
+            raise InputError(f"{flag} {uri}: there are no images ({kinds}) and no .parquet files in it")
+        # Several sources may use the same names for different images.
+        prefix = f"{_name(uri)}/" if len(uris) > 1 else ""
+        entries += [entry._replace(image_id=prefix + entry.image_id) for entry in listing.entries]
+        refused += [(prefix + image_id, reason) for image_id, reason in listing.refused]
+    _check_unique(entries, flag)
+    return Listing(entries, refused)
+
+
+def _list_source(uri: str) -> Listing:
+    if uri.startswith(SYNTHETIC):
+        return _list_synthetic(uri)
+    uri = storage.absolute(uri)
+    at = storage.info(uri)
+    if at.type == FileType.File:
+        folder, name = uri.rsplit("/", 1)
+        files = [name]
+    else:  # listing a folder that is missing says so
+        folder, files = uri, storage.list_files(uri)
+    parquet = [name for name in files if name.lower().endswith(".parquet")]
+    if parquet:
+        return Listing(_list_parquet(folder, parquet), [])
+    if at.type == FileType.File and PurePosixPath(uri).suffix.lower() not in EXTENSIONS:
+        raise InputError(f"{uri}: is neither a folder, nor a .parquet file, nor an image")
+    return _list_images(folder, files)
+
+
+def _list_synthetic(uri: str) -> Listing:
+    number = uri.removeprefix(SYNTHETIC)
+    if not number.isdecimal() or not int(number):
+        raise InputError(f"{uri}: write how many portraits to draw, as in {SYNTHETIC}1500")
+    return Listing([Entry(f"synthetic-{i:06d}", SYNTHETIC, row=i) for i in range(int(number))], [])
+
+
+def _list_images(folder: str, files: list[str]) -> Listing:
+    entries, refused = [], []
+    for name in files:
+        path = PurePosixPath(name)
+        if path.suffix.lower() not in EXTENSIONS:
+            continue
+        if path.name.startswith("._") or "__MACOSX" in path.parts:
+            refused.append((name, "an AppleDouble file of macOS (._*), which holds attributes and no image"))
+        else:
+            entries.append(Entry(name, storage.join(folder, name)))
+    return Listing(entries, refused)
+
+
+def _list_parquet(folder: str, files: list[str]) -> list[Entry]:
+    def list_file(name: str) -> list[Entry]:
+        return _list_parquet_file(storage.join(folder, name), name)
+
+    with ThreadPoolExecutor(_LISTING_THREADS) as threads:
+        return [entry for entries in threads.map(list_file, files) for entry in entries]
+
+
+def _list_parquet_file(uri: str, name: str) -> list[Entry]:
+    filesystem, path = storage.resolve(uri)
+    try:
+        with pq.ParquetFile(filesystem.open_input_file(path)) as file:
+            column, id_path = _image_column(file.schema_arrow, uri)
+            entries = []
+            for group in range(file.num_row_groups):
+                rows = file.metadata.row_group(group).num_rows
+                ids = _read_ids(file, group, id_path) if id_path else [None] * rows
+                entries += [
+                    Entry(str(ids[row] or f"{name}/{group}/{row}"), uri, column, group, row) for row in range(rows)
+                ]
+            return entries
+    except (OSError, pa.ArrowException) as error:
+        raise storage.explain(error, uri) from None
+
+
+def _read_ids(file: pq.ParquetFile, group: int, id_path: str) -> list[str | None]:
+    column = file.read_row_group(group, columns=[id_path])[0]
+    return (pc.struct_field(column, "path") if pa.types.is_struct(column.type) else column).to_pylist()
+
+
+def _image_column(schema: pa.Schema, uri: str) -> tuple[str, str | None]:
+    """The column with the images, and the column or field with their ids, if there is one."""
+    for name in ("pixels", "image", "bytes", "image_bytes", "jpg", "png"):
+        kind = schema.field(name).type if name in schema.names else pa.null()
+        if pa.types.is_struct(kind) and kind.get_field_index("bytes") >= 0:  # Hugging Face's form
+            return name, f"{name}.path" if kind.get_field_index("path") >= 0 else None
+        if pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_fixed_size_binary(kind):
+            return name, next((c for c in ("image_id", "path", "file_name", "__key__") if c in schema.names), None)
+    raise InputError(
+        f"{uri}: no column holds images; expected `image` (binary, or Hugging Face's struct of bytes and path) "
+        f"or `pixels`, found {', '.join(schema.names)}"
+    )
+
+
+def _name(uri: str) -> str:
+    return re.sub(r"[^\w.-]+", "_", uri.rstrip("/").rsplit("/", 1)[-1])
+
+
+def _check_unique(entries: list[Entry], flag: str) -> None:
+    image_id, count = Counter(entry.image_id for entry in entries).most_common(1)[0]
+    if count > 1:
+        raise InputError(
+            f"{flag}: {count} images have the id {image_id!r}; masks and the split go by id, so give each its own "
+            "(or name sources whose last folders differ)"
+        )

@@ -1,0 +1,202 @@
+"""One epoch of training, and one exact evaluation. Knows torch and its collectives, not Ray."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import torch
+import torch.distributed as dist
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from faceae import metrics
+from faceae.config import Optim
+from faceae.data.batch import Batch
+
+CHECK_STEPS = 20
+"""Steps between looks at the loss and the clock: each look makes the host wait for the device."""
+
+
+class Views(NamedTuple):
+    """A batch on the device: `given` and `original` (n, 3, S, S), `mask` (n, 1, S, S), all float in [0, 1]."""
+
+    given: Tensor
+    original: Tensor
+    mask: Tensor
+
+
+@dataclass(frozen=True)
+class EpochResult:
+    """What an epoch of training gave, over all ranks.
+
+    Attributes:
+        images: trained on.
+        seconds: wall time.
+        data_wait_fraction: share of it that this rank waited for data.
+        loss: mean over the images.
+        complete: False if the time was up before the end.
+    """
+
+    images: int
+    seconds: float
+    data_wait_fraction: float
+    loss: float
+    complete: bool
+
+
+class NonFiniteLossError(ArithmeticError):
+    """The loss is NaN or infinite: training cannot go on."""
+
+
+Loss = Callable[[Tensor, Tensor], Tensor]
+"""(output, original) -> scalar mean over all samples."""
+
+LOSSES: dict[str, Loss] = {"mse": F.mse_loss, "bce": F.binary_cross_entropy, "l1": F.l1_loss}
+
+
+def make_optimizer(network: nn.Module, optim: Optim) -> torch.optim.Optimizer:
+    """The optimizer of the settings, with Keras' defaults where torch's differ (the article is in Keras)."""
+    parameters = network.parameters()
+    if optim.name == "adam":
+        return torch.optim.Adam(parameters, lr=optim.lr, fused=True)
+    if optim.name == "sgd":
+        return torch.optim.SGD(parameters, lr=optim.lr, fused=True)
+    return torch.optim.RMSprop(parameters, lr=optim.lr, alpha=0.9, eps=1e-7, foreach=True)
+
+
+def to_device(batch: Batch, device: torch.device) -> Views:
+    """Uploads uint8 pixels and mask bits, and makes floats of them there: 52 kB an image instead of 393."""
+    pixels = _upload(batch.pixels, device)
+    original = pixels.permute(0, 3, 1, 2).float().div_(255)  # channels_last, without a copy
+    bits = _upload(batch.mask, device)[..., None] >> torch.arange(8, device=device, dtype=torch.uint8)
+    mask = bits.bitwise_and_(1).reshape(len(pixels), 1, *pixels.shape[1:3]).float()
+    return Views(original * (1 - mask), original, mask)
+
+
+def _upload(array: NDArray[np.uint8], device: torch.device) -> Tensor:
+    # The array lies in shared memory that must not be written; pinned memory lets the copy overlap with compute.
+    host = torch.empty(array.shape, dtype=torch.uint8, pin_memory=device.type == "cuda")
+    host.numpy()[...] = array
+    return host.to(device, non_blocking=True)
+
+
+def autocast(device: torch.device, bf16: bool) -> contextlib.AbstractContextManager[object]:
+    """The arithmetic of the forward pass."""
+    return torch.autocast(device.type, torch.bfloat16) if bf16 else contextlib.nullcontext()
+
+
+def train_one_epoch(
+    network: nn.Module,
+    batches: Iterable[Batch],
+    optimizer: torch.optim.Optimizer,
+    loss_of: Loss,
+    *,
+    device: torch.device,
+    bf16: bool = False,
+    deadline: float = float("inf"),
+    on_step: Callable[[int], None] = lambda images: None,
+) -> EpochResult:
+    """Trains on every batch once.
+
+    Args:
+        network: the network, wrapped in DDP when there are several ranks.
+        batches: this rank's shares; equally many on every rank.
+        optimizer: of the network's parameters.
+        loss_of: one of `LOSSES`.
+        device: where the network is.
+        bf16: whether the forward pass runs in bfloat16.
+        deadline: `time.monotonic()` at which to stop, even inside the epoch.
+        on_step: called after each step with the images seen so far by all ranks.
+
+    Raises:
+        NonFiniteLossError: the loss is NaN or infinite, seen within `CHECK_STEPS` steps.
+    """
+    network.train()
+    ranks = dist.get_world_size() if dist.is_initialized() else 1
+    loss_sum = torch.zeros((), dtype=torch.float64, device=device)
+    images, complete = 0, True
+    timed = _Timed(batches)
+    start = time.monotonic()
+    for step, batch in enumerate(timed):
+        views = to_device(batch, device)
+        with autocast(device, bf16):
+            output = network(views.given, views.mask)
+        share = loss_of(output, views.original) * (len(batch.pixels) / batch.global_rows)
+        optimizer.zero_grad(set_to_none=True)
+        (share * ranks).backward()  # DDP averages over ranks; the shares of a global batch must add up
+        optimizer.step()
+        loss_sum += share.detach() * batch.global_rows
+        images += batch.global_rows
+        on_step(images)
+        if step % CHECK_STEPS == 0 and _time_is_up(loss_sum, deadline, step):
+            complete = False
+            break
+    _all_reduce(loss_sum)
+    loss = loss_sum.item() / max(images, 1)
+    if not np.isfinite(loss):
+        raise NonFiniteLossError(f"the training loss is {loss}")
+    seconds = time.monotonic() - start
+    return EpochResult(images, seconds, timed.waited / seconds, loss, complete)
+
+
+def _time_is_up(loss_sum: Tensor, deadline: float, step: int) -> bool:
+    if any_rank(not loss_sum.isfinite(), loss_sum.device):
+        raise NonFiniteLossError(f"the training loss is no longer finite at step {step + 1} of the epoch")
+    return any_rank(time.monotonic() > deadline, loss_sum.device)
+
+
+def any_rank(flag: bool, device: torch.device) -> bool:
+    """Whether the flag is set on any rank: a decision that all ranks must take together."""
+    return bool(_all_reduce(torch.tensor(float(flag), device=device), dist.ReduceOp.MAX))
+
+
+def average_buffers(network: nn.Module) -> None:
+    """Gives all ranks the mean of their batch-norm statistics, so that they evaluate the same network."""
+    for buffer in network.buffers():
+        if buffer.is_floating_point():
+            _all_reduce(buffer)
+            buffer /= dist.get_world_size() if dist.is_initialized() else 1
+
+
+@torch.inference_mode()
+def evaluate(network: nn.Module, batches: Iterable[Batch], *, device: torch.device, bf16: bool = False) -> metrics.Sums:
+    """Metrics over all batches of all ranks, each image counted once, however unevenly they are shared."""
+    network.eval()
+    sums = metrics.Sums(device)
+    for batch in batches:
+        views = to_device(batch, device)
+        with autocast(device, bf16):
+            output = network(views.given, views.mask)
+        sums.add(metrics.per_example(output, views.original, views.mask))
+    _all_reduce(sums.totals)
+    return sums
+
+
+def _all_reduce(tensor: Tensor, op: dist.ReduceOp.RedOpType = dist.ReduceOp.SUM) -> Tensor:
+    if dist.is_initialized():
+        dist.all_reduce(tensor, op)
+    return tensor
+
+
+class _Timed:
+    """Iterates, and adds up the seconds spent waiting for the next item."""
+
+    def __init__(self, batches: Iterable[Batch]) -> None:
+        self.batches = batches
+        self.waited = 0.0
+
+    def __iter__(self) -> Iterator[Batch]:
+        iterator = iter(self.batches)
+        while True:
+            start = time.monotonic()
+            batch = next(iterator, None)
+            self.waited += time.monotonic() - start
+            if batch is None:
+                return
+            yield batch

@@ -1,0 +1,14 @@
+"""The networks, how they are built by name, and how one is saved and loaded.
+
+Every network is called with the given image and the mask and returns the whole image:
+
+    network(given, mask) -> output
+    given   (N, 3, S, S) float in [0, 1]; 0 inside the hole
+    mask    (N, 1, S, S) float, 1 inside the hole and 0 outside
+    output  (N, 3, S, S) float32 in [0, 1]
+"""
+
+from faceae.models.article import ArticleAutoencoder
+from faceae.models.files import build, load, load_weights, save, weights
+
+__all__ = ["ArticleAutoencoder", "build", "load", "load_weights", "save", "weights"]

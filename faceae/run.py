@@ -1,0 +1,94 @@
+"""The folder of a run: what is in it, and whether it may be started or continued."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from typing import Any
+
+from pyarrow import ArrowException
+
+from faceae import config, storage
+from faceae.config import Settings
+from faceae.errors import InputError
+
+FREE_ON_RESUME = {"preset", "run", "scale", "train.epochs", "train.max_minutes"}
+"""What may differ between a run and its continuation: nothing that the result so far depends on."""
+
+
+class RunFolder:
+    """`<run.storage>/<run.name>/`, local or in a bucket."""
+
+    def __init__(self, settings: Settings) -> None:
+        """Names the folder; touches nothing."""
+        name = settings.run.name or f"{settings.model.name}-{time.strftime('%Y%m%d-%H%M%S')}"
+        run = dataclasses.replace(settings.run, name=name, storage=storage.absolute(settings.run.storage))
+        self.settings = dataclasses.replace(settings, run=run)
+        self.name = name
+        self.uri = storage.join(run.storage, name)
+
+    def path(self, *names: str) -> str:
+        """URI of something in the folder."""
+        return storage.join(self.uri, *names)
+
+    def open(self) -> bool:
+        """Makes the folder with its config.json, or checks that it can be continued.
+
+        Returns:
+            Whether there was a run to continue.
+
+        Raises:
+            InputError: the name is taken, the settings do not fit the run to continue, or nothing can be written.
+        """
+        saved = saved_settings(self.settings)
+        if saved is None:
+            self._write_config()
+            return False
+        if not self.settings.run.resume:
+            raise InputError(
+                f"--run.name {self.name}: there is a run of this name in {self.settings.run.storage}; choose another "
+                "name, or continue it with --run.resume"
+            )
+        for path, old, new in _differences(config.to_dict(saved), config.to_dict(self.settings)):
+            raise InputError(
+                f"{config.flag(*path)} {new}: the run {self.name} was started with {old}; resume it with that, or "
+                "start a run of another name"
+            )
+        self._write_config()
+        return True
+
+    def _write_config(self) -> None:
+        try:
+            storage.write_json(self.path("config.json"), config.to_dict(self.settings))
+        except (OSError, ArrowException) as error:
+            raise InputError(f"--run.storage {storage.explain(error, self.settings.run.storage)}") from None
+
+
+def saved_settings(settings: Settings) -> Settings | None:
+    """The settings that the named run was started with, or None if there is no such run.
+
+    Raises:
+        InputError: the storage cannot be read.
+    """
+    if settings.run.name is None:
+        return None
+    uri = storage.join(storage.absolute(settings.run.storage), settings.run.name, "config.json")
+    try:
+        return config.validate(storage.read_json(uri)) if storage.exists(uri) else None
+    except InputError as error:
+        raise InputError(f"--run.storage {error}") from None
+    except (OSError, ArrowException) as error:
+        raise InputError(f"--run.storage {storage.explain(error, uri)}") from None
+
+
+def _differences(old: dict[str, Any], new: dict[str, Any], path: tuple[str, ...] = ()) -> list[tuple[Any, ...]]:
+    found: list[tuple[Any, ...]] = []
+    for key in old:
+        here = (*path, key)
+        if ".".join(here) in FREE_ON_RESUME:
+            continue
+        if isinstance(old[key], dict):
+            found += _differences(old[key], new[key], here)
+        elif old[key] != new[key]:
+            found.append((here, old[key], new[key]))
+    return found

@@ -1,0 +1,157 @@
+"""Local paths and s3://, gs://, hf:// URIs through pyarrow's filesystems.
+
+Credentials, region and endpoint come from the environment (AWS_ACCESS_KEY_ID, AWS_PROFILE, AWS_ENDPOINT_URL,
+instance roles, ...), so that no secret passes through a setting, a log or an object of this project.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import re
+import uuid
+from pathlib import Path
+from typing import Any
+
+from pyarrow import ArrowException
+from pyarrow.fs import FileInfo, FileSelector, FileSystem, FileType, LocalFileSystem
+
+from faceae.errors import InputError
+
+_S3_HINTS = {
+    "NO_SUCH_BUCKET": "there is no such bucket",
+    "INVALID_ACCESS_KEY_ID": "the access key is not known to the server; check AWS_ACCESS_KEY_ID",
+    "SIGNATURE_DOES_NOT_MATCH": "the credentials are wrong; check AWS_SECRET_ACCESS_KEY",
+    "ACCESS_DENIED": "access is denied; check the credentials (AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or "
+    "AWS_PROFILE) and their rights on the bucket",
+    "NETWORK_CONNECTION": "the server cannot be reached; check AWS_ENDPOINT_URL and the network",
+}
+
+
+def is_remote(uri: str) -> bool:
+    """Whether a URI names something other than this machine's own disk."""
+    return "://" in uri and not uri.startswith("file://")
+
+
+def resolve(uri: str) -> tuple[FileSystem, str]:
+    """The filesystem of a URI or local path, and the path on it.
+
+    Raises:
+        InputError: the scheme is unknown or its support is not installed.
+    """
+    if not is_remote(uri):
+        return LocalFileSystem(), str(Path(uri.removeprefix("file://")).expanduser().absolute())
+    scheme, rest = uri.split("://", 1)
+    bucket, _, key = rest.strip("/").partition("/")
+    try:
+        filesystem, base = _filesystem(f"{scheme}://{bucket}")
+    except (ArrowException, ImportError, ValueError, OSError) as error:
+        raise explain(error, uri) from None
+    return filesystem, f"{base}/{key}".rstrip("/")
+
+
+@functools.cache  # a client asks the store for the bucket's region when it is made
+def _filesystem(bucket_uri: str) -> tuple[FileSystem, str]:
+    return FileSystem.from_uri(bucket_uri)
+
+
+def absolute(uri: str) -> str:
+    """The same URI, or the local path made absolute: workers do not share the driver's directory."""
+    return uri.rstrip("/") if is_remote(uri) else resolve(uri)[1]
+
+
+def join(uri: str, *names: str) -> str:
+    """Appends names to a URI or path."""
+    return "/".join([uri.rstrip("/"), *names])
+
+
+def explain(error: Exception, uri: str) -> InputError:
+    """An error of a filesystem as one line: what is wrong, where, and what to do."""
+    text = " ".join(str(error).split())
+    if code := re.search(r"AWS Error (\w+)", text):
+        reason = _S3_HINTS.get(code[1], text)
+        if "HTTP status 403" in text:
+            reason = _S3_HINTS["ACCESS_DENIED"]
+    elif "Bucket '" in text and "not found" in text:
+        reason = _S3_HINTS["NO_SUCH_BUCKET"]
+    elif isinstance(error, FileNotFoundError):
+        reason = "it does not exist; check the path"
+    elif isinstance(error, PermissionError):
+        reason = "access is denied; check its permissions"
+    else:
+        reason = text
+    endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
+    where = f"{uri} (at {endpoint})" if endpoint and uri.startswith("s3://") else uri
+    return InputError(f"{where}: {reason}")
+
+
+def info(uri: str) -> FileInfo:
+    """What stands at a URI: a file, a folder or nothing.
+
+    Raises:
+        InputError: the place cannot be asked (credentials, endpoint, permissions).
+    """
+    filesystem, path = resolve(uri)
+    try:
+        return filesystem.get_file_info(path)
+    except (OSError, ArrowException) as error:
+        raise explain(error, uri) from None
+
+
+def exists(uri: str) -> bool:
+    """Whether there is a file or folder at a URI."""
+    return info(uri).type != FileType.NotFound
+
+
+def list_files(uri: str) -> list[str]:
+    """Paths of all files below a folder, relative to it, sorted.
+
+    Raises:
+        InputError: the folder does not exist or cannot be read.
+    """
+    filesystem, path = resolve(uri)
+    try:
+        entries = filesystem.get_file_info(FileSelector(path, recursive=True))
+    except (OSError, ArrowException) as error:
+        raise explain(error, uri) from None
+    return sorted(entry.path[len(path) + 1 :] for entry in entries if entry.type == FileType.File)
+
+
+def read(uri: str) -> bytes:
+    """A whole file. Raises FileNotFoundError or another OSError."""
+    filesystem, path = resolve(uri)
+    with filesystem.open_input_file(path) as file:
+        return file.read()
+
+
+def write(uri: str, content: bytes) -> None:
+    """Writes a whole file, its folders too; a reader sees the old content or the new, never half of it."""
+    filesystem, path = resolve(uri)
+    if isinstance(filesystem, LocalFileSystem):
+        target = Path(path)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        partial = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.partial")
+        try:
+            partial.write_bytes(content)
+            partial.replace(target)
+        finally:
+            partial.unlink(missing_ok=True)
+    else:  # object stores show an object only when all of it has arrived
+        with filesystem.open_output_stream(path) as stream:
+            stream.write(content)
+
+
+def read_json(uri: str) -> Any:  # noqa: ANN401  (JSON is any)
+    """A JSON file."""
+    return json.loads(read(uri))
+
+
+def write_json(uri: str, content: Any) -> None:  # noqa: ANN401
+    """Writes a JSON file, indented for people."""
+    write(uri, (json.dumps(content, indent=2) + "\n").encode())
+
+
+def write_lines(uri: str, rows: list[dict[str, Any]]) -> None:
+    """Writes JSON Lines: one object a line."""
+    write(uri, "".join(json.dumps(row) + "\n" for row in rows).encode())
