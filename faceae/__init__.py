@@ -12,8 +12,6 @@ __all__ = ["load"]
 
 def load(uri: str) -> nn.Module:
     """Loads a trained model, see `faceae.models.load`."""
-    from faceae import (
-        models,  # here, so that Ray Data's workers, which need no torch, do not wait for its import
-    )
+    from faceae import models  # not above: Ray Data's workers need no torch, and its import takes 2 s
 
     return models.load(uri)

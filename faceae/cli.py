@@ -5,9 +5,10 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import pkgutil
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import tyro
 
@@ -20,14 +21,21 @@ TRACEBACK = "FACEAE_TRACEBACK"
 """Set in the environment to see the traceback of a run that failed."""
 
 
-def job(description: str, run: Callable[[Settings], object]) -> None:
-    """Runs a job as the command line asks, and exits: 0 done, 1 the run failed, 2 the input was wrong, 130 Ctrl-C."""
-    sys.exit(_exit_code(description, run))
+def job(description: str, function: str) -> None:
+    """Runs a job as the command line asks, and exits: 0 done, 1 the run failed, 2 the input was wrong, 130 Ctrl-C.
+
+    Args:
+        description: what --help says first.
+        function: "module:function" that takes the settings. Imported once the flags are known to be good: Ray and
+            torch take seconds, and a wrong flag or --help should not.
+    """
+    sys.exit(_exit_code(description, function))
 
 
-def _exit_code(description: str, run: Callable[[Settings], object]) -> int:
+def _exit_code(description: str, function: str) -> int:
     try:
-        run(parse(sys.argv[1:], description))
+        settings = parse(sys.argv[1:], description)
+        pkgutil.resolve_name(function)(settings)
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -53,10 +53,12 @@ def place(scale: Scale) -> Placement:
     if scale.gpu == "off" or (scale.gpu == "auto" and not gpus):
         return Placement(scale.workers or 1, gpu=False)
     workers = scale.workers or max(1, gpus)
-    if workers > gpus and not os.environ.get("RAY_ADDRESS"):
+    if workers > gpus and not os.environ.get("RAY_ADDRESS"):  # a cluster may grow, this machine will not
+        if not gpus:
+            raise InputError("--scale.gpu on: this machine has no GPU; use --scale.gpu off, or set RAY_ADDRESS")
         raise InputError(
-            f"--scale.workers {workers}: each worker needs a GPU and this machine has {gpus}; use --scale.workers "
-            f"{max(1, gpus)}" + ("" if gpus else ", --scale.gpu off to train on the CPU,") + " or set RAY_ADDRESS"
+            f"--scale.workers {workers}: each worker needs a GPU and this machine has {gpus}; use fewer workers, "
+            "--scale.gpu off, or set RAY_ADDRESS to a larger cluster"
         )
     return Placement(workers, gpu=True)
 

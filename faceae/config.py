@@ -25,8 +25,8 @@ class Data:
 
     source: tuple[str, ...] = ("synthetic:1500",)
     """Where the images are: a folder or a Parquet file or folder (encoded images or decoded pixels), local
-    or s3://bucket/path (AWS_ENDPOINT_URL for a server of your own). Several may be given. synthetic:N draws
-    N synthetic portraits."""
+    or s3://bucket/path (AWS_ENDPOINT_URL for a server of your own). Several may be given. With synthetic:N that
+    many portraits are drawn."""
     val_source: tuple[str, ...] = ()
     """Images to validate on. Without it, FFHQ ids are split as FFHQ is (60000/10000), others by val-fraction."""
     val_fraction: Fraction = 0.1

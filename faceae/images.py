@@ -78,7 +78,7 @@ def _to_rgb(image: Image.Image) -> Image.Image:
             converted = ImageCms.profileToProfile(image, source, _SRGB, outputMode="RGB")
             assert converted is not None
             return converted
-        except ImageCms.PyCMSError:
+        except (ImageCms.PyCMSError, OSError):
             pass  # a broken profile is common and harmless: the samples are read as sRGB
     return image.convert("RGB")
 

@@ -57,6 +57,10 @@ class RunFolder:
         self._write_config()
         return True
 
+    def withdraw(self) -> None:
+        """Frees the name again, of a run that could not begin."""
+        storage.delete(self.path("config.json"))
+
     def _write_config(self) -> None:
         try:
             storage.write_json(self.path("config.json"), config.to_dict(self.settings))

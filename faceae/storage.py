@@ -142,6 +142,12 @@ def write(uri: str, content: bytes) -> None:
             stream.write(content)
 
 
+def delete(uri: str) -> None:
+    """Deletes a file."""
+    filesystem, path = resolve(uri)
+    filesystem.delete_file(path)
+
+
 def read_json(uri: str) -> Any:  # noqa: ANN401  (JSON is any)
     """A JSON file."""
     return json.loads(read(uri))

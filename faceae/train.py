@@ -57,10 +57,15 @@ def train(settings: Settings) -> dict[str, Any]:
     resumed = folder.open()
     settings = folder.settings
     out.print(f"run       {folder.uri}" + (" (continued)" if resumed else ""))
-    cluster.connect(settings.scale)
-    placement = cluster.place(settings.scale)
-    _check_batch(settings, placement)
-    images = load_images(settings, split, folder)
+    try:
+        cluster.connect(settings.scale)
+        placement = cluster.place(settings.scale)
+        _check_batch(settings, placement)
+        images = load_images(settings, split, folder)
+    except InputError:
+        if not resumed:
+            folder.withdraw()
+        raise
     order = Order(
         blocks=images.train,
         seed=settings.train.seed,
@@ -68,8 +73,6 @@ def train(settings: Settings) -> dict[str, Any]:
         image_size=settings.data.image_size,
         box_size=settings.mask.size,
     )
-    if not order.steps(placement.workers):
-        raise InputError(f"--data.source: {len(images.train)} training images are fewer than the workers")
     device = fit(folder, order, images.val, placement)
     summary = _conclude(folder, images, placement, device, started)
     _say(summary, settings, folder)
@@ -110,6 +113,8 @@ def load_images(settings: Settings, split: Split, folder: RunFolder) -> Images:
     if rejected:
         out.print(f"rejected  {len(rejected)} images, see {folder.path('rejected.jsonl')}")
     _check_rejected(bad, total, settings, folder)
+    if not len(train) or not len(val):
+        raise InputError("--data.source: no usable image is left for training or for validation; give more images")
     counts = {
         "read": total + len(split.refused),
         "rejected": len(rejected),
@@ -121,7 +126,7 @@ def load_images(settings: Settings, split: Split, folder: RunFolder) -> Images:
 
 def _check_rejected(bad: list[Rejected], total: int, settings: Settings, folder: RunFolder) -> None:
     allowed = settings.data.max_rejected_fraction
-    if len(bad) > allowed * total or len(bad) == total:
+    if len(bad) > allowed * total:
         reason, count = Counter(reason for _, reason in bad).most_common(1)[0]
         raise InputError(
             f"--data.source: {len(bad)} of {total} images cannot be used, more than --data.max-rejected-fraction "

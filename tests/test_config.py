@@ -1,0 +1,83 @@
+import dataclasses
+import json
+
+import pytest
+
+from faceae import cli, config
+from faceae.config import Settings
+from faceae.errors import InputError
+
+
+def parse(*arguments: str) -> Settings:
+    return cli.parse(arguments, "")
+
+
+def test_flags_win_over_the_preset_wherever_it_stands():
+    settings = parse("--optim.lr", "0.01", "--preset", "article", "--data.source", "a", "b", "--run.resume")
+    assert settings.preset == "article"
+    assert settings.optim.lr == 0.01
+    assert settings.train.epochs == 15
+    assert settings.data.source == ("a", "b")
+    assert settings.run.resume
+
+
+def test_the_article_preset_is_the_articles():
+    settings = parse("--preset=article")
+    assert (settings.model.latent_dim, settings.train.batch_size, settings.mask.size) == (300, 64, 28)
+    assert (settings.optim.name, settings.optim.lr, settings.train.loss) == ("adam", 0.001, "mse")
+
+
+@pytest.mark.parametrize("name", config.PRESETS)
+def test_presets_are_valid_and_survive_json(name):
+    settings = config.preset(name)
+    assert settings.preset == name
+    assert config.validate(json.loads(json.dumps(config.to_dict(settings)))) == settings
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--bogus", "3"], "--bogus"),
+        (["--preset", "nope"], "--preset nope"),
+        (["--data.limit", "0"], "--data.limit 0"),
+        (["--data.limit", "many"], "--data.limit"),
+        (["--data.val-fraction", "1.5"], "--data.val-fraction 1.5"),
+        (["--data.image-size", "100"], "--data.image-size 100"),
+        (["--mask.size", "129"], "--mask.size 129"),
+        (["--optim.name", "lion"], "lion"),
+        (["--optim.lr", "nan"], "--optim.lr"),
+        (["--train.batch-size", "3", "--scale.workers", "4"], "--train.batch-size 3"),
+        (["--run.name", "../elsewhere"], "--run.name"),
+        (["--train.epochs"], "--train.epochs"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_wrong_flags_are_one_line_that_names_them(arguments, words):
+    with pytest.raises(InputError) as error:
+        parse(*arguments)
+    assert words in str(error.value)
+    assert "\n" not in str(error.value)
+    assert "│" not in str(error.value)
+
+
+def test_an_unknown_key_of_a_saved_config_is_an_error():
+    tree = config.to_dict(Settings())
+    tree["optim"]["momentun"] = 0.9
+    with pytest.raises(InputError, match=r"--optim\.momentun"):
+        config.validate(tree)
+
+
+def test_settings_made_in_python_are_checked_too():
+    wrong = dataclasses.replace(Settings(), mask=config.Mask(size=-1))
+    with pytest.raises(InputError, match=r"--mask\.size -1"):
+        config.validate(wrong)
+
+
+def test_every_field_is_explained_in_help(capsys):
+    with pytest.raises(SystemExit) as end:
+        parse("--help")
+    assert end.value.code == 0
+    shown = capsys.readouterr().out
+    for group, fields in config.to_dict(Settings()).items():
+        for field in fields if isinstance(fields, dict) else ():
+            assert config.flag(group, field) in shown

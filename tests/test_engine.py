@@ -1,0 +1,127 @@
+import time
+
+import numpy as np
+import pytest
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+from torch import nn
+
+from faceae import engine, masks, metrics, models
+from faceae.config import Data, Model, Optim, Settings
+from faceae.data.batch import Batch
+from faceae.data.synthetic import portrait
+
+CPU = torch.device("cpu")
+SIZE = 32
+
+
+class Plain(nn.Module):
+    """Without batch norm, so that the shares of a batch must add up exactly."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(1)
+        self.net = nn.Sequential(nn.Conv2d(4, 8, 3, padding=1), nn.Tanh(), nn.Conv2d(8, 3, 3, padding=1), nn.Sigmoid())
+
+    def forward(self, given, mask):
+        return self.net(torch.cat([given, mask], 1))
+
+
+def batches(counts, rank=0, ranks=1):
+    made, start = [], 0
+    for count in counts:
+        ids = range(start, start + count)
+        pixels = np.stack([portrait(i, SIZE) for i in ids])
+        drawn = masks.draw([str(i) for i in ids], seed=0, epoch=1, image_size=SIZE, box_size=8)
+        made.append(Batch(pixels[rank::ranks], masks.pack(drawn)[rank::ranks], count))
+        start += count
+    return made
+
+
+def train(network, feed, optim=None, **options):
+    optimizer = engine.make_optimizer(network, optim or Optim(name="sgd", lr=0.5))
+    return engine.train_one_epoch(network, feed, optimizer, engine.LOSSES["mse"], device=CPU, **options)
+
+
+def test_the_device_sees_the_hole_black_and_nothing_else_changed():
+    (batch,) = batches([5])
+    views = engine.to_device(batch, CPU)
+    hole = masks.unpack(batch.mask, SIZE)
+    assert (views.mask[:, 0].numpy().astype(bool) == hole).all()
+    assert np.allclose(views.original.permute(0, 2, 3, 1).numpy() * 255, batch.pixels, atol=1e-4)
+    assert (views.given.permute(0, 2, 3, 1).numpy()[hole] == 0).all()
+    assert torch.equal(views.given * (1 - views.mask), views.original * (1 - views.mask))
+
+
+@pytest.mark.parametrize("loss", engine.LOSSES)
+@pytest.mark.parametrize("name", ["adam", "sgd", "rmsprop"])
+def test_every_optimizer_and_loss_learns(name, loss):
+    torch.manual_seed(0)
+    network = models.build(Settings(data=Data(image_size=SIZE), model=Model(latent_dim=8)))
+    optimizer = engine.make_optimizer(network, Optim(name=name, lr=0.05 if name == "sgd" else 0.003))
+    feed = batches([16]) * 6
+    results = [engine.train_one_epoch(network, feed, optimizer, engine.LOSSES[loss], device=CPU) for _ in range(2)]
+    assert results[1].loss < results[0].loss
+    assert results[0].images == 96
+    assert results[0].complete
+
+
+def test_the_loss_is_the_mean_over_images_not_over_batches():
+    network = Plain()
+    feed = batches([9, 2])
+    with torch.no_grad():
+        views = [engine.to_device(batch, CPU) for batch in feed]
+        errors = torch.cat([(network(v.given, v.mask) - v.original).square().mean((1, 2, 3)) for v in views])
+    assert train(network, feed, Optim(name="sgd", lr=1e-12)).loss == pytest.approx(errors.mean().item(), rel=1e-5)
+
+
+def _rank(rank, ranks, path, out):
+    dist.init_process_group("gloo", init_method=f"file://{path}", rank=rank, world_size=ranks)
+    torch.set_num_threads(1)
+    network = Plain()
+    wrapped = nn.parallel.DistributedDataParallel(network)
+    result = train(wrapped, batches([8, 8, 5], rank, ranks))
+    sums = engine.evaluate(network, batches([7, 4], rank, ranks), device=CPU)
+    if rank == 0:
+        torch.save({"state": network.state_dict(), "result": vars(result), "val": sums.means(), "n": sums.count}, out)
+    dist.destroy_process_group()
+
+
+@pytest.mark.parametrize("ranks", [2, 3])
+def test_ranks_with_uneven_shares_equal_one(ranks, tmp_path):
+    """Global batches of 8, 8 and 5 images over 2 and 3 ranks: the same weights, loss and metrics as on one."""
+    mp.spawn(_rank, (ranks, tmp_path / "rendezvous", tmp_path / "out.pt"), nprocs=ranks)
+    several = torch.load(tmp_path / "out.pt", weights_only=True)
+    network = Plain()
+    result = train(network, batches([8, 8, 5]))
+    assert several["result"]["loss"] == pytest.approx(result.loss, rel=1e-5)
+    assert several["result"]["images"] == result.images == 21
+    for name, value in network.state_dict().items():
+        assert torch.allclose(several["state"][name], value, atol=1e-6), name
+    sums = engine.evaluate(network, batches([7, 4]), device=CPU)
+    assert several["n"] == sums.count == 11
+    assert several["val"] == pytest.approx(sums.means(), rel=1e-4)
+
+
+def test_a_diverging_loss_stops_within_the_check_interval():
+    seen = []
+    network = nn.ModuleDict({"net": Plain()})
+    network.forward = lambda given, mask: network["net"](given, mask) / 0
+    with pytest.raises(engine.NonFiniteLossError, match="no longer finite"):
+        train(network, batches([4]) * 100, on_step=seen.append)
+    assert len(seen) <= engine.CHECK_STEPS
+
+
+def test_a_deadline_ends_the_epoch_early():
+    result = train(Plain(), batches([4]) * 100, deadline=time.monotonic() - 1)
+    assert not result.complete
+    assert result.images == 4
+
+
+def test_evaluation_leaves_the_network_as_it_was():
+    network = models.build(Settings(data=Data(image_size=SIZE), model=Model(latent_dim=8)))
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    sums = engine.evaluate(network, batches([7]), device=CPU)
+    assert set(sums.means()) == set(metrics.NAMES)
+    assert all(torch.equal(before[name], value) for name, value in network.state_dict().items())

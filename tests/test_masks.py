@@ -1,0 +1,68 @@
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from faceae import masks
+
+ids = st.lists(st.text(min_size=1, max_size=20), min_size=1, max_size=8, unique=True)
+seeds = st.integers(0, 2**63 - 1)
+epochs = st.integers(-1, 10_000)
+
+
+@st.composite
+def sizes(draw):
+    image_size = draw(st.integers(1, 6)) * 16
+    return image_size, draw(st.integers(1, image_size))
+
+
+@given(ids, seeds, epochs, sizes())
+def test_a_mask_is_one_full_box_inside_the_image(image_ids, seed, epoch, size):
+    image_size, box_size = size
+    drawn = masks.draw(image_ids, seed=seed, epoch=epoch, image_size=image_size, box_size=box_size)
+    assert drawn.shape == (len(image_ids), image_size, image_size)
+    for mask in drawn:
+        rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+        assert len(rows) == len(columns) == box_size
+        assert rows[-1] - rows[0] == columns[-1] - columns[0] == box_size - 1
+        assert mask.sum() == box_size**2
+
+
+@given(ids, seeds, epochs, st.randoms())
+def test_masks_do_not_depend_on_the_batch_or_its_order(image_ids, seed, epoch, random):
+    together = masks.draw(image_ids, seed=seed, epoch=epoch, image_size=32, box_size=9)
+    shuffled = random.sample(image_ids, len(image_ids))
+    for image_id in shuffled:
+        alone = masks.draw([image_id], seed=seed, epoch=epoch, image_size=32, box_size=9)
+        assert (alone[0] == together[image_ids.index(image_id)]).all()
+
+
+def test_masks_change_with_the_epoch_the_seed_and_the_image():
+    def corner(image_id="a", seed=0, epoch=1):
+        return tuple(masks.boxes([image_id], seed=seed, epoch=epoch, image_size=128, box_size=28)[0])
+
+    by_epoch = {corner(epoch=epoch) for epoch in range(200)}
+    by_seed = {corner(seed=seed) for seed in range(200)}
+    by_image = {corner(image_id=str(i)) for i in range(200)}
+    assert min(len(by_epoch), len(by_seed), len(by_image)) > 190
+
+
+def test_corners_are_uniform_over_all_places():
+    corners = masks.boxes([str(i) for i in range(20_000)], seed=0, epoch=0, image_size=16, box_size=13)
+    counts = np.zeros((4, 4))
+    np.add.at(counts, tuple(corners.T), 1)
+    # Each of the 16 places expects 1250 with a deviation of 34.
+    assert abs(counts - 1250).max() < 5 * 34
+
+
+def test_the_masks_of_a_seed_stay_what_they_were():
+    """A change here changes every run and every validation metric: old results are no longer comparable."""
+    corners = masks.boxes(["00000/00000.png", "b"], seed=3, epoch=7, image_size=128, box_size=28)
+    assert corners.tolist() == [[36, 38], [58, 40]]
+
+
+@given(st.integers(1, 5), st.integers(1, 4), st.integers(0, 2**32 - 1))
+def test_packing_loses_nothing(count, sixteenths, seed):
+    drawn = np.random.default_rng(seed).random((count, 16 * sixteenths, 16 * sixteenths)) < 0.3
+    packed = masks.pack(drawn)
+    assert packed.nbytes * 8 == drawn.size
+    assert (masks.unpack(packed, 16 * sixteenths) == drawn).all()
