@@ -40,6 +40,8 @@ def connect(scale: Scale) -> None:
         ray.init(**quiet)
     else:
         cpus = max(os.cpu_count() or 1, (scale.workers or 1) + DATA_CPUS)
+        # Nobody takes nodes away from a machine of one's own; Ray Train would start a process to watch for it.
+        os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
         ray.init(address="local", num_cpus=cpus, include_dashboard=False, **quiet)
 
 
