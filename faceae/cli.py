@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import itertools
 import os
 import pkgutil
 import re
@@ -74,7 +75,7 @@ def parse(arguments: Sequence[str], description: str) -> Settings:
 
 
 def _preset_name(arguments: Sequence[str]) -> str:
-    for flag, value in zip(arguments, [*arguments[1:], ""], strict=True):
+    for flag, value in itertools.zip_longest(arguments, arguments[1:], fillvalue=""):
         if flag == "--preset":
             return value
         if flag.startswith("--preset="):

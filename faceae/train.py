@@ -62,6 +62,8 @@ def train(settings: Settings) -> dict[str, Any]:
         placement = cluster.place(settings.scale)
         _check_batch(settings, placement)
         images = load_images(settings, split, folder)
+        if len(images.train) < placement.workers:
+            raise InputError(f"--scale.workers {placement.workers}: more than the {len(images.train)} training images")
     except InputError:
         if not resumed:
             folder.withdraw()

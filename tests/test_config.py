@@ -27,6 +27,10 @@ def test_the_article_preset_is_the_articles():
     assert (settings.optim.name, settings.optim.lr, settings.train.loss) == ("adam", 0.001, "mse")
 
 
+def test_no_flags_are_the_demo():
+    assert parse() == Settings() == config.preset("demo")
+
+
 @pytest.mark.parametrize("name", config.PRESETS)
 def test_presets_are_valid_and_survive_json(name):
     settings = config.preset(name)
@@ -49,6 +53,7 @@ def test_presets_are_valid_and_survive_json(name):
         (["--train.batch-size", "3", "--scale.workers", "4"], "--train.batch-size 3"),
         (["--run.name", "../elsewhere"], "--run.name"),
         (["--train.epochs"], "--train.epochs"),
+        (["--preset"], "--preset"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
