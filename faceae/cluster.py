@@ -24,6 +24,10 @@ class Placement:
     workers: int
     gpu: bool
 
+    def __str__(self) -> str:
+        plural = "s" if self.workers > 1 else ""
+        return f"{self.workers} training worker{plural} on {'GPU' if self.gpu else 'CPU'}{plural if self.gpu else ''}"
+
 
 def connect(scale: Scale) -> None:
     """Connects to the cluster, or starts one in this process; does nothing when Ray is already running.

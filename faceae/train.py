@@ -60,10 +60,10 @@ def train(settings: Settings) -> dict[str, Any]:
     try:
         cluster.connect(settings.scale)
         placement = cluster.place(settings.scale)
-        _check_batch(settings, placement)
+        out.print(f"cluster   {placement}")
+        _check_shares(f"--train.batch-size {settings.train.batch_size}", settings.train.batch_size, placement)
         images = load_images(settings, split, folder)
-        if len(images.train) < placement.workers:
-            raise InputError(f"--scale.workers {placement.workers}: more than the {len(images.train)} training images")
+        _check_shares("--data.source", len(images.train), placement)
     except InputError:
         if not resumed:
             folder.withdraw()
@@ -81,13 +81,10 @@ def train(settings: Settings) -> dict[str, Any]:
     return summary
 
 
-def _check_batch(settings: Settings, placement: Placement) -> None:
-    kind = "GPU" if placement.gpu else "CPU"
-    out.print(f"cluster   {placement.workers} training worker{'s' * (placement.workers > 1)} on {kind}")
-    if settings.train.batch_size < placement.workers:
+def _check_shares(what: str, images: int, placement: Placement) -> None:
+    if images < placement.workers:
         raise InputError(
-            f"--train.batch-size {settings.train.batch_size}: the global batch is smaller than the "
-            f"{placement.workers} workers that share it; use a larger batch or fewer --scale.workers"
+            f"{what}: {images} images cannot be shared among {placement.workers} workers; use fewer --scale.workers"
         )
 
 
