@@ -13,7 +13,8 @@ class State(NamedTuple):
         step: (epoch, images of it trained on) of the epoch under way.
         failure: why training cannot go on, if so.
         device: what the workers train on; empty before they have started.
-        epochs_before: finished before they started.
+        epochs_before: finished before they first started.
+        restarts: the epoch that each later group of workers went on after: the one before had lost a worker.
     """
 
     records: list[dict[str, Any]]
@@ -21,6 +22,7 @@ class State(NamedTuple):
     failure: str | None
     device: str
     epochs_before: int
+    restarts: list[int]
 
 
 class Board:
@@ -32,10 +34,14 @@ class Board:
         self.failure: str | None = None
         self.device = ""
         self.epochs_before = 0
+        self.restarts: list[int] = []
 
     def start(self, device: str, epochs_before: int) -> None:
         """Says that the workers are there, and where they start."""
-        self.device, self.epochs_before = device, epochs_before
+        if self.device:
+            self.restarts.append(epochs_before)
+        else:
+            self.device, self.epochs_before = device, epochs_before
 
     def step(self, epoch: int, images: int) -> None:
         """Says how many images of an epoch are done."""
@@ -52,4 +58,4 @@ class Board:
 
     def read(self, seen: int) -> State:
         """What is new after `seen` records."""
-        return State(self.records[seen:], self.current, self.failure, self.device, self.epochs_before)
+        return State(self.records[seen:], self.current, self.failure, self.device, self.epochs_before, self.restarts)

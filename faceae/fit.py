@@ -84,7 +84,7 @@ def _in_thread(function: Any) -> Future[Any]:  # noqa: ANN401
 
 def _watch(board: Any, fitting: Future[Any], settings: Settings, images: int) -> State:  # noqa: ANN401
     """Shows the board until the training is over; returns what stands on it then."""
-    epochs, seen = settings.train.epochs, 0
+    epochs, seen, restarts = settings.train.epochs, 0, 0
     meter: Meter | None = None
     with ExitStack() as stack:
         while True:
@@ -93,6 +93,9 @@ def _watch(board: Any, fitting: Future[Any], settings: Settings, images: int) ->
             if meter is None and state.device:
                 meter = stack.enter_context(Meter("training", images * (epochs - state.epochs_before)))
             if meter:
+                for epoch in state.restarts[restarts:]:
+                    restarts += 1
+                    meter.line(f"note      a worker was lost; training goes on after epoch {epoch}")
                 for record in state.records:
                     meter.set(images * (record["epoch"] - state.epochs_before))
                     meter.line(console.epoch_line(record, epochs, meter.seconds_left()))
