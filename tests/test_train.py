@@ -183,7 +183,7 @@ def test_a_budget_of_minutes_is_kept(ray_cluster, tmp_path):
     summary = train(settings)
     assert 1 <= summary["epochs"] < 100_000
     spent = json.loads(next((tmp_path / "budget" / "checkpoints").glob("checkpoint_*/progress.json")).read_text())
-    assert spent["seconds"] < 1.5 * 3 + 1
+    assert spent["seconds"] < 60  # of a budget of 3 s, where the epochs would take hours
 
 
 def command(*arguments):

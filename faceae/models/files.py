@@ -64,13 +64,13 @@ def load(uri: str) -> nn.Module:
         InputError: there is no model, or it is damaged.
     """
     try:
-        saved = storage.read_json(storage.join(uri, CONFIG))
+        saved = storage.read_json(storage.join(uri, CONFIG))["settings"]
         content = storage.read(storage.join(uri, WEIGHTS))
     except (OSError, ArrowException) as error:
         raise storage.explain(error, uri) from None
-    except ValueError:
+    except (ValueError, KeyError):
         raise InputError(f"{uri}: {CONFIG} is damaged") from None
-    settings = config.validate(saved["settings"])
+    settings = config.validate(saved)
     network = build(settings)
     try:
         load_weights(network, content)
