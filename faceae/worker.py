@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import tempfile
 import time
@@ -93,29 +94,29 @@ class _Worker:
         """Trains until the epochs are done or the time is up."""
         train = self.job.settings.train
         epochs = range(self.progress.epoch + 1, train.epochs + 1)
-        feed = Feed(self.job.order, self.rank, self.workers, epochs, self.job.mask_tasks)
         wrapped = self._wrap()
         end = self.started + 60 * (train.max_minutes or float("inf"))
         closing = self._estimate_validation() if train.max_minutes else 0.0
-        for epoch in epochs:
-            if engine.any_rank(time.monotonic() > end - closing, self.device):
-                break
-            result = engine.train_one_epoch(
-                wrapped,
-                feed.epoch(),
-                self.optimizer,
-                engine.LOSSES[train.loss],
-                device=self.device,
-                bf16=self.bf16,
-                deadline=end - closing,
-                on_step=self._step_reporter(epoch),
-            )
-            trained = time.monotonic()
-            self._finish_epoch(epoch, result)
-            closing = time.monotonic() - trained
-            if not result.complete:
-                break
-        feed.close()
+        with contextlib.closing(Feed(self.job.order, self.rank, self.workers, epochs, self.job.mask_tasks)) as feed:
+            for epoch in epochs:
+                # However short the time, one step is trained: a run without an epoch has no model to show.
+                if self.progress.history and engine.any_rank(time.monotonic() > end - closing, self.device):
+                    break
+                result = engine.train_one_epoch(
+                    wrapped,
+                    feed.epoch(),
+                    self.optimizer,
+                    engine.LOSSES[train.loss],
+                    device=self.device,
+                    bf16=self.bf16,
+                    deadline=end - closing,
+                    on_step=self._step_reporter(epoch),
+                )
+                trained = time.monotonic()
+                self._finish_epoch(epoch, result)
+                closing = time.monotonic() - trained
+                if not result.complete:
+                    break
 
     def _wrap(self) -> nn.Module:
         if self.workers == 1:
@@ -134,7 +135,7 @@ class _Worker:
         size = self.job.settings.data.image_size
         feed = validation(self.job.val, size, self._validation_batch(), self.rank, self.workers)
         sums = engine.evaluate(self.network, islice(feed, batches), device=self.device, bf16=self.bf16)
-        return sums.means() if sums.count else {}
+        return sums.means()
 
     def _estimate_validation(self) -> float:
         """Seconds that validation will take, from one batch: a budget of minutes has to leave room for it."""
