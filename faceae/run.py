@@ -62,10 +62,13 @@ class RunFolder:
         storage.delete(self.path("config.json"))
 
     def _write_config(self) -> None:
+        storage_uri = self.settings.run.storage
+        if storage.is_remote(storage_uri) and not storage.bucket_exists(storage_uri):
+            raise InputError(f"--run.storage {storage_uri}: there is no such bucket; make it first")
         try:
             storage.write_json(self.path("config.json"), config.to_dict(self.settings))
         except (OSError, ArrowException) as error:
-            raise InputError(f"--run.storage {storage.explain(error, self.settings.run.storage)}") from None
+            raise InputError(f"--run.storage {storage.explain(error, storage_uri)}") from None
 
 
 def saved_settings(settings: Settings) -> Settings | None:

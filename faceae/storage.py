@@ -104,6 +104,12 @@ def exists(uri: str) -> bool:
     return info(uri).type != FileType.NotFound
 
 
+def bucket_exists(uri: str) -> bool:
+    """Whether the bucket of a remote URI exists; some servers make one of any name that is written to."""
+    scheme, rest = uri.split("://", 1)
+    return exists(f"{scheme}://{rest.split('/', 1)[0]}")
+
+
 def list_files(uri: str) -> list[str]:
     """Paths of all files below a folder, relative to it, sorted.
 

@@ -246,9 +246,10 @@ def _processes(session: int) -> list[str]:
         (["--data.source", "/no/such/folder"], "/no/such/folder: it does not exist"),
         (["--nonsense"], "--nonsense"),
         (["--data.source", "s3://nobody/here"], "there is no such bucket"),
+        (["--data.source", "synthetic:9", "--run.storage", "s3://nobody/runs"], "there is no such bucket"),
         (["--data.source", "s3://faces/empty-prefix"], "does not exist"),
     ],
-    ids=["folder", "flag", "bucket", "prefix"],
+    ids=["folder", "flag", "bucket", "storage", "prefix"],
 )
 def test_wrong_input_exits_with_2_and_one_line(arguments, words, s3):
     done = subprocess.run(command(*arguments), capture_output=True, text=True, check=False, env={**os.environ, **s3})
