@@ -38,6 +38,10 @@ WINDOW_BYTES = 16 * 2**20
 """Aimed size of a window: large enough to make the cost of a task small, small enough to flow."""
 
 
+BURST_WINDOWS = 16
+"""Windows drawn at once; twice as many (512 MB) are held in the object store for each worker."""
+
+
 @dataclass(frozen=True)
 class Order:
     """What decides which image comes when, and what is hidden in it."""
@@ -79,9 +83,7 @@ class Order:
 class Feed:
     """The batches of one training worker, epoch after epoch."""
 
-    def __init__(
-        self, order: Order, rank: int, workers: int, epochs: range, tasks: int, burst_bytes: int = 16 * WINDOW_BYTES
-    ) -> None:
+    def __init__(self, order: Order, rank: int, workers: int, epochs: range, tasks: int) -> None:
         """Prepares a feed; nothing runs before the first epoch is asked for.
 
         Args:
@@ -90,10 +92,8 @@ class Feed:
             workers: all of them.
             epochs: those that may be asked for, in that order.
             tasks: Ray Data tasks that may run for this worker at a time.
-            burst_bytes: what is drawn at once; twice as much is held in the object store.
         """
         self.order, self.rank, self.workers, self.epochs, self.tasks = order, rank, workers, epochs, tasks
-        self.burst = max(1, burst_bytes // WINDOW_BYTES)
         rows = max(1, WINDOW_BYTES // image_bytes(order.image_size))
         self.window_steps = max(1, rows * workers // order.batch_size)
         self._windows = self._stream()
@@ -118,7 +118,9 @@ class Feed:
 
     def _stream(self) -> Generator[pa.Table, None, None]:
         windows = (window for epoch in self.epochs for window in self._plan(epoch))
-        sizes = itertools.chain([1], itertools.repeat(self.burst))  # the first step should not wait for a whole burst
+        sizes = itertools.chain(
+            [1], itertools.repeat(BURST_WINDOWS)
+        )  # the first step should not wait for a whole burst
         bursts = (list(itertools.islice(windows, size)) for size in sizes)
         with ThreadPoolExecutor(1, "burst") as thread:
             coming = thread.submit(self._draw, next(bursts))
