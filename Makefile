@@ -11,7 +11,7 @@ setup: .venv/ready
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
 	touch $@
 
-train: setup  ## the main job, on synthetic portraits: about 5 minutes on two cores
+train: setup  ## the main job, on synthetic portraits: about 3 minutes on two cores
 	$(BIN)/python jobs/train.py
 
 test: setup
