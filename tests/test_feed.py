@@ -3,6 +3,8 @@
 import itertools
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import ray
 from conftest import png
@@ -11,6 +13,7 @@ from PIL import Image
 from faceae import masks
 from faceae.data.cache import decode_train, decode_val
 from faceae.data.feed import Feed, Order, validation
+from faceae.data.reader import BLOCK_BYTES, image_bytes, pixels_array
 from faceae.data.sources import list_sources
 from faceae.data.synthetic import portrait
 
@@ -195,6 +198,27 @@ def _counted(read, log):
             yield block
 
     return counting
+
+
+def test_a_row_group_larger_than_a_block(ray_cluster, tmp_path):
+    """Ray Data joins the blocks that one read task yields into a table of several chunks."""
+    count = BLOCK_BYTES // image_bytes(SIZE) + 50
+    pixels = np.random.default_rng(0).integers(0, 256, (count, SIZE, SIZE, 3), np.uint8)
+    table = pa.table({"image_id": [str(i) for i in range(count)], "pixels": pixels_array(pixels)})
+    pq.write_table(table, tmp_path / "one.parquet", row_group_size=count)
+    entries = list_sources([str(tmp_path)], "--data.source").entries
+    originals = sorted(key(image) for image in pixels)
+    blocks, _ = decode_train(entries, SIZE, lambda images: None)
+    assert len(blocks.refs) == 1
+    ((*epoch,),) = drawn(Order(blocks, 0, 64, SIZE, BOX), 0, 1, range(1, 2))
+    assert sorted(key(image) for batch, _, _ in epoch for image in batch) == originals
+    val, _ = decode_val(entries, SIZE, BOX, lambda images: None)
+    batches = list(validation(val, SIZE, 64))
+    assert sorted(key(image) for batch in batches for image in batch.pixels) == originals
+    ids = {key(image): str(i) for i, image in enumerate(pixels)}
+    names = [ids[key(image)] for image in batches[-1].pixels]
+    expected = masks.draw(names, seed=0, epoch=masks.VALIDATION_EPOCH, image_size=SIZE, box_size=BOX)
+    assert (masks.unpack(batches[-1].mask, SIZE) == expected).all()
 
 
 def test_pixels_reach_the_engine_without_float_copies(decoded):

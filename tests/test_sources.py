@@ -172,6 +172,14 @@ def test_validation_images_may_come_from_elsewhere(faces):
     assert (len(split.train), len(split.val)) == (10, 96)
 
 
+def test_drawn_and_photographed_images_mix_in_one_unit(faces):
+    listing = list_sources(["synthetic:20", str(faces)], "--data.source")
+    found = read_all(listing.entries)
+    assert len(FaceSource(listing.entries, SIZE).units) == 1
+    assert (found["synthetic_20/synthetic-000007"] == portrait(7, SIZE)).all()
+    assert (found[f"{faces.name}/1/face41.png"] == portrait(41, SIZE)).all()
+
+
 def test_one_image_is_too_few(tmp_path):
     (tmp_path / "a.png").touch()
     with pytest.raises(InputError, match="no image is left"):

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from ray.data import Dataset
 
 from faceae import masks
-from faceae.data.reader import FaceSource, column_bytes, image_bytes, pixels_array
+from faceae.data.reader import FaceSource, column_rows, image_bytes, pixels_array
 from faceae.data.sources import Entry
 
 Rejected = tuple[str, str]
@@ -89,11 +89,11 @@ def take(refs: Sequence[ray.ObjectRef], positions: NDArray[np.int32]) -> tuple[l
     """
     needed, which = np.unique(positions[:, 0], return_inverse=True)
     blocks = ray.get([refs[block] for block in needed])  # without a copy where the block is on this node
-    columns = [column_bytes(block, "pixels") for block in blocks]
-    pixels = np.empty((len(positions), columns[0].shape[1]), np.uint8)
+    rows = [column_rows(block, "pixels") for block in blocks]
+    pixels = np.empty((len(positions), len(rows[0][0])), np.uint8)
     ids = []
     for i, (block, row) in enumerate(zip(which.tolist(), positions[:, 1].tolist(), strict=True)):
-        pixels[i] = columns[block][row]
+        pixels[i] = rows[block][row]
         ids.append(blocks[block]["image_id"][row].as_py())
     return ids, pixels
 

@@ -28,7 +28,7 @@ from ray.data import TaskPoolStrategy
 from faceae import masks
 from faceae.data.batch import Batch
 from faceae.data.cache import Blocks, take
-from faceae.data.reader import column_bytes, image_bytes, pixels_array
+from faceae.data.reader import column_bytes, column_rows, image_bytes, pixels_array
 
 POOL_BYTES = 512 * 2**20
 """Images are shuffled within pools of so many bytes (10,900 images at 128x128) of blocks that are drawn anew each
@@ -192,7 +192,8 @@ def validation(blocks: Blocks, image_size: int, batch_size: int, rank: int = 0, 
         mine = usable[(rank - seen) % workers :: workers]
         seen += len(usable)
         block = ray.get(ref)
-        pixels, bits = column_bytes(block, "pixels"), column_bytes(block, "mask")
+        pixels, bits = column_rows(block, "pixels"), column_rows(block, "mask")
         for start in range(0, len(mine), batch_size):
             rows = mine[start : start + batch_size]
-            yield Batch(pixels[rows].reshape(-1, image_size, image_size, 3), bits[rows], len(rows))
+            images = np.stack([pixels[row] for row in rows]).reshape(-1, image_size, image_size, 3)
+            yield Batch(images, np.stack([bits[row] for row in rows]), len(rows))

@@ -44,11 +44,24 @@ def pixels_array(pixels: NDArray[np.uint8]) -> pa.FixedSizeBinaryArray:
 
 
 def column_bytes(table: pa.Table, name: str) -> NDArray[np.uint8]:
-    """A fixed-size binary column of a block as (N, B) uint8, read-only, over the block's own memory."""
-    (column,) = table[name].chunks  # a block is made in one piece; combining would copy it
-    width = column.type.byte_width
-    flat = np.frombuffer(column.buffers()[1], np.uint8)
-    return flat[column.offset * width : (column.offset + len(column)) * width].reshape(len(column), width)
+    """A fixed-size binary column in one piece as (N, B) uint8, read-only, over the table's own memory."""
+    (chunk,) = table[name].chunks
+    return _chunk_bytes(chunk)
+
+
+def column_rows(table: pa.Table, name: str) -> list[NDArray[np.uint8]]:
+    """The rows of a fixed-size binary column, each (B,) uint8, read-only, over the table's own memory.
+
+    For blocks: Ray Data joins what one task yields (a large row group of Parquet) into tables of several chunks, and
+    to combine these would copy them each time.
+    """
+    return [row for chunk in table[name].chunks for row in _chunk_bytes(chunk)]
+
+
+def _chunk_bytes(chunk: pa.FixedSizeBinaryArray) -> NDArray[np.uint8]:
+    width = chunk.type.byte_width
+    flat = np.frombuffer(chunk.buffers()[1], np.uint8)
+    return flat[chunk.offset * width : (chunk.offset + len(chunk)) * width].reshape(len(chunk), width)
 
 
 class FaceSource(Datasource):
@@ -120,19 +133,18 @@ Stored = bytes | NDArray[np.uint8] | BadImage
 
 def _fetch(unit: Sequence[Entry], image_size: int) -> Iterator[Stored]:
     """What is stored for each entry: an encoded image, pixels, or why there is none."""
-    first = unit[0]
-    if first.uri == SYNTHETIC:
-        yield from (synthetic.portrait(entry.row, image_size) for entry in unit)
-    elif first.column:
+    if unit[0].column:  # then all of them: a unit is a row group, or files and drawn portraits in any mixture
         yield from _fetch_row_group(unit)
-    elif storage.is_remote(first.uri):
+    elif any(storage.is_remote(entry.uri) for entry in unit):
         with ThreadPoolExecutor(_FETCHES) as threads:
-            yield from threads.map(_fetch_file, unit)
+            yield from threads.map(lambda entry: _fetch_one(entry, image_size), unit)
     else:
-        yield from map(_fetch_file, unit)
+        yield from (_fetch_one(entry, image_size) for entry in unit)
 
 
-def _fetch_file(entry: Entry) -> Stored:
+def _fetch_one(entry: Entry, image_size: int) -> Stored:
+    if entry.uri == SYNTHETIC:
+        return synthetic.portrait(entry.row, image_size)
     try:
         return storage.read(entry.uri)
     except FileNotFoundError:
