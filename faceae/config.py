@@ -1,6 +1,6 @@
 """The settings: one tree of frozen, typed dataclasses, read the same way by every job.
 
-Every default stands here and nowhere else. A preset is a function of the defaults; a dotted flag
+Every default stands here and nowhere else. A preset is a tree that differs from the defaults; a dotted flag
 (`--optim.lr 0.01`) sets any field. Ranges are declared beside the fields and checked by `validate`.
 """
 
@@ -14,14 +14,15 @@ from pydantic import ConfigDict, Field, PositiveFloat, PositiveInt, TypeAdapter,
 from faceae.errors import InputError
 
 Fraction = Annotated[float, Field(gt=0, lt=1)]
-FORBID_UNKNOWN = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+
+class _Strict:
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid", allow_inf_nan=False)
 
 
 @dataclasses.dataclass(frozen=True)
-class Data:
+class Data(_Strict):
     """What to learn from."""
-
-    __pydantic_config__: ClassVar[ConfigDict] = FORBID_UNKNOWN
 
     source: tuple[str, ...] = ("synthetic:1500",)
     """Where the images are: a folder or a Parquet file or folder (encoded images or decoded pixels), local
@@ -40,20 +41,16 @@ class Data:
 
 
 @dataclasses.dataclass(frozen=True)
-class Mask:
+class Mask(_Strict):
     """What is hidden from the network."""
-
-    __pydantic_config__: ClassVar[ConfigDict] = FORBID_UNKNOWN
 
     size: PositiveInt = 28
     """Side of the black box in pixels, at a new random place in every image and epoch."""
 
 
 @dataclasses.dataclass(frozen=True)
-class Model:
+class Model(_Strict):
     """The network."""
-
-    __pydantic_config__: ClassVar[ConfigDict] = FORBID_UNKNOWN
 
     name: Literal["article"] = "article"
     """article: strided convolutions, a dense latent vector, transposed convolutions."""
@@ -62,10 +59,8 @@ class Model:
 
 
 @dataclasses.dataclass(frozen=True)
-class Optim:
+class Optim(_Strict):
     """The optimizer."""
-
-    __pydantic_config__: ClassVar[ConfigDict] = FORBID_UNKNOWN
 
     name: Literal["adam", "sgd", "rmsprop"] = "adam"
     """The optimizer; sgd is plain, without momentum, as in the article."""
@@ -74,10 +69,8 @@ class Optim:
 
 
 @dataclasses.dataclass(frozen=True)
-class Train:
+class Train(_Strict):
     """How to train."""
-
-    __pydantic_config__: ClassVar[ConfigDict] = FORBID_UNKNOWN
 
     epochs: PositiveInt = 12
     """Passes over the training images."""
@@ -96,10 +89,8 @@ class Train:
 
 
 @dataclasses.dataclass(frozen=True)
-class Scale:
+class Scale(_Strict):
     """What to run on."""
-
-    __pydantic_config__: ClassVar[ConfigDict] = FORBID_UNKNOWN
 
     workers: PositiveInt | None = None
     """Training processes (DDP ranks). By default one for each GPU, or one without GPUs."""
@@ -108,10 +99,8 @@ class Scale:
 
 
 @dataclasses.dataclass(frozen=True)
-class Run:
+class Run(_Strict):
     """Where the results go."""
-
-    __pydantic_config__: ClassVar[ConfigDict] = FORBID_UNKNOWN
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")] | None = None
     """Folder of the run inside the storage. By default the model's name and the time."""
@@ -122,10 +111,8 @@ class Run:
 
 
 @dataclasses.dataclass(frozen=True)
-class Settings:
+class Settings(_Strict):
     """All settings of a run."""
-
-    __pydantic_config__: ClassVar[ConfigDict] = FORBID_UNKNOWN
 
     preset: str = "demo"
     """Settings to start from; flags given beside it win. demo: a small model of synthetic portraits.

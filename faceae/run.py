@@ -79,7 +79,7 @@ def saved_settings(settings: Settings) -> Settings | None:
     """
     if settings.run.name is None:
         return None
-    uri = storage.join(storage.absolute(settings.run.storage), settings.run.name, "config.json")
+    uri = RunFolder(settings).path("config.json")
     try:
         return config.validate(storage.read_json(uri)) if storage.exists(uri) else None
     except InputError as error:
