@@ -13,8 +13,8 @@ from collections.abc import Sequence
 
 import tyro
 
-from faceae import config
-from faceae.config import Settings
+from faceae import config, presets
+from faceae.config import Settings, SettingsT
 from faceae.errors import InputError, RunFailedError
 from faceae.run import saved_settings
 
@@ -22,20 +22,21 @@ TRACEBACK = "FACEAE_TRACEBACK"
 """Set in the environment to see the traceback of a run that failed."""
 
 
-def job(description: str, function: str) -> None:
+def job(description: str, function: str, kind: type[Settings] = Settings) -> None:
     """Runs a job as the command line asks, and exits: 0 done, 1 the run failed, 2 the input was wrong, 130 Ctrl-C.
 
     Args:
         description: what --help says first.
         function: "module:function" that takes the settings. Imported once the flags are known to be good: Ray and
             torch take seconds, and a wrong flag or --help should not.
+        kind: of the settings.
     """
-    sys.exit(_exit_code(description, function))
+    sys.exit(_exit_code(description, function, kind))
 
 
-def _exit_code(description: str, function: str) -> int:
+def _exit_code(description: str, function: str, kind: type[Settings]) -> int:
     try:
-        settings = parse(sys.argv[1:], description)
+        settings = parse(sys.argv[1:], description, kind)
         pkgutil.resolve_name(function)(settings)
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -61,34 +62,45 @@ def _failed(error: Exception, kind: str = "") -> int:
     return 1
 
 
-def parse(arguments: Sequence[str], description: str) -> Settings:
+def parse(arguments: Sequence[str], description: str, kind: type[SettingsT]) -> SettingsT:
     """Reads flags into checked settings, on top of the preset, or of the saved settings of a run to resume.
 
     Raises:
         InputError: an unknown flag or preset, or a value that cannot be.
     """
-    start = config.preset(_preset_name(arguments))
+    start = presets.find(_preset_name(arguments) or kind.preset, kind)
     settings = _parse(arguments, description, start)
     if settings.run.resume and (saved := saved_settings(settings)):
         settings = _parse(arguments, description, saved)
     return config.validate(settings)
 
 
-def _preset_name(arguments: Sequence[str]) -> str:
+def flags(settings: Settings) -> list[str]:
+    """The flags that `parse` makes these settings of, with the default preset."""
+    default = config.flat(config.to_dict(Settings()))
+    found = []
+    for path, value in config.flat(config.to_dict(settings)).items():
+        if value != default[path] and path != "preset":
+            values = value if isinstance(value, list) else [] if value is True else [value]
+            found += [config.flag(path), *(str(each) for each in values)]
+    return found
+
+
+def _preset_name(arguments: Sequence[str]) -> str | None:
     for flag, value in itertools.zip_longest(arguments, arguments[1:], fillvalue=""):
         if flag == "--preset":
             return value
         if flag.startswith("--preset="):
             return flag.removeprefix("--preset=")
-    return Settings.preset
+    return None
 
 
-def _parse(arguments: Sequence[str], description: str, default: Settings) -> Settings:
+def _parse(arguments: Sequence[str], description: str, default: SettingsT) -> SettingsT:
     said = io.StringIO()
     try:
         with contextlib.redirect_stderr(said):
             return tyro.cli(
-                Settings,
+                type(default),
                 args=arguments,
                 default=default,
                 description=description,

@@ -1,13 +1,14 @@
 """The settings: one tree of frozen, typed dataclasses, read the same way by every job.
 
-Every default stands here and nowhere else. A preset is a tree that differs from the defaults; a dotted flag
-(`--optim.lr 0.01`) sets any field. Ranges are declared beside the fields and checked by `validate`.
+Every default stands here and nowhere else. A preset (`faceae.presets`) is a tree that differs from the defaults; a
+dotted flag (`--optim.lr 0.01`) sets any field. Ranges are declared beside the fields and checked by `validate`.
+The settings of a grid stand in `faceae.grid`.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 from pydantic import ConfigDict, Field, PositiveFloat, PositiveInt, TypeAdapter, ValidationError
 
@@ -96,6 +97,9 @@ class Scale(_Strict):
     """Training processes (DDP ranks). By default one for each GPU, or one without GPUs."""
     gpu: Literal["auto", "on", "off"] = "auto"
     """auto: train on GPUs if the cluster has any."""
+    gpus_per_worker: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """Share of a GPU that a worker takes: with 0.25, four small trials of a grid run on one GPU. Several workers of
+    one run cannot share a GPU."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -125,55 +129,55 @@ class Settings(_Strict):
     scale: Scale = Scale()
     run: Run = Run()
 
-
-PRESETS = {
-    "demo": Settings(),
-    "article": Settings(
-        preset="article",
-        mask=Mask(size=28),
-        model=Model(name="article", latent_dim=300),
-        optim=Optim(name="adam", lr=0.001),
-        train=Train(epochs=15, batch_size=64, loss="mse", best_by="mse"),
-    ),
-}
-
-_SETTINGS = TypeAdapter(Settings)
+    FREE_ON_RESUME: ClassVar[frozenset[str]] = frozenset(
+        {"preset", "run", "scale", "train.epochs", "train.max_minutes"}
+    )
+    """What may differ between a run and its continuation: nothing that the result so far depends on."""
 
 
-def preset(name: str) -> Settings:
-    """The settings of a preset.
-
-    Raises:
-        InputError: there is no preset of that name.
-    """
-    if name not in PRESETS:
-        raise InputError(f"--preset {name}: there is no such preset; choose from {', '.join(PRESETS)}")
-    return PRESETS[name]
-
-
-def flag(*path: str | int) -> str:
-    """The command-line flag of a field: ("data", "val_source") -> "--data.val-source"."""
-    return "--" + ".".join(str(part) for part in path if isinstance(part, str)).replace("_", "-")
+SettingsT = TypeVar("SettingsT", bound=Settings)
 
 
 def to_dict(settings: Settings) -> dict[str, Any]:
     """The tree as JSON-ready dictionaries, for config.json."""
-    return _SETTINGS.dump_python(settings, mode="json")
+    return TypeAdapter(type(settings)).dump_python(settings, mode="json")
 
 
-def validate(tree: Settings | dict[str, Any]) -> Settings:
-    """Checks a tree of settings, given as `Settings` or as the dictionaries of a config.json.
+def flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """The leaves of `to_dict`'s tree by their dotted path."""
+    leaves: dict[str, Any] = {}
+    for key, value in tree.items():
+        leaves |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
+    return leaves
+
+
+def validate(settings: SettingsT) -> SettingsT:
+    """Checks a tree of settings that was made in Python.
 
     Raises:
-        InputError: an unknown key, a wrong type, a value out of range, or values that cannot go together.
+        InputError: a wrong type, a value out of range, or values that cannot go together.
+    """
+    return from_dict(dataclasses.asdict(settings), type(settings))
+
+
+def from_dict(tree: dict[str, Any], kind: type[SettingsT]) -> SettingsT:
+    """Reads and checks the dictionaries of a config.json.
+
+    Raises:
+        InputError: an unknown key too.
     """
     try:
-        settings = _SETTINGS.validate_python(dataclasses.asdict(tree) if isinstance(tree, Settings) else tree)
+        settings = TypeAdapter(kind).validate_python(tree)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         raise InputError(f"{flag(*first['loc'])} {first['input']!r}: {first['msg']}") from None
     _check_together(settings)
     return settings
+
+
+def flag(*path: str | int) -> str:
+    """The command-line flag of a field: ("data", "val_source") -> "--data.val-source"."""
+    return "--" + ".".join(str(part) for part in path if isinstance(part, str)).replace("_", "-")
 
 
 def _check_together(settings: Settings) -> None:
@@ -187,6 +191,11 @@ def _check_together(settings: Settings) -> None:
         raise InputError(
             f"--train.batch-size {train.batch_size}: the global batch is smaller than the {scale.workers} workers "
             "that share it; use a larger batch or fewer workers"
+        )
+    if scale.gpu != "off" and scale.gpus_per_worker < 1 < (scale.workers or 1):
+        raise InputError(
+            f"--scale.gpus-per-worker {scale.gpus_per_worker:g}: the {scale.workers} workers of a run cannot share a "
+            "GPU (NCCL refuses); use one worker, or a whole GPU for each"
         )
     if not data.source:
         raise InputError("--data.source: no source is given; name a folder, a Parquet file or s3://bucket/path")

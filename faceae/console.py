@@ -16,7 +16,7 @@ from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Table
 
 from faceae.config import Settings
-from faceae.reference import matching
+from faceae.reference import ARTICLE, matching
 
 LOG_EVERY_S = 15
 """Seconds between two lines of progress in a log."""
@@ -88,16 +88,19 @@ class Meter:
 
     def rate(self) -> float:
         """Images a second so far."""
-        return self.done / max(time.monotonic() - self.start, 1e-9)
+        return self.done / self.seconds()
 
     def seconds_left(self) -> float:
         """At this rate; 0 before the first image."""
         return (self.total - self.done) / self.rate() if self.done else 0.0
 
+    def seconds(self) -> float:
+        """So far."""
+        return max(time.monotonic() - self.start, 1e-9)
+
     def summary(self) -> str:
         """How long it took, and the rate."""
-        seconds = time.monotonic() - self.start
-        return f"{self.done} images in {clock(seconds)} ({self.done / seconds:.0f} images/s)"
+        return f"{self.done} images in {clock(self.seconds())} ({self.rate():.0f} images/s)"
 
 
 def epoch_line(record: Mapping[str, Any], epochs: int, seconds_left: float) -> str:
@@ -117,7 +120,7 @@ def rows(summary: Mapping[str, Any], settings: Settings) -> list[tuple[str, list
     table = [
         (label, [format(values[name], form) for name, (_, form) in COLUMNS.items()]) for label, values in named.items()
     ]
-    for line in matching(settings):
+    for line in matching(settings) or [ARTICLE[0]]:
         known = {"rgb_argmax_accuracy": line.rgb_argmax_accuracy}
         if line.loss == "mse":
             known["mse"] = line.value

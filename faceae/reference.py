@@ -46,7 +46,6 @@ ARTICLE = (
 
 
 def matching(settings: Settings) -> list[Reported]:
-    """The article's lines with the same optimizer, rate and loss; its best line if there is none."""
+    """The article's lines with the same optimizer, rate and loss."""
     wanted = (settings.optim.name, settings.optim.lr, settings.train.loss)
-    found = [line for line in ARTICLE if (line.optimizer, line.lr, line.loss) == wanted]
-    return found or [ARTICLE[0]]
+    return [line for line in ARTICLE if (line.optimizer, line.lr, line.loss) == wanted]

@@ -10,15 +10,16 @@ from typing import Any
 import jinja2
 import numpy as np
 import torch
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
-from torch import nn
 
-from faceae import config, console, engine, metrics, storage
+from faceae import config, console, engine, metrics, models, storage
 from faceae.config import Settings
-from faceae.data.batch import Batch
+from faceae.data.cache import Blocks
+from faceae.data.feed import validation
 
 FACES = 8
 """Pictures in a contact sheet."""
@@ -42,20 +43,39 @@ def write(
         history: the lines of metrics.jsonl.
         sheet: of `contact_sheet`.
     """
-    pictures = {"curves.png": curves(history, summary), "faces.png": _png(sheet)}
-    for name, content in pictures.items():
-        storage.write(storage.join(uri, name), content)
-    page = jinja2.Environment(
-        loader=jinja2.PackageLoader("faceae", ""), autoescape=True, undefined=jinja2.StrictUndefined
-    ).get_template("report.html")
-    html = page.render(
+    write_page(
+        uri,
+        "report.html",
+        {"curves": curves(history, summary), "faces": png(sheet)},
+        settings=settings,
         summary=summary,
-        settings={key: value for key, value in config.to_dict(settings).items() if isinstance(value, dict)},
-        headings=[heading.replace("\n", ", ") for heading, _ in console.COLUMNS.values()],
         rows=console.rows(summary, settings),
         history=history,
+    )
+
+
+def write_page(uri: str, template: str, pictures: Mapping[str, bytes], settings: Settings, **content: Any) -> None:  # noqa: ANN401
+    """Writes a page that needs no other file, and its pictures beside it.
+
+    Args:
+        uri: the report's folder.
+        template: of the package; knows the pictures by their name.
+        pictures: PNG files.
+        settings: shown in full.
+        **content: for the template.
+    """
+    for name, picture in pictures.items():
+        storage.write(storage.join(uri, f"{name}.png"), picture)
+    page = jinja2.Environment(
+        loader=jinja2.PackageLoader("faceae", ""), autoescape=True, undefined=jinja2.StrictUndefined
+    ).get_template(template)
+    html = page.render(
+        settings=settings,
+        flat=config.flat(config.to_dict(settings)),
+        headings=[heading.replace("\n", ", ") for heading, _ in console.COLUMNS.values()],
         clock=console.clock,
-        **{name.removesuffix(".png"): base64.b64encode(content).decode() for name, content in pictures.items()},
+        **{name: base64.b64encode(picture).decode() for name, picture in pictures.items()},
+        **content,
     )
     storage.write(storage.join(uri, "index.html"), html.encode())
 
@@ -67,27 +87,47 @@ def curves(history: Sequence[Mapping[str, Any]], summary: Mapping[str, Any]) -> 
     epochs = [record["epoch"] for record in history]
     frame.plot(epochs, [record["train_loss"] for record in history], "o-", ms=3, label="training loss")
     frame.plot(epochs, [record["val"]["mse"] for record in history], "o-", ms=3, label="validation MSE")
-    frame.set_title("Full frame")
     hole.plot(epochs, [record["val"]["hole_mse"] for record in history], "o-", ms=3, label="this model")
-    for colour, (name, values) in zip(("0.2", "0.5", "0.7"), summary["baselines"].items(), strict=False):
-        hole.axhline(values["hole_mse"], ls="--", lw=1, color=colour, label=name)
-    hole.set_title("Inside the hole, validation MSE")
-    for axes in (frame, hole):
-        axes.set_yscale("log")
-        axes.set_xlabel("epoch")
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        axes.grid(alpha=0.3, which="both")
+    draw_baselines(hole, summary["baselines"])
+    for axes, title in ((frame, "Full frame"), (hole, "Inside the hole, validation MSE")):
+        dress(axes, title)
         axes.legend()
+    return savefig(figure)
+
+
+def draw_baselines(axes: Axes, baselines: Mapping[str, Mapping[str, float]]) -> None:
+    """Draws the error of each inside the hole as a line across."""
+    for grey, (name, values) in zip(("0.2", "0.5", "0.7"), baselines.items(), strict=False):
+        axes.axhline(values["hole_mse"], ls="--", lw=1, color=grey, label=name)
+
+
+def dress(axes: Axes, title: str) -> None:
+    """Makes axes those of an error by epoch."""
+    axes.set_title(title)
+    axes.set_yscale("log")
+    axes.set_xlabel("epoch")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.grid(alpha=0.3, which="both")
+
+
+def savefig(figure: Figure) -> bytes:
+    """A figure as a PNG."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=130)
     return buffer.getvalue()
 
 
 @torch.inference_mode()
-def contact_sheet(network: nn.Module, batch: Batch) -> Image.Image:
-    """Rows of pictures in the article's manner: original, given, reconstructed, composited; a column an image."""
-    views = engine.to_device(batch, torch.device("cpu"))
-    output = network.eval()(views.given, views.mask)
+def contact_sheet(model_uri: str, val: Blocks, image_size: int) -> Image.Image:
+    """Rows of pictures in the article's manner: original, given, reconstructed, composited; a column an image.
+
+    Args:
+        model_uri: of a saved model.
+        val: the validation images; the first are shown.
+        image_size: side in pixels.
+    """
+    views = engine.to_device(next(validation(val, image_size, FACES)), torch.device("cpu"))
+    output = models.load(model_uri)(views.given, views.mask)
     pasted = metrics.composite(output, views.original, views.mask)
     rows = [_side_by_side(row) for row in (views.original, views.given, output, pasted)]
     height, width = rows[0].shape[:2]
@@ -106,7 +146,8 @@ def _side_by_side(images: torch.Tensor) -> NDArray[np.uint8]:
     return np.concatenate(list(pixels), axis=1)
 
 
-def _png(image: Image.Image) -> bytes:
+def png(image: Image.Image) -> bytes:
+    """An image as a PNG."""
     buffer = io.BytesIO()
     image.save(buffer, "PNG", optimize=True)
     return buffer.getvalue()

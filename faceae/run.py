@@ -4,22 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from typing import Any
+from typing import Generic
 
 from pyarrow import ArrowException
 
 from faceae import config, storage
-from faceae.config import Settings
+from faceae.config import SettingsT
 from faceae.errors import InputError
 
-FREE_ON_RESUME = {"preset", "run", "scale", "train.epochs", "train.max_minutes"}
-"""What may differ between a run and its continuation: nothing that the result so far depends on."""
 
+class RunFolder(Generic[SettingsT]):
+    """`<run.storage>/<run.name>/` of a run or a grid, local or in a bucket."""
 
-class RunFolder:
-    """`<run.storage>/<run.name>/`, local or in a bucket."""
-
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: SettingsT) -> None:
         """Names the folder; touches nothing."""
         name = settings.run.name or f"{settings.model.name}-{time.strftime('%Y%m%d-%H%M%S')}"
         run = dataclasses.replace(settings.run, name=name, storage=storage.absolute(settings.run.storage))
@@ -49,13 +46,18 @@ class RunFolder:
                 f"--run.name {self.name}: there is a run of this name in {self.settings.run.storage}; choose another "
                 "name, or continue it with --run.resume"
             )
-        for path, old, new in _differences(config.to_dict(saved), config.to_dict(self.settings)):
-            raise InputError(
-                f"{config.flag(*path)} {new}: the run {self.name} was started with {old}; resume it with that, or "
-                "start a run of another name"
-            )
+        old, new = (config.flat(config.to_dict(settings)) for settings in (saved, self.settings))
+        for path in old:
+            if old[path] != new[path] and not self._free(path):
+                raise InputError(
+                    f"{config.flag(path)} {new[path]}: the run {self.name} was started with {old[path]}; resume it "
+                    "with that, or start a run of another name"
+                )
         self._write_config()
         return True
+
+    def _free(self, path: str) -> bool:
+        return any(path == free or path.startswith(f"{free}.") for free in self.settings.FREE_ON_RESUME)
 
     def withdraw(self) -> None:
         """Frees the name again, of a run that could not begin."""
@@ -71,7 +73,7 @@ class RunFolder:
             raise InputError(f"--run.storage {storage.explain(error, storage_uri)}") from None
 
 
-def saved_settings(settings: Settings) -> Settings | None:
+def saved_settings(settings: SettingsT) -> SettingsT | None:
     """The settings that the named run was started with, or None if there is no such run.
 
     Raises:
@@ -81,21 +83,8 @@ def saved_settings(settings: Settings) -> Settings | None:
         return None
     uri = RunFolder(settings).path("config.json")
     try:
-        return config.validate(storage.read_json(uri)) if storage.exists(uri) else None
+        return config.from_dict(storage.read_json(uri), type(settings)) if storage.exists(uri) else None
     except InputError as error:
         raise InputError(f"--run.storage {error}") from None
     except (OSError, ArrowException) as error:
         raise InputError(f"--run.storage {storage.explain(error, uri)}") from None
-
-
-def _differences(old: dict[str, Any], new: dict[str, Any], path: tuple[str, ...] = ()) -> list[tuple[Any, ...]]:
-    found: list[tuple[Any, ...]] = []
-    for key in old:
-        here = (*path, key)
-        if ".".join(here) in FREE_ON_RESUME:
-            continue
-        if isinstance(old[key], dict):
-            found += _differences(old[key], new[key], here)
-        elif old[key] != new[key]:
-            found.append((here, old[key], new[key]))
-    return found

@@ -154,6 +154,12 @@ def delete(uri: str) -> None:
     filesystem.delete_file(path)
 
 
+def delete_folder(uri: str) -> None:
+    """Deletes a folder and all that is in it."""
+    filesystem, path = resolve(uri)
+    filesystem.delete_dir(path)
+
+
 def read_json(uri: str) -> Any:  # noqa: ANN401  (JSON is any)
     """A JSON file."""
     return json.loads(read(uri))

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
-import tempfile
 import time
 from dataclasses import dataclass
 from itertools import islice
-from pathlib import Path
 from typing import Any
 
 import ray
@@ -19,10 +18,12 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from faceae import checkpoint, engine, models, storage
-from faceae.checkpoint import Progress
+from faceae.cluster import Placement
 from faceae.config import Settings
 from faceae.data.cache import Blocks
 from faceae.data.feed import Feed, Order, validation
+from faceae.dataset import Images
+from faceae.run import RunFolder
 
 STEP_REPORT_S = 0.5
 """Seconds between two words to the board about the steps of an epoch."""
@@ -30,43 +31,62 @@ STEP_REPORT_S = 0.5
 
 @dataclass(frozen=True)
 class Job:
-    """All that a worker needs to know.
+    """A run to train.
 
     Attributes:
         settings: of the run.
         order: of the training images.
         val: the validation images.
         mask_tasks: Ray Data tasks that may run for each worker at a time.
-        board: the `faceae.board.Board` that the driver watches.
-        run_uri: the run's folder.
+        neighbours: training workers, of all runs, that share a node.
+        run_uri: the run's folder, which names it on the board.
     """
 
     settings: Settings
     order: Order
     val: Blocks
     mask_tasks: int
-    board: Any
+    neighbours: int
     run_uri: str
 
+    @classmethod
+    def of(cls, folder: RunFolder[Settings], images: Images, placement: Placement) -> Job:
+        """The job of a run: what its crew has to know."""
+        settings = folder.settings
+        order = images.order(settings)
+        return cls(settings, order, images.val, placement.mask_tasks(), placement.neighbours(), folder.uri)
 
-def train_worker(config: dict[str, Job]) -> None:
-    """The training loop of one rank, started and restarted by Ray Train."""
-    job = config["job"]
+
+def train_worker(config: dict[str, Any]) -> None:
+    """What each rank of a crew does, started and restarted by Ray Train: the runs that the board gives, one by one.
+
+    The trials of a grid so share their processes: on two cores the start of a group of workers takes over 20 s.
+    """
+    board, crew = config["board"], config["crew"]
     context = ray.train.get_context()
-    device = get_device()
-    if device.type == "cpu":  # Ray sets one thread a worker, whatever the machine has
-        torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // context.get_local_world_size()))
-    try:
-        _Worker(job, context.get_world_rank(), context.get_world_size(), device).run()
-    except engine.NonFiniteLossError as error:
-        # All ranks come here together. It would only happen again, so Ray Train must not retry it.
-        if context.get_world_rank() == 0:
-            ray.get(job.board.fail.remote(f"{error}; try a lower --optim.lr"))
+    rank, device = context.get_world_rank(), get_device()
+    number = ray.get(board.done.remote(crew))
+    while assignment := ray.get(board.take.remote(crew, number)):
+        job: Job = ray.get(assignment.job[0])
+        if device.type == "cpu":  # Ray sets one thread a worker, whatever the machine has
+            sharers = max(job.neighbours, context.get_local_world_size())
+            torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // sharers))
+        failure = None
+        try:
+            _Run(job, board, rank, context.get_world_size(), device).train()
+        except engine.NonFiniteLossError as error:
+            # All ranks come here together. It would only happen again, so Ray Train must not retry it.
+            failure = f"{error}; try a lower --optim.lr"
+        if rank == 0:
+            ray.get(board.end.remote(crew, failure))
+        number += 1
 
 
-class _Worker:
-    def __init__(self, job: Job, rank: int, workers: int, device: torch.device) -> None:
-        self.job, self.rank, self.workers, self.device = job, rank, workers, device
+class _Run:
+    """A run on one rank."""
+
+    def __init__(self, job: Job, board: Any, rank: int, workers: int, device: torch.device) -> None:  # noqa: ANN401
+        self.job, self.board, self.rank, self.workers, self.device = job, board, rank, workers, device
         train = job.settings.train
         torch.manual_seed(train.seed)
         network = models.build(job.settings)
@@ -77,21 +97,15 @@ class _Worker:
         self.bf16 = train.precision == "bf16" or (
             train.precision == "auto" and device.type == "cuda" and torch.cuda.is_bf16_supported()
         )
-        self.progress = self._restore()
+        self.progress = checkpoint.load(job.run_uri, self.network, self.optimizer, device)
         self.started = time.monotonic() - self.progress.seconds
+        self.said, self.answer, self.told_to_stop = time.monotonic(), None, False
         if rank == 0:
             name = torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
-            job.board.start.remote(name, self.progress.epoch)
+            board.start.remote(job.run_uri, name, self.progress.epoch)
 
-    def _restore(self) -> Progress:
-        saved = ray.train.get_checkpoint()
-        if saved is None:
-            return Progress()
-        with saved.as_directory() as folder:
-            return checkpoint.load(Path(folder), self.network, self.optimizer, self.device)
-
-    def run(self) -> None:
-        """Trains until the epochs are done or the time is up."""
+    def train(self) -> None:
+        """Trains until the epochs are done, the time is up or the board says to stop."""
         train = self.job.settings.train
         epochs = range(self.progress.epoch + 1, train.epochs + 1)
         wrapped = self._wrap()
@@ -109,9 +123,11 @@ class _Worker:
                     engine.LOSSES[train.loss],
                     device=self.device,
                     bf16=self.bf16,
-                    deadline=end - closing,
-                    on_step=self._step_reporter(epoch),
+                    stop=lambda: self.told_to_stop or time.monotonic() > end - closing,  # noqa: B023  (used within)
+                    on_step=lambda images: self._say_step(epoch, images),  # noqa: B023
                 )
+                if engine.any_rank(self.told_to_stop, self.device):
+                    break  # nobody wants this epoch
                 trained = time.monotonic()
                 self._finish_epoch(epoch, result)
                 closing = time.monotonic() - trained
@@ -146,7 +162,7 @@ class _Worker:
     def _finish_epoch(self, epoch: int, result: engine.EpochResult) -> None:
         """Validates, keeps the model if it is the best so far, and checkpoints."""
         engine.average_buffers(self.network)
-        record = {
+        record: checkpoint.Record = {
             "epoch": epoch,
             "images": result.images,
             "seconds": round(result.seconds, 3),
@@ -155,34 +171,26 @@ class _Worker:
             "train_loss": result.loss,
             "val": self._evaluate(),
         }
+        best_by = self.job.settings.train.best_by
+        if not math.isfinite(record["val"][best_by]):
+            raise engine.NonFiniteLossError(f"the validation {best_by} is {record['val'][best_by]}")
         self.progress.history.append(record)
         self.progress.seconds = time.monotonic() - self.started
-        best_by = self.job.settings.train.best_by
         if self.rank == 0:
             # Before the checkpoint: if the run dies in between, the epoch is trained again and gives the same.
             if self.progress.best(best_by) is record:
                 uri = storage.join(self.job.run_uri, "model")
                 models.save(uri, self.network, self.job.settings, epoch=epoch, val=record["val"])
             storage.write_lines(storage.join(self.job.run_uri, "metrics.jsonl"), self.progress.history)
-        self._checkpoint(record)
+            checkpoint.save(self.job.run_uri, self.network, self.optimizer, self.progress)
+            self.board.epoch.remote(self.job.run_uri, record)
 
-    def _checkpoint(self, record: checkpoint.Record) -> None:
-        metrics = {"epoch": record["epoch"], "train_loss": record["train_loss"], **record["val"]}
-        if self.rank > 0:
-            ray.train.report(metrics)
+    def _say_step(self, epoch: int, images: int) -> None:
+        """Tells the board, now and then, how far the epoch is, and hears whether to go on: the answer to the last word,
+        so that no step waits for it."""
+        if self.rank > 0 or time.monotonic() - self.said < STEP_REPORT_S:
             return
-        with tempfile.TemporaryDirectory() as folder:
-            checkpoint.save(Path(folder), self.network, self.optimizer, self.progress)
-            ray.train.report(metrics, checkpoint=ray.train.Checkpoint.from_directory(folder))
-        self.job.board.epoch.remote(record)
-
-    def _step_reporter(self, epoch: int) -> Any:  # noqa: ANN401
-        said = time.monotonic()
-
-        def on_step(images: int) -> None:
-            nonlocal said
-            if self.rank == 0 and time.monotonic() - said > STEP_REPORT_S:
-                said = time.monotonic()
-                self.job.board.step.remote(epoch, images)
-
-        return on_step
+        self.said = time.monotonic()
+        if self.answer and ray.wait([self.answer], timeout=0)[0]:
+            self.told_to_stop = ray.get(self.answer)
+        self.answer = self.board.step.remote(self.job.run_uri, epoch, images)

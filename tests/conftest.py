@@ -36,9 +36,8 @@ def ray_cluster():
     import ray
 
     from faceae import cluster
-    from faceae.config import Scale
 
-    cluster.connect(Scale(workers=2))
+    cluster.connect(2, dashboard=True)
     yield
     ray.shutdown()
 

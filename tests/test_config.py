@@ -3,13 +3,14 @@ import json
 
 import pytest
 
-from faceae import cli, config
+from faceae import cli, config, presets
 from faceae.config import Settings
 from faceae.errors import InputError
+from faceae.presets import PRESETS
 
 
-def parse(*arguments: str) -> Settings:
-    return cli.parse(arguments, "")
+def parse(*arguments: str, kind=Settings):
+    return cli.parse(arguments, "", kind)
 
 
 def test_flags_win_over_the_preset_wherever_it_stands():
@@ -28,14 +29,15 @@ def test_the_article_preset_is_the_articles():
 
 
 def test_no_flags_are_the_demo():
-    assert parse() == Settings() == config.preset("demo")
+    assert parse() == Settings() == presets.find("demo", Settings)
 
 
-@pytest.mark.parametrize("name", config.PRESETS)
+@pytest.mark.parametrize("name", PRESETS)
 def test_presets_are_valid_and_survive_json(name):
-    settings = config.preset(name)
+    kind = type(PRESETS[name])
+    settings = presets.find(name, kind)
     assert settings.preset == name
-    assert config.validate(json.loads(json.dumps(config.to_dict(settings)))) == settings
+    assert config.from_dict(json.loads(json.dumps(config.to_dict(settings))), kind) == settings
 
 
 @pytest.mark.parametrize(
@@ -54,6 +56,8 @@ def test_presets_are_valid_and_survive_json(name):
         (["--run.name", "../elsewhere"], "--run.name"),
         (["--train.epochs"], "--train.epochs"),
         (["--preset"], "--preset"),
+        (["--preset", "article-grid"], "choose from demo, article"),
+        (["--scale.gpus-per-worker", "0.5", "--scale.workers", "2"], "--scale.gpus-per-worker 0.5"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
@@ -69,7 +73,7 @@ def test_an_unknown_key_of_a_saved_config_is_an_error():
     tree = config.to_dict(Settings())
     tree["optim"]["momentun"] = 0.9
     with pytest.raises(InputError, match=r"--optim\.momentun"):
-        config.validate(tree)
+        config.from_dict(tree, Settings)
 
 
 def test_settings_made_in_python_are_checked_too():
@@ -86,3 +90,11 @@ def test_every_field_is_explained_in_help(capsys):
     for group, fields in config.to_dict(Settings()).items():
         for field in fields if isinstance(fields, dict) else ():
             assert config.flag(group, field) in shown
+
+
+def test_flags_of_settings_give_the_settings_again():
+    settings = parse(
+        *["--data.source", "a b", "c", "--optim.lr", "0.02", "--train.loss", "l1", "--train.max-minutes", "2"],
+        *["--scale.workers", "2", "--run.resume", "--run.name", "x"],
+    )
+    assert parse(*cli.flags(settings)) == settings

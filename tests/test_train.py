@@ -155,10 +155,9 @@ def ray_cluster_with_s3(s3):
     import ray
 
     from faceae import cluster
-    from faceae.config import Scale
 
     ray.shutdown()
-    cluster.connect(Scale(workers=2))
+    cluster.connect(2)
 
 
 def test_too_many_bad_images_stop_before_training_and_free_the_name(ray_cluster, tmp_path):

@@ -70,7 +70,7 @@ def load(uri: str) -> nn.Module:
         raise storage.explain(error, uri) from None
     except (ValueError, KeyError):
         raise InputError(f"{uri}: {CONFIG} is damaged") from None
-    settings = config.validate(saved)
+    settings = config.from_dict(saved, Settings)
     network = build(settings)
     try:
         load_weights(network, content)

@@ -1,0 +1,185 @@
+"""The settings of a grid, and its points: which trials there are."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import re
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, get_type_hints
+
+from pydantic import Field, PositiveInt
+
+from faceae import config
+from faceae.config import Model, Optim, Settings, Train, _Strict
+from faceae.errors import InputError
+
+FIXED = {"train.best_by"}
+"""What the trials are compared by cannot differ between them; nor can the data and the masks, which they share."""
+
+
+def _lists(group: type) -> Any:  # noqa: ANN401
+    """A dataclass like a group of the settings, with a list of values in place of each value."""
+    prefix = group.__name__.lower()
+    kinds: Any = get_type_hints(group, include_extras=True)
+    fields = [
+        (field.name, tuple[kinds[field.name], ...], dataclasses.field(default=()))
+        for field in dataclasses.fields(group)
+        if f"{prefix}.{field.name}" not in FIXED
+    ]
+    made = dataclasses.make_dataclass(f"{group.__name__}s", fields, bases=(_Strict,), frozen=True)
+    made.__doc__ = f"Values of --{prefix}.* to try."
+    made.__module__ = __name__
+    return made
+
+
+if TYPE_CHECKING:
+
+    class Models(_Strict):
+        """What _lists makes."""
+
+        def __init__(self, **values: tuple[Any, ...]) -> None: ...
+
+    class Optims(Models):
+        """What _lists makes."""
+
+    class Trains(Models):
+        """What _lists makes."""
+else:
+    Models, Optims, Trains = _lists(Model), _lists(Optim), _lists(Train)
+
+
+_GROUPS: dict[str, Any] = {"model": Models, "optim": Optims, "train": Trains}
+
+
+@dataclasses.dataclass(frozen=True)
+class Grid(_Strict):
+    """Which settings to try: every point with every combination of the lists."""
+
+    points: tuple[str, ...] = ()
+    """Points of a grid that is not a full product, each as field=value,field=value: for instance
+    optim.name=adam,optim.lr=0.001 optim.name=sgd,optim.lr=0.01."""
+    model: Models = dataclasses.field(default_factory=Models)
+    optim: Optims = dataclasses.field(default_factory=Optims)
+    train: Trains = dataclasses.field(default_factory=Trains)
+
+
+@dataclasses.dataclass(frozen=True)
+class Asha(_Strict):
+    """When to stop a trial that falls behind: asynchronous successive halving (Li et al., arxiv.org/abs/1810.05934)."""
+
+    grace_epochs: PositiveInt = 1
+    """Epochs that every trial is given. With as many as --train.epochs none is stopped early."""
+    reduction_factor: Annotated[float, Field(gt=1)] = 3.0
+    """At grace-epochs, and at every so many times as many, only the best 1/reduction-factor of the trials seen there go
+    on."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Tune(_Strict):
+    """How to run the trials."""
+
+    concurrent: Literal["auto"] | PositiveInt = "auto"
+    """Trials at a time; auto: as many as the cluster has room for beside Ray Data (on a cluster that grows, give a
+    number)."""
+
+
+@dataclasses.dataclass(frozen=True)
+class GridSettings(Settings):
+    """All settings of a grid: those of a run, which hold for every trial, and what differs between the trials."""
+
+    preset: str = "demo-grid"
+    """Settings to start from; flags given beside it win. demo-grid: four trials on synthetic portraits.
+    article-grid: the six settings that the Keras article reports (15 epochs each). The presets of jobs/train.py
+    (demo, article) begin a grid of your own."""
+    grid: Grid = Grid()
+    asha: Asha = Asha()
+    tune: Tune = Tune()
+
+    FREE_ON_RESUME: ClassVar[frozenset[str]] = frozenset({"preset", "run", "scale", "tune.concurrent"})
+
+
+@dataclasses.dataclass(frozen=True)
+class Point:
+    """A trial to run.
+
+    Attributes:
+        name: its number and its values, fit to name a folder.
+        values: of the fields that the grid varies, by their path ("optim.lr").
+        settings: complete.
+    """
+
+    name: str
+    values: dict[str, Any]
+    settings: Settings
+
+
+def points(settings: GridSettings) -> list[Point]:
+    """The trials of a grid, in the order in which they are written; a point that stands twice is tried once.
+
+    Raises:
+        InputError: the grid is empty, a point cannot be read, or its settings cannot be.
+    """
+    written = [_read(text) for text in settings.grid.points]
+    lists = _given_lists(settings.grid)
+    for path in lists:
+        if any(path in values for values in written):
+            raise InputError(
+                f"{config.flag('grid', path)}: --grid.points sets {path} too; leave one of them out (--grid.points "
+                "without a value empties it)"
+            )
+    product = [dict(zip(lists, chosen, strict=True)) for chosen in itertools.product(*lists.values())]
+    paths = list(dict.fromkeys([*itertools.chain(*written), *lists]))
+    if not paths:
+        raise InputError("--grid: nothing to compare; give a list of values, such as --grid.optim.lr 0.01 0.001 0.0001")
+    trials = [_trial(settings, one | other) for one in written or [{}] for other in product]
+    unique = {tuple(_value(trial, path) for path in paths): trial for trial in trials}
+    digits = len(str(len(unique)))
+    return [
+        Point(_name(f"{number:0{digits}}", values), dict(zip(paths, values, strict=True)), trial)
+        for number, (values, trial) in enumerate(unique.items(), 1)
+    ]
+
+
+def _given_lists(grid: Grid) -> dict[str, tuple[Any, ...]]:
+    return {
+        f"{name}.{field.name}": values
+        for name, group in _GROUPS.items()
+        for field in dataclasses.fields(group)
+        if (values := getattr(getattr(grid, name), field.name))
+    }
+
+
+def _read(text: str) -> dict[str, str]:
+    """optim.name=adam,optim.lr=0.001 as a dictionary; the values are converted with the settings they go into."""
+    values = {}
+    for part in text.split(","):
+        path, _, value = part.strip().partition("=")
+        path = path.replace("-", "_")
+        group, _, field = path.partition(".")
+        known = {field.name for field in dataclasses.fields(_GROUPS[group])} if group in _GROUPS else set()
+        if not value or field not in known:
+            raise InputError(
+                f"--grid.points {text}: {part.strip()!r} is not field=value with a field that a grid can vary, such as "
+                "optim.lr=0.001"
+            )
+        values[path] = value
+    return values
+
+
+def _trial(settings: GridSettings, values: dict[str, Any]) -> Settings:
+    tree = {field.name: getattr(settings, field.name) for field in dataclasses.fields(Settings)}
+    tree = dataclasses.asdict(Settings(**tree))
+    for path, value in values.items():
+        group, field = path.split(".")
+        tree[group][field] = value
+    return config.from_dict(tree, Settings)
+
+
+def _value(settings: Settings, path: str) -> Any:  # noqa: ANN401
+    group, field = path.split(".")
+    return getattr(getattr(settings, group), field)
+
+
+def _name(number: str, values: tuple[Any, ...]) -> str:
+    words = [f"{value:g}" if isinstance(value, float) else str(value) for value in values]
+    return re.sub(r"[^A-Za-z0-9._-]+", "_", "-".join([number, *words]))

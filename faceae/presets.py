@@ -1,0 +1,54 @@
+"""Settings to start from, by name. Flags given beside `--preset` win."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from faceae.config import Data, Mask, Model, Optim, Settings, SettingsT, Train
+from faceae.errors import InputError
+from faceae.grid import Grid, GridSettings, Optims
+from faceae.reference import ARTICLE
+
+_ARTICLE = Settings(
+    preset="article",
+    mask=Mask(size=28),
+    model=Model(name="article", latent_dim=300),
+    optim=Optim(name="adam", lr=0.001),
+    train=Train(epochs=15, batch_size=64, loss="mse", best_by="mse"),
+)
+
+_ARTICLE_POINTS = dict.fromkeys(  # without the line that differs in its epochs only
+    f"optim.name={line.optimizer},optim.lr={line.lr:g},train.batch-size={line.batch_size},train.loss={line.loss}"
+    for line in ARTICLE
+)
+
+PRESETS: dict[str, Settings] = {
+    "demo": Settings(),
+    "article": _ARTICLE,
+    "demo-grid": GridSettings(
+        preset="demo-grid",
+        data=Data(source=("synthetic:600",)),
+        train=Train(epochs=6),
+        grid=Grid(optim=Optims(name=("adam", "sgd"), lr=(0.01, 0.001))),
+    ),
+    "article-grid": GridSettings(
+        preset="article-grid",
+        mask=_ARTICLE.mask,
+        model=_ARTICLE.model,
+        train=_ARTICLE.train,
+        grid=Grid(points=tuple(_ARTICLE_POINTS)),
+    ),
+}
+
+
+def find(name: str, kind: type[SettingsT]) -> SettingsT:
+    """The settings of a preset; those of a single run can begin a grid too.
+
+    Raises:
+        InputError: there is no preset of that name for this kind of settings.
+    """
+    usable = [known for known, settings in PRESETS.items() if issubclass(kind, type(settings))]
+    if name not in usable:
+        raise InputError(f"--preset {name}: there is no such preset; choose from {', '.join(usable)}")
+    found = PRESETS[name]
+    return kind(**{field.name: getattr(found, field.name) for field in dataclasses.fields(found)})

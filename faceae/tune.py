@@ -1,0 +1,77 @@
+"""A grid of runs under ASHA: Ray Tune schedules the trials, the driver watches and keeps what they give."""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import Any
+
+from faceae import board, cluster, config, dataset, grid, trials
+from faceae.cluster import Placement
+from faceae.console import out
+from faceae.crews import Crews
+from faceae.data.split import Split
+from faceae.dataset import Baselines
+from faceae.errors import InputError
+from faceae.grid import GridSettings, Point
+from faceae.grid_result import GridResult
+from faceae.run import RunFolder
+from faceae.search import Search
+from faceae.train import check_shares
+
+
+def tune(settings: GridSettings) -> dict[str, Any]:
+    """Runs a grid and leaves its folder as the README describes it.
+
+    Args:
+        settings: of the grid; checked here, whoever made them.
+
+    Returns:
+        The content of grid.json.
+
+    Raises:
+        InputError: the input is wrong; said before any trial starts.
+        RunFailedError: every trial failed.
+        KeyboardInterrupt: Ctrl-C, once what there is has been written.
+    """
+    started = time.monotonic()
+    settings = config.validate(settings)
+    points = grid.points(settings)
+    folder = RunFolder(settings)
+    split = Split(settings.data)
+    resumed = folder.open()
+    settings = folder.settings
+    out.print(f"grid      {folder.uri}" + (" (continued)" if resumed else ""))
+    result: GridResult | None = None
+    try:
+        placement = _place(settings, points)
+        with Crews(board.hang_up(), placement) as crews:  # they start while the images are decoded
+            images = dataset.load(settings, split, folder)
+            check_shares("--data.source", len(images.train), placement)
+            opened = trials.open_trials(points, folder)
+            baselines = Baselines(images.val, settings.data.image_size, settings.train.batch_size)
+            result = GridResult(folder, opened, images, baselines, placement, started)
+            Search(settings, opened, images, crews, result.keep).run()
+    except InputError:
+        if not resumed:
+            folder.withdraw()
+        raise
+    except KeyboardInterrupt:
+        if result:
+            out.print("\ninterrupted; writing what there is")
+            result.conclude(interrupted=True)
+        raise
+    return result.conclude()
+
+
+def _place(settings: GridSettings, points: list[Point]) -> Placement:
+    """Starts or finds the cluster, and decides how many trials run at a time."""
+    workers, wanted = settings.scale.workers or 1, settings.tune.concurrent
+    at_once = max(1, (os.cpu_count() or 1) // workers) if wanted == "auto" else wanted
+    cluster.connect(min(at_once, len(points)) * workers)
+    placement = cluster.place_trials(settings.scale, wanted, len(points))
+    out.print(f"cluster   {len(points)} trials, {placement.concurrent} at a time, each with {placement}")
+    for point in points:
+        batch = point.settings.train.batch_size
+        check_shares(f"--train.batch-size {batch}", batch, placement)
+    return placement
