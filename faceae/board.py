@@ -7,6 +7,7 @@ Ray Train workers (`faceae.crews`): it takes one run after the other, until ther
 from __future__ import annotations
 
 import asyncio
+import uuid
 from collections import defaultdict, deque
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
@@ -18,11 +19,22 @@ WAIT_S = 0.05
 """Seconds between two looks for the next run of a crew."""
 
 
-class Assignment(NamedTuple):
-    """A run to train: its URI, and the reference of its `faceae.worker.Job`, in a list lest Ray resolve it."""
+class Task(NamedTuple):
+    """A run to train.
+
+    Attributes:
+        run: its URI.
+        job: the reference of its `faceae.worker.Job`, in a list lest Ray resolve it on the way.
+        epochs: to train.
+        metric: of the validation, lower is better.
+        history: the records of its epochs that an earlier session left.
+    """
 
     run: str
     job: list[ray.ObjectRef]
+    epochs: int
+    metric: str
+    history: list[dict[str, Any]]
 
 
 @dataclass
@@ -54,7 +66,7 @@ class State:
 class Crew:
     """The runs that it has taken, and how many of them are over."""
 
-    taken: list[Assignment] = field(default_factory=list)
+    taken: list[Task] = field(default_factory=list)
     done: int = 0
 
 
@@ -64,12 +76,21 @@ class Board:
     def __init__(self) -> None:
         self.runs: defaultdict[str, State] = defaultdict(State)
         self.crews: defaultdict[str, Crew] = defaultdict(Crew)
-        self.waiting: deque[Assignment] = deque()
+        self.waiting: deque[Task] = deque()
+        self.trials: dict[str, Task] = {}
         self.dismissed = False
 
-    async def give(self, run: Assignment) -> None:
+    async def plan(self, trials: dict[str, Task]) -> None:
+        """Notes the trials of a grid by their names."""
+        self.trials = trials
+
+    async def task(self, trial: str) -> Task:
+        """What a trial has to do."""
+        return self.trials[trial]
+
+    async def give(self, task: Task) -> None:
         """Puts a run up, for the next crew that is free."""
-        self.waiting.append(run)
+        self.waiting.append(task)
 
     async def dismiss(self) -> None:
         """Lets every crew go that finds no more runs."""
@@ -79,7 +100,7 @@ class Board:
         """How many of its runs are over: where a crew goes on that has lost a worker."""
         return self.crews[crew].done
 
-    async def take(self, crew: str, number: int) -> Assignment | None:
+    async def take(self, crew: str, number: int) -> Task | None:
         """Waits for a crew's run of this number, from 0, the same for all its ranks; None if there are no more."""
         taken = self.crews[crew].taken
         while number >= len(taken):
@@ -130,7 +151,8 @@ class Board:
         return replace(state, records=state.records[seen:])
 
 
-def hang_up() -> Any:  # noqa: ANN401  (an actor handle)
-    """A board on the driver's own node, which it shall live as long as."""
+def hang_up() -> tuple[Any, str]:
+    """A board on the driver's own node, which it shall live as long as, and the name to find it by."""
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-    return ray.remote(Board).options(num_cpus=0, scheduling_strategy=here).remote()
+    name = f"board-{uuid.uuid4().hex}"
+    return ray.remote(Board).options(name=name, num_cpus=0, scheduling_strategy=here).remote(), name

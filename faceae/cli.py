@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import io
 import itertools
 import os
@@ -71,7 +72,8 @@ def parse(arguments: Sequence[str], description: str, kind: type[SettingsT]) -> 
     start = presets.find(_preset_name(arguments) or kind.preset, kind)
     settings = _parse(arguments, description, start)
     if settings.run.resume and (saved := saved_settings(settings)):
-        settings = _parse(arguments, description, saved)
+        fresh = dataclasses.replace(saved.run, resume=False)  # it may have been resumed before; tyro sets flags only
+        settings = _parse(arguments, description, dataclasses.replace(saved, run=fresh))
     return config.validate(settings)
 
 

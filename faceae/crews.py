@@ -10,7 +10,7 @@ import os
 import tempfile
 import threading
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from types import TracebackType
 from typing import Any
@@ -19,9 +19,15 @@ import ray
 import ray.train
 from ray.train.torch import TorchTrainer
 
+from faceae import board
+from faceae.board import Task
+from faceae.checkpoint import Record
 from faceae.cluster import Placement
+from faceae.config import Settings
+from faceae.dataset import Images
 from faceae.errors import RunFailedError
-from faceae.worker import train_worker
+from faceae.run import RunFolder
+from faceae.worker import Job, train_worker
 
 WORKER_RETRIES = 3
 """Times that a crew goes on, from the last checkpoint of its run, after a worker or its node has died."""
@@ -34,15 +40,15 @@ Ray's own is 2 s."""
 class Crews:
     """The crews of a run (one) or of a grid (as many as trials run at a time)."""
 
-    def __init__(self, board: Any, placement: Placement) -> None:  # noqa: ANN401  (an actor handle)
-        """Starts them and returns at once.
+    def __init__(self, placement: Placement) -> None:
+        """Starts them, with a board where they find what to train, and returns at once.
 
         Args:
-            board: of `faceae.board`; where they find what to train.
             placement: of each crew's workers, and how many crews there are.
         """
         os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", CONTROLLER_POLL_S)
-        self.board, self.placement = board, placement
+        self.board, self.board_name = board.hang_up()
+        self.placement = placement
         self.dismissed = False
         self.working: dict[str, Future[None]] = {}
         for _ in range(placement.concurrent):
@@ -58,6 +64,20 @@ class Crews:
         if error is None:
             for working in self.working.values():
                 working.exception()  # waits: then its resources are free
+            ray.kill(self.board)  # and with it what it knows of the images
+
+    def task(self, folder: RunFolder[Settings], images: Images, history: Sequence[Record] = ()) -> Task:
+        """What they have to know of a run, which may have a history of an earlier session."""
+        settings = folder.settings
+        job = Job(
+            settings=settings,
+            order=images.order(settings),
+            val=images.val,
+            mask_tasks=self.placement.mask_tasks(),
+            neighbours=self.placement.neighbours(),
+            run_uri=folder.uri,
+        )
+        return Task(folder.uri, [ray.put(job)], settings.train.epochs, settings.train.best_by, list(history))
 
     def dismiss(self) -> None:
         """Lets every crew go that finds no more runs, and so frees its resources."""

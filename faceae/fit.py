@@ -8,17 +8,19 @@ from contextlib import ExitStack
 import ray
 
 from faceae import console
-from faceae.board import Assignment, State
+from faceae.board import State
+from faceae.config import Settings
 from faceae.console import Meter
 from faceae.crews import Crews
+from faceae.dataset import Images
 from faceae.errors import RunFailedError
-from faceae.worker import Job
+from faceae.run import RunFolder
 
 POLL_S = 0.3
 """Seconds between two looks at the board."""
 
 
-def fit(job: Job, crews: Crews) -> str:
+def fit(folder: RunFolder[Settings], images: Images, crews: Crews) -> str:
     """Trains, from the last checkpoint if the run has one, and shows how far it is.
 
     Returns:
@@ -27,22 +29,22 @@ def fit(job: Job, crews: Crews) -> str:
     Raises:
         RunFailedError: the loss diverged, or workers died again and again.
     """
-    ray.get(crews.board.give.remote(Assignment(job.run_uri, [ray.put(job)])))
+    ray.get(crews.board.give.remote(crews.task(folder, images)))
     crews.dismiss()
-    state = _watch(job, crews)
+    state = _watch(folder, len(images.train), crews)
     if state.failure:
         raise RunFailedError(state.failure)
     return state.device
 
 
-def _watch(job: Job, crews: Crews) -> State:
+def _watch(folder: RunFolder[Settings], images: int, crews: Crews) -> State:
     """Shows the board until the training is over; returns what stands on it then."""
-    epochs, images, seen, restarts = job.settings.train.epochs, len(job.order.blocks), 0, 0
+    epochs, seen, restarts = folder.settings.train.epochs, 0, 0
     meter: Meter | None = None
     with ExitStack() as stack:
         while True:
             crews.mend()
-            state: State = ray.get(crews.board.read.remote(job.run_uri, seen))
+            state: State = ray.get(crews.board.read.remote(folder.uri, seen))
             if meter is None and state.device:
                 meter = stack.enter_context(Meter("training", images * (epochs - state.epochs_before)))
             if meter:

@@ -11,7 +11,6 @@ from PIL import Image
 
 from faceae import grid_view, report
 from faceae.config import Settings
-from faceae.console import COLUMNS
 from faceae.trials import Trial, ranked
 
 ENDS = {"finished": "o", "pruned": "x", "failed": "X", "stopped": "|", "running": "|"}
@@ -42,15 +41,12 @@ def write(
         {
             "label": grid_view.label(trial),
             "trial": trial,
-            "cells": grid_view.cells(trial),
+            "cells": grid_view.cells(trial.best["val"] if trial.best else {}),
             "article": grid_view.article(trial),
         }
         for trial in ranked(trials)
     ]
-    baselines = [
-        (name, [format(values[key], form) for key, (_, form) in COLUMNS.items()])
-        for name, values in summary["baselines"].items()
-    ]
+    baselines = [(name, grid_view.cells(values)) for name, values in summary["baselines"].items()]
     report.write_page(
         uri,
         "grid.html",

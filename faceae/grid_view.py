@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from types import TracebackType
 from typing import Any
@@ -30,17 +30,10 @@ def headings(trials: Sequence[Trial]) -> list[str]:
     return [path.split(".")[1] for path in trials[0].values]
 
 
-def cells(trial: Trial) -> list[str]:
-    """A cell for each of `COLUMNS`, of the trial's best epoch."""
-    if not trial.best:
-        return [""] * len(COLUMNS)
-    return [format(trial.best["val"][name], form) for name, (_, form) in COLUMNS.items()]
-
-
 def article(trial: Trial) -> str:
     """What the article reports for the same settings."""
     lines = matching(trial.folder.settings)
-    return "; ".join(f"{line.value:.4f}, {line.rgb_argmax_accuracy:.2%} ({line.epochs} ep.)" for line in lines)
+    return "\n".join(f"{line.value:.4f}, {line.rgb_argmax_accuracy:.2%} ({line.epochs})" for line in lines)
 
 
 class GridView:
@@ -125,20 +118,27 @@ class GridView:
 
 def result_table(trials: Sequence[Trial], baselines: Mapping[str, Mapping[str, float]], images: int) -> Table:
     """The ranked trials beside the baselines and the article, for the terminal."""
+    shown = [name for name in COLUMNS if name in ("mse", "hole_mse", "composite_mse", "rgb_argmax_accuracy")]
     table = Table(box=None, pad_edge=False)
-    table.add_column(f"\n{images} validation images")
+    table.add_column(f"\n{images} validation images", no_wrap=True)
     table.add_column("best\nepoch", justify="right")
-    for heading, _ in COLUMNS.values():
-        table.add_column(heading, justify="right")
+    for name in shown:
+        table.add_column(COLUMNS[name][0], justify="right")
     table.add_column("\nstate")
-    table.add_column("the article's loss,\naccuracy (epochs)")
+    table.add_column("the article's loss,\naccuracy (epochs)", no_wrap=True)
     for rank, trial in enumerate(ranked(trials), 1):
         best = str(trial.best["epoch"]) if trial.best else ""
         state = Text(trial.state, style=STYLES.get(trial.state, ""))
-        table.add_row(f"{rank}. {label(trial)}", best, *cells(trial), state, article(trial))
+        reached = cells(trial.best["val"] if trial.best else {}, shown)
+        table.add_row(f"{rank}. {label(trial)}", best, *reached, state, article(trial))
     for name, values in baselines.items():
-        table.add_row(name, "", *(format(values[key], form) for key, (_, form) in COLUMNS.items()), "", "")
+        table.add_row(name, "", *cells(values, shown), "", "")
     return table
+
+
+def cells(values: Mapping[str, float], names: Iterable[str] = COLUMNS) -> list[str]:
+    """A cell for each of these metrics; empty ones if there are no values."""
+    return [format(values[name], COLUMNS[name][1]) if values else "" for name in names]
 
 
 def costs(cost: Mapping[str, Any]) -> list[tuple[str, str]]:

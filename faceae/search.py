@@ -8,6 +8,7 @@ import logging
 import os
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from queue import Empty, SimpleQueue
 from typing import Any, NamedTuple
@@ -16,19 +17,21 @@ import ray
 from ray import tune
 from ray.tune.schedulers import ASHAScheduler
 
-from faceae.board import Assignment
+from faceae.board import State
 from faceae.crews import Crews, in_thread
 from faceae.dataset import Images
 from faceae.fit import POLL_S
 from faceae.grid import GridSettings
 from faceae.grid_view import GridView
-from faceae.trainable import METRIC, TIME, Task, TrainRun
+from faceae.trainable import METRIC, TIME, TrainRun
 from faceae.trials import Trial
-from faceae.worker import Job
 
 HEAD = "node:__internal_head__"
 """The resource that Ray gives the head node. A trial's process waits and costs next to nothing: it takes a place there
 and leaves the CPUs to the workers and Ray Data. (Tune refuses a trial without any resource.)"""
+
+STOP_S = 10
+"""Seconds that the workers are given, after Ctrl-C, to leave the step they are at."""
 
 
 class Search:
@@ -54,15 +57,12 @@ class Search:
         self.settings, self.trials, self.images, self.crews, self.keep = settings, trials, images, crews, keep
         self.board, self.placement = crews.board, crews.placement
         self.by_name = {trial.name: trial for trial in trials}
-        self.tasks = {trial.name: self._task(trial) for trial in trials if not trial.over}
-        self.events: SimpleQueue[Event] = SimpleQueue()
+        self.tasks = {trial.name: crews.task(trial.folder, images, trial.history) for trial in trials if not trial.over}
+        self.verdicts: SimpleQueue[Verdict] = SimpleQueue()
+        self.passed: dict[str, Verdict] = {}
+        self.seen: Counter[str] = Counter()
         self.ready: set[str] = set()
         self.places: list[float] = []  # since when each place for a trial is free
-
-    def _task(self, trial: Trial) -> Task:
-        settings = trial.folder.settings
-        job = Job.of(trial.folder, self.images, self.placement)
-        return Task(Assignment(job.run_uri, [ray.put(job)]), settings.train.epochs, trial.metric, list(trial.history))
 
     def run(self) -> None:
         """Runs them to the end.
@@ -82,27 +82,36 @@ class Search:
         ):
             tuning = in_thread(self._tuner(scratch).fit)
             try:
-                while True:
-                    over = tuning.done()  # asked before the last look at the events, lest one be missed
+                while not tuning.done() or not all(trial.over for trial in self.trials):
+                    if tuning.done():
+                        tuning.result()  # raises, should Tune have failed
                     self._follow(view)
-                    if over:
-                        break
                     time.sleep(POLL_S)
             except KeyboardInterrupt:
-                for trial in self.trials:
-                    trial.state = "stopped" if trial.state == "running" else trial.state
-                    self.board.stop.remote(trial.folder.uri)
+                self._stop(view)
                 raise
-            tuning.result()
+
+    def _stop(self, view: GridView) -> None:
+        """Ends what runs, and takes the epochs that were finished by then."""
+        running = [trial for trial in self.trials if trial.state == "running"]
+        ray.get([self.board.stop.remote(trial.folder.uri) for trial in self.trials])
+        deadline = time.monotonic() + STOP_S
+        while time.monotonic() < deadline:
+            states = ray.get([self.board.read.remote(trial.folder.uri, self.seen[trial.name]) for trial in running])
+            for trial, state in zip(running, states, strict=True):
+                self._update(trial, state, view)
+            if all(state.ended for state in states):
+                break
+            time.sleep(POLL_S)
+        for trial in running:
+            trial.state = "stopped"
 
     def _tuner(self, scratch: str) -> tune.Tuner:
-        trainable = tune.with_resources(
-            tune.with_parameters(TrainRun, board=self.board, tasks=self.tasks),
-            tune.PlacementGroupFactory([{HEAD: 0.001}]),
-        )
+        # Not by tune.with_parameters, which never lets go of what it was given: here, the images.
+        ray.get(self.board.plan.remote(self.tasks))
         return tune.Tuner(
-            trainable,
-            param_space={"trial": tune.grid_search(list(self.tasks))},
+            tune.with_resources(TrainRun, tune.PlacementGroupFactory([{HEAD: 0.001}])),
+            param_space={"board": self.crews.board_name, "trial": tune.grid_search(list(self.tasks))},
             tune_config=tune.TuneConfig(
                 scheduler=self._scheduler(),
                 max_concurrent_trials=self.placement.concurrent,
@@ -112,7 +121,7 @@ class Search:
             run_config=tune.RunConfig(
                 storage_path=scratch,
                 name="tune",
-                callbacks=[Messenger(self.events)],
+                callbacks=[Messenger(self.verdicts)],
                 checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
                 verbose=0,
             ),
@@ -140,55 +149,50 @@ class Search:
         return scheduler
 
     def _follow(self, view: GridView) -> None:
-        """Takes what Tune and the board have to tell."""
+        """Takes what the board tells of the running trials, and what Tune has decided."""
         self.crews.mend()
-        changed = False
         with contextlib.suppress(Empty):
             while True:
-                self._take(self.events.get_nowait(), view)
-                changed = True
-        running = [trial for trial in self.trials if trial.state == "running"]
-        states = ray.get([self.board.read.remote(trial.folder.uri) for trial in running])
-        for trial, state in zip(running, states, strict=True):
-            if state.device and trial.name not in self.ready:
-                self._mark_ready(trial)
-                trial.device = state.device
-            view.set_step(trial, state.step)
-        if not any(trial.state == "pending" for trial in self.trials):
-            self.crews.dismiss()  # a crew with nothing left to do frees its resources
-        if changed:
+                verdict = self.verdicts.get_nowait()
+                self.passed[verdict.trial] = verdict
+                # Tune has asked for this, too; should the trial's process have died, its crew would work on.
+                ray.get(self.board.stop.remote(self.by_name[verdict.trial].folder.uri))
+        left = [trial for trial in self.trials if not trial.over]
+        states = ray.get([self.board.read.remote(trial.folder.uri, self.seen[trial.name]) for trial in left])
+        changed = [self._update(trial, state, view) for trial, state in zip(left, states, strict=True)]
+        if any(changed):
             self.keep()
+        if not any(trial.state in ("pending", "stopped") for trial in self.trials):
+            self.crews.dismiss()  # a crew with nothing left to do frees its resources
 
-    def _take(self, event: Event, view: GridView) -> None:
-        trial = self.by_name[event.trial]
-        record = event.result.get("record")
-        if event.kind == "start":
-            trial.state = "running"
-        elif event.kind == "result" and record and record["epoch"] > trial.epochs:  # not of an earlier session
+    def _update(self, trial: Trial, state: State, view: GridView) -> bool:
+        """Writes into a trial what stands on its board; returns whether that is worth keeping."""
+        if state.device and trial.name not in self.ready:
+            self.ready.add(trial.name)
+            trial.start_up_seconds += time.monotonic() - self.places.pop(0)
+            trial.state, trial.device = "running", state.device
+        view.set_step(trial, state.step)
+        self.seen[trial.name] += len(state.records)
+        for record in state.records:
             trial.history.append(record)
             view.epoch(trial)
-        elif event.kind in ("complete", "error"):
-            if trial.name not in self.ready:
-                self._mark_ready(trial)
-            self.places.append(time.monotonic())
-            trial.reason = event.result.get("failure") or event.reason
-            over = event.result.get("over", True)
-            self.board.stop.remote(trial.folder.uri)  # should the trial's process have died, its crew still works
-            trial.state = "failed" if trial.reason else "finished" if over else "pruned"
-            view.end(trial)
-
-    def _mark_ready(self, trial: Trial) -> None:
-        self.ready.add(trial.name)
-        trial.start_up_seconds += time.monotonic() - self.places.pop(0)
+        verdict = self.passed.get(trial.name)
+        if not (state.ended and verdict):
+            return bool(state.records)
+        trial.reason = state.failure or verdict.failure
+        complete = verdict.over or trial.epochs == trial.folder.settings.train.epochs
+        trial.state = "failed" if trial.reason else "finished" if complete else "pruned"
+        self.places.append(time.monotonic())
+        view.end(trial)
+        return True
 
 
-class Event(NamedTuple):
-    """What Tune says of a trial: "start", "result", "complete" or "error"."""
+class Verdict(NamedTuple):
+    """What Tune says of a trial at its end: whether it needed no more epochs (ASHA stopped it otherwise), or failed."""
 
-    kind: str
     trial: str
-    result: dict[str, Any]
-    reason: str = ""
+    over: bool
+    failure: str = ""
 
 
 class Known(NamedTuple):
@@ -198,27 +202,17 @@ class Known(NamedTuple):
 
 
 class Messenger(tune.Callback):
-    """Hands Tune's events from its thread to the main one."""
+    """Hands Tune's verdicts from its thread to the main one."""
 
-    def __init__(self, events: SimpleQueue[Event]) -> None:
-        self.events = events
+    def __init__(self, verdicts: SimpleQueue[Verdict]) -> None:
+        self.verdicts = verdicts
 
     def __getstate__(self) -> dict[str, Any]:
         return {}  # Tune saves its callbacks, for a restore that faceae does not use
 
-    def _put(self, kind: str, trial: Any, result: dict[str, Any] | None = None, reason: str = "") -> None:
-        self.events.put(Event(kind, trial.config["trial"], dict(result or {}), reason))
-
-    def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:  # noqa: D102
-        self._put("start", trial)
-
-    def on_trial_result(  # noqa: D102
-        self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
-    ) -> None:
-        self._put("result", trial, result)
-
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:  # noqa: D102
-        self._put("complete", trial, trial.last_result)
+        self.verdicts.put(Verdict(trial.config["trial"], trial.last_result["over"]))
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:  # noqa: D102
-        self._put("error", trial, reason=str(trial.get_error()).strip().rpartition("\n")[2])
+        reason = str(trial.get_error()).strip().rpartition("\n")[2]
+        self.verdicts.put(Verdict(trial.config["trial"], False, f"the trial's process failed: {reason}"))

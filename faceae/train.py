@@ -8,7 +8,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from faceae import board, cluster, config, console, dataset, report, storage
+from faceae import cluster, config, console, dataset, report, storage
 from faceae.checkpoint import Progress, Record
 from faceae.cluster import Placement
 from faceae.config import Settings
@@ -20,7 +20,6 @@ from faceae.dataset import Baselines, Images
 from faceae.errors import InputError
 from faceae.fit import fit
 from faceae.run import RunFolder
-from faceae.worker import Job
 
 
 def train(settings: Settings) -> dict[str, Any]:
@@ -48,10 +47,10 @@ def train(settings: Settings) -> dict[str, Any]:
         placement = cluster.place(settings.scale)
         out.print(f"cluster   {placement}")
         check_shares(f"--train.batch-size {settings.train.batch_size}", settings.train.batch_size, placement)
-        with Crews(board.hang_up(), placement) as crews:  # they start while the images are decoded
+        with Crews(placement) as crews:  # they start while the images are decoded
             images = dataset.load(settings, split, folder)
             check_shares("--data.source", len(images.train), placement)
-            device = fit(Job.of(folder, images, placement), crews)
+            device = fit(folder, images, crews)
     except InputError:
         if not resumed:
             folder.withdraw()

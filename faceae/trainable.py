@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
 from typing import Any
 
 import ray
 from ray import tune
 
-from faceae.board import Assignment, State
+from faceae.board import State, Task
 
 METRIC, TIME = "value", "epoch"
 """What ASHA compares, and when."""
@@ -18,44 +17,21 @@ POLL_S = 0.2
 """Seconds between two looks at the board."""
 
 
-@dataclass(frozen=True)
-class Task:
-    """What a trial has to do.
-
-    Attributes:
-        assignment: for a crew.
-        epochs: to train.
-        metric: of the validation, lower is better.
-        history: the records of the epochs that an earlier session of the grid left.
-    """
-
-    assignment: Assignment
-    epochs: int
-    metric: str
-    history: list[dict[str, Any]]
-
-
 class TrainRun(tune.Trainable):
     """A trial of Ray Tune. A crew does the work and holds its resources; the trial waits. Its process, which imports no
     torch, serves one trial after the other."""
 
-    def setup(self, config: dict[str, Any], board: Any, tasks: dict[str, Task]) -> None:  # noqa: ANN401
-        """Begins the first trial.
-
-        Args:
-            config: its name, as `trial`.
-            board: see `faceae.board`.
-            tasks: of all trials, by their name.
-        """
-        self.board, self.tasks = board, tasks
+    def setup(self, config: dict[str, Any]) -> None:
+        """Begins the first trial: the `trial` of that name, on the `board` of that name (`faceae.board`)."""
+        self.board = ray.get_actor(config["board"])
         self._begin(config["trial"])
 
     def _begin(self, trial: str) -> None:
-        self.task = self.tasks[trial]
+        self.task: Task = ray.get(self.board.task.remote(trial))
         self.past = list(self.task.history)
         self.seen = 0
         self.last: dict[str, Any] | None = None
-        ray.get(self.board.give.remote(self.task.assignment))
+        ray.get(self.board.give.remote(self.task))
 
     def step(self) -> dict[str, Any]:
         """Waits for the next epoch, or the end. An epoch of an earlier session counts as if it had happened now.
@@ -74,7 +50,7 @@ class TrainRun(tune.Trainable):
 
     def _next(self) -> tuple[dict[str, Any] | None, str | None]:
         while True:
-            state: State = ray.get(self.board.read.remote(self.task.assignment.run, self.seen))
+            state: State = ray.get(self.board.read.remote(self.task.run, self.seen))
             if state.device and self.past and self.past[0]["epoch"] <= state.epochs_before:
                 return self.past.pop(0), None
             if state.records:
@@ -92,4 +68,4 @@ class TrainRun(tune.Trainable):
 
     def cleanup(self) -> None:
         """Ends the trial: its crew leaves it after the step it is at, and is free for another."""
-        ray.get(self.board.stop.remote(self.task.assignment.run))
+        ray.get(self.board.stop.remote(self.task.run))

@@ -6,7 +6,7 @@ import os
 import time
 from typing import Any
 
-from faceae import board, cluster, config, dataset, grid, trials
+from faceae import cluster, config, dataset, grid, trials
 from faceae.cluster import Placement
 from faceae.console import out
 from faceae.crews import Crews
@@ -45,7 +45,7 @@ def tune(settings: GridSettings) -> dict[str, Any]:
     result: GridResult | None = None
     try:
         placement = _place(settings, points)
-        with Crews(board.hang_up(), placement) as crews:  # they start while the images are decoded
+        with Crews(placement) as crews:  # they start while the images are decoded
             images = dataset.load(settings, split, folder)
             check_shares("--data.source", len(images.train), placement)
             opened = trials.open_trials(points, folder)

@@ -18,14 +18,11 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from faceae import checkpoint, engine, models, storage
-from faceae.cluster import Placement
 from faceae.config import Settings
 from faceae.data.cache import Blocks
 from faceae.data.feed import Feed, Order, validation
-from faceae.dataset import Images
-from faceae.run import RunFolder
 
-STEP_REPORT_S = 0.5
+STEP_REPORT_S = 0.2
 """Seconds between two words to the board about the steps of an epoch."""
 
 
@@ -49,13 +46,6 @@ class Job:
     neighbours: int
     run_uri: str
 
-    @classmethod
-    def of(cls, folder: RunFolder[Settings], images: Images, placement: Placement) -> Job:
-        """The job of a run: what its crew has to know."""
-        settings = folder.settings
-        order = images.order(settings)
-        return cls(settings, order, images.val, placement.mask_tasks(), placement.neighbours(), folder.uri)
-
 
 def train_worker(config: dict[str, Any]) -> None:
     """What each rank of a crew does, started and restarted by Ray Train: the runs that the board gives, one by one.
@@ -66,8 +56,8 @@ def train_worker(config: dict[str, Any]) -> None:
     context = ray.train.get_context()
     rank, device = context.get_world_rank(), get_device()
     number = ray.get(board.done.remote(crew))
-    while assignment := ray.get(board.take.remote(crew, number)):
-        job: Job = ray.get(assignment.job[0])
+    while task := ray.get(board.take.remote(crew, number)):
+        job: Job = ray.get(task.job[0])
         if device.type == "cpu":  # Ray sets one thread a worker, whatever the machine has
             sharers = max(job.neighbours, context.get_local_world_size())
             torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // sharers))

@@ -17,10 +17,12 @@ import pytest
 from PIL import Image
 from pyarrow.fs import FileSystem
 
+from faceae import storage
 from faceae.config import Data, Mask, Model, Run, Settings, Train
 from faceae.data.synthetic import portrait
 
-SHARED = Path(__file__).parents[2] / "shared" / "data"
+ROOT = Path(__file__).parents[1]
+SHARED = ROOT.parent / "shared" / "data"
 
 
 @pytest.fixture(scope="session")
@@ -37,7 +39,7 @@ def ray_cluster():
 
     from faceae import cluster
 
-    cluster.connect(2, dashboard=True)
+    cluster.connect(2)
     yield
     ray.shutdown()
 
@@ -75,6 +77,44 @@ def small(source: Path | str, storage: Path | str, name: str, **changes) -> Sett
 
     kinds = {"data": Data, "mask": Mask, "model": Model, "train": Train, "run": Run, "optim": Optim, "scale": Scale}
     return Settings(**{group: kinds[group](**fields) for group, fields in groups.items()})
+
+
+def history(uri):
+    return [json.loads(line) for line in storage.read(f"{uri}/metrics.jsonl").splitlines()]
+
+
+def figures(uri):
+    """What must agree between runs: everything but the times."""
+    return [(record["epoch"], record["images"], record["train_loss"], record["val"]) for record in history(uri)]
+
+
+def assert_same(one, other, rel=1e-5):
+    assert [row[:2] for row in one] == [row[:2] for row in other]
+    for (_, _, loss, val), (_, _, other_loss, other_val) in zip(one, other, strict=True):
+        assert loss == pytest.approx(other_loss, rel=rel)
+        assert val == pytest.approx(other_val, rel=rel)
+
+
+def assert_no_process_is_left(session: int) -> None:
+    """Ray's processes must go with the driver that started them; they have its session id."""
+    for _ in range(200):  # Ray's agents look for their raylet every few seconds
+        if not _processes(session):
+            return
+        time.sleep(0.2)
+    raise AssertionError(f"left behind: {_processes(session)}")
+
+
+def _processes(session: int) -> list[str]:
+    left = []
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            name, rest = path.read_text().split("(", 1)[1].rsplit(")", 1)
+        except OSError:
+            continue
+        state, _, _, its_session = rest.split()[:4]
+        if int(its_session) == session and state != "Z":
+            left.append(name)
+    return left
 
 
 @pytest.fixture(scope="session")

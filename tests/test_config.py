@@ -7,6 +7,7 @@ from faceae import cli, config, presets
 from faceae.config import Settings
 from faceae.errors import InputError
 from faceae.presets import PRESETS
+from faceae.run import RunFolder
 
 
 def parse(*arguments: str, kind=Settings):
@@ -98,3 +99,12 @@ def test_flags_of_settings_give_the_settings_again():
         *["--scale.workers", "2", "--run.resume", "--run.name", "x"],
     )
     assert parse(*cli.flags(settings)) == settings
+
+
+def test_a_run_can_be_resumed_again_and_again(tmp_path):
+    again = ["--run.name", "x", "--run.storage", str(tmp_path), "--run.resume"]
+    RunFolder(parse(*again, "--optim.lr", "0.02")).open()
+    for _ in range(2):
+        settings = parse(*again)
+        assert settings.optim.lr == 0.02
+        assert RunFolder(settings).open()
