@@ -14,6 +14,7 @@ import ray.data  # configures its own logging when it is imported
 from ray._private.state import state
 
 from faceae.config import Scale
+from faceae.console import count
 from faceae.errors import InputError
 
 DATA_CPUS = 2
@@ -37,7 +38,7 @@ class Placement:
     def __str__(self) -> str:
         device = "CPU" if not self.gpu else "GPU" if self.gpu == 1 else f"{self.gpu:g} of a GPU"
         each = " each" if self.workers > 1 and self.gpu else ""
-        return f"{self.workers} training worker{'s' if self.workers > 1 else ''} on {device}{each}"
+        return f"{count(self.workers, 'training worker')} on {device}{each}"
 
     def mask_tasks(self) -> int:
         """How many Ray Data tasks may prepare batches for one training worker at a time."""
@@ -120,15 +121,10 @@ def place_trials(scale: Scale, concurrent: int | Literal["auto"], trials: int) -
     wanted = max(1, min(int(room), trials)) if concurrent == "auto" else concurrent
     if wanted > room and not _grows():
         raise InputError(
-            f"--tune.concurrent {wanted}: the cluster has room for {int(room)} trial{'s' * (room != 1)} of "
-            f"{one} at a time, beside Ray Data ({_count(resources, 'CPU')}, {_count(resources, 'GPU')})"
+            f"--tune.concurrent {wanted}: the cluster has room for {count(max(0, room), 'trial')} at a time, each with "
+            f"{one}, beside Ray Data ({count(resources.get('CPU', 0), 'CPU')}, {count(resources.get('GPU', 0), 'GPU')})"
         )
     return dataclasses.replace(one, concurrent=min(wanted, trials))
-
-
-def _count(resources: dict[str, float], name: str) -> str:
-    number = resources.get(name, 0)
-    return f"{number:g} {name}{'s' * (number != 1)}"
 
 
 def _grows() -> bool:

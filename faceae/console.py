@@ -42,6 +42,11 @@ def clock(seconds: float) -> str:
     return f"{minutes}:{rest:02} min" if minutes < 60 else f"{minutes // 60}:{minutes % 60:02}:{rest:02} h"
 
 
+def count(number: float, what: str) -> str:
+    """1 trial, 2 trials."""
+    return f"{number:g} {what}" + ("" if number == 1 else "s")
+
+
 class Meter:
     """Progress of something that is counted in images."""
 

@@ -13,7 +13,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from faceae.console import COLUMNS, clock, out
+from faceae.console import COLUMNS, clock, count, out
 from faceae.reference import matching
 from faceae.trials import Trial, ranked
 
@@ -98,17 +98,17 @@ class GridView:
         """The trials, those that run first; as many as the terminal has room for."""
         table = Table(box=None, pad_edge=False)
         for heading in ("trial", *headings(self.trials), "epoch", f"val {self.trials[0].metric}", "state"):
-            table.add_column(heading)
+            table.add_column(heading, min_width=9 if heading == "epoch" else None)
         order = {"running": 0, "pending": 2}
         shown = sorted(ranked(self.trials), key=lambda trial: order.get(trial.state, 1))
         room = max(3, out.size.height - 4)
         for trial in shown[:room]:
-            epoch = self.steps.get(trial.name, 0.0) if trial.state == "running" else trial.epochs
+            epoch = f"{self.steps.get(trial.name, 0):.1f}" if trial.state == "running" else str(trial.epochs)
             state = trial.state + (f": {trial.reason}" if trial.reason else "")
             table.add_row(
                 trial.name.split("-")[0],
                 *label(trial).split(" "),
-                f"{epoch:.3g} of {trial.folder.settings.train.epochs}" if epoch else "",
+                f"{epoch} of {trial.folder.settings.train.epochs}",
                 f"{trial.value:.5f}" if trial.best else "",
                 Text(state, style=STYLES.get(trial.state, "dim"), no_wrap=True, overflow="ellipsis"),
             )
@@ -123,16 +123,18 @@ def result_table(trials: Sequence[Trial], baselines: Mapping[str, Mapping[str, f
     table.add_column(f"\n{images} validation images", no_wrap=True)
     table.add_column("best\nepoch", justify="right")
     for name in shown:
-        table.add_column(COLUMNS[name][0], justify="right")
-    table.add_column("\nstate")
-    table.add_column("the article's loss,\naccuracy (epochs)", no_wrap=True)
+        table.add_column(COLUMNS[name][0], justify="right", no_wrap=True)
+    table.add_column("\nstate", no_wrap=True)
+    wide = out.width >= 100
+    if wide:
+        table.add_column("the article's loss,\naccuracy (epochs)", no_wrap=True)
     for rank, trial in enumerate(ranked(trials), 1):
         best = str(trial.best["epoch"]) if trial.best else ""
         state = Text(trial.state, style=STYLES.get(trial.state, ""))
         reached = cells(trial.best["val"] if trial.best else {}, shown)
-        table.add_row(f"{rank}. {label(trial)}", best, *reached, state, article(trial))
+        table.add_row(f"{rank}. {label(trial)}", best, *reached, state, *([article(trial)] if wide else []))
     for name, values in baselines.items():
-        table.add_row(name, "", *cells(values, shown), "", "")
+        table.add_row(name, "", *cells(values, shown))
     return table
 
 
@@ -144,7 +146,7 @@ def cells(values: Mapping[str, float], names: Iterable[str] = COLUMNS) -> list[s
 def costs(cost: Mapping[str, Any]) -> list[tuple[str, str]]:
     """What the grid cost: a name and a sentence each."""
     epochs, trials, start_up = cost["trial_epochs"], cost["trials_started"], cost["start_up_seconds"]
-    decoded = f"{clock(cost['decode_seconds'])} for {cost['decoded_images']} images, once for all {trials} trials"
+    decoded = f"{clock(cost['decode_seconds'])} for {cost['decoded_images']} images, once for {count(trials, 'trial')}"
     if cost["sessions"] > 1:
         decoded = f"{clock(cost['decode_seconds'])}, once in each of {cost['sessions']} sessions"
     saved = f"{cost['full_grid_trial_epochs']} trial-epochs in full, {epochs} trained"
@@ -156,5 +158,5 @@ def costs(cost: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("decoding", decoded),
         ("start-up", f"{clock(start_up)} over all trials, {clock(start_up / max(1, trials))} each"),
         ("training", f"{clock(cost['training_seconds'])} over all trials"),
-        ("in all", f"{clock(cost['wall_seconds'])}, {cost['concurrent']} trials at a time"),
+        ("in all", f"{clock(cost['wall_seconds'])}, {count(cost['concurrent'], 'trial')} at a time"),
     ]

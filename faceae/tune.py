@@ -8,7 +8,7 @@ from typing import Any
 
 from faceae import cluster, config, dataset, grid, trials
 from faceae.cluster import Placement
-from faceae.console import out
+from faceae.console import count, out
 from faceae.crews import Crews
 from faceae.data.split import Split
 from faceae.dataset import Baselines
@@ -70,7 +70,7 @@ def _place(settings: GridSettings, points: list[Point]) -> Placement:
     at_once = max(1, (os.cpu_count() or 1) // workers) if wanted == "auto" else wanted
     cluster.connect(min(at_once, len(points)) * workers)
     placement = cluster.place_trials(settings.scale, wanted, len(points))
-    out.print(f"cluster   {len(points)} trials, {placement.concurrent} at a time, each with {placement}")
+    out.print(f"cluster   {count(len(points), 'trial')}, {placement.concurrent} at a time, each with {placement}")
     for point in points:
         batch = point.settings.train.batch_size
         check_shares(f"--train.batch-size {batch}", batch, placement)

@@ -96,7 +96,9 @@ def test_as_many_trials_at_a_time_as_leave_a_cpu_to_ray_data(ray_cluster, worker
 
 @pytest.mark.parametrize(("workers", "concurrent"), [(4, "auto"), (1, 4), (2, 2)])
 def test_trials_that_would_wait_for_ever_are_refused(ray_cluster, workers, concurrent):
-    with pytest.raises(InputError, match=r"--tune\.concurrent \d: the cluster has room for \d trial.*4 CPUs, 0 GPUs"):
+    with pytest.raises(
+        InputError, match=r"--tune\.concurrent \d: the cluster has room for \d trials? at a time.*4 CPUs, 0 GPUs"
+    ):
         cluster.place_trials(Scale(workers=workers), concurrent, 6)
 
 
