@@ -11,6 +11,7 @@ from PIL import Image
 
 from faceae import grid_view, report
 from faceae.config import Settings
+from faceae.console import COLUMNS
 from faceae.trials import Trial, ranked
 
 ENDS = {"finished": "o", "pruned": "x", "failed": "X", "stopped": "|", "running": "|"}
@@ -41,18 +42,19 @@ def write(
         {
             "label": grid_view.label(trial),
             "trial": trial,
-            "cells": grid_view.cells(trial.best["val"] if trial.best else {}),
+            "cells": grid_view.cells(trial.best),
             "article": grid_view.article(trial),
         }
         for trial in ranked(trials)
     ]
-    baselines = [(name, grid_view.cells(values)) for name, values in summary["baselines"].items()]
+    baselines = [(name, grid_view.cells({"val": values})) for name, values in summary["baselines"].items()]
     report.write_page(
         uri,
         "grid.html",
         {"curves": curves(trials, summary["baselines"]), "faces": report.png(sheet)},
         settings=settings,
         grid=content,
+        columns=[COLUMNS[name][0].replace("\n", ", ") for name in grid_view.SHOWN],
         summary=summary,
         varied=" × ".join(grid_view.headings(trials)),
         rows=rows,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from types import TracebackType
 from typing import Any
@@ -19,6 +19,9 @@ from faceae.trials import Trial, ranked
 
 STYLES = {"running": "bold", "finished": "green", "pruned": "yellow", "failed": "red"}
 
+SHOWN = ("mse", "hole_mse", "composite_mse", "rgb_argmax_accuracy")
+"""Metrics of the tables of a grid; all of them are in grid.csv."""
+
 
 def label(trial: Trial) -> str:
     """Its values of what the grid varies."""
@@ -27,7 +30,7 @@ def label(trial: Trial) -> str:
 
 def headings(trials: Sequence[Trial]) -> list[str]:
     """The names of what the grid varies."""
-    return [path.split(".")[1] for path in trials[0].values]
+    return [path.removesuffix(".name").split(".")[-1] for path in trials[0].values]
 
 
 def article(trial: Trial) -> str:
@@ -70,6 +73,10 @@ class GridView:
             f"loss {record['train_loss']:.4f}  val: {trial.metric} {record['val'][trial.metric]:.5f}  "
             f"{record['images_per_second']:.0f} images/s; {self.progress()}"
         )
+
+    def restart(self, trial: Trial, epoch: int) -> None:
+        """Says that a trial lost a worker, and goes on after an epoch."""
+        self._line(f"{trial.name:{self._width()}}  a worker was lost; training goes on after epoch {epoch}")
 
     def end(self, trial: Trial) -> None:
         """Says that a trial is over."""
@@ -118,11 +125,10 @@ class GridView:
 
 def result_table(trials: Sequence[Trial], baselines: Mapping[str, Mapping[str, float]], images: int) -> Table:
     """The ranked trials beside the baselines and the article, for the terminal."""
-    shown = [name for name in COLUMNS if name in ("mse", "hole_mse", "composite_mse", "rgb_argmax_accuracy")]
     table = Table(box=None, pad_edge=False)
     table.add_column(f"\n{images} validation images", no_wrap=True)
     table.add_column("best\nepoch", justify="right")
-    for name in shown:
+    for name in SHOWN:
         table.add_column(COLUMNS[name][0], justify="right", no_wrap=True)
     table.add_column("\nstate", no_wrap=True)
     wide = out.width >= 100
@@ -131,16 +137,16 @@ def result_table(trials: Sequence[Trial], baselines: Mapping[str, Mapping[str, f
     for rank, trial in enumerate(ranked(trials), 1):
         best = str(trial.best["epoch"]) if trial.best else ""
         state = Text(trial.state, style=STYLES.get(trial.state, ""))
-        reached = cells(trial.best["val"] if trial.best else {}, shown)
+        reached = cells(trial.best)
         table.add_row(f"{rank}. {label(trial)}", best, *reached, state, *([article(trial)] if wide else []))
     for name, values in baselines.items():
-        table.add_row(name, "", *cells(values, shown))
+        table.add_row(name, "", *cells({"val": values}))
     return table
 
 
-def cells(values: Mapping[str, float], names: Iterable[str] = COLUMNS) -> list[str]:
-    """A cell for each of these metrics; empty ones if there are no values."""
-    return [format(values[name], COLUMNS[name][1]) if values else "" for name in names]
+def cells(record: Mapping[str, Any] | None) -> list[str]:
+    """A cell for each metric that is `SHOWN`, of a record with `val`; empty ones without it."""
+    return [format(record["val"][name], COLUMNS[name][1]) if record else "" for name in SHOWN]
 
 
 def costs(cost: Mapping[str, Any]) -> list[tuple[str, str]]:

@@ -49,6 +49,7 @@ def write(
         {"curves": curves(history, summary), "faces": png(sheet)},
         settings=settings,
         summary=summary,
+        headings=[heading.replace("\n", ", ") for heading, _ in console.COLUMNS.values()],
         rows=console.rows(summary, settings),
         history=history,
     )
@@ -72,7 +73,6 @@ def write_page(uri: str, template: str, pictures: Mapping[str, bytes], settings:
     html = page.render(
         settings=settings,
         flat=config.flat(config.to_dict(settings)),
-        headings=[heading.replace("\n", ", ") for heading, _ in console.COLUMNS.values()],
         clock=console.clock,
         **{name: base64.b64encode(picture).decode() for name, picture in pictures.items()},
         **content,

@@ -60,7 +60,8 @@ class Search:
         self.tasks = {trial.name: crews.task(trial.folder, images, trial.history) for trial in trials if not trial.over}
         self.verdicts: SimpleQueue[Verdict] = SimpleQueue()
         self.passed: dict[str, Verdict] = {}
-        self.seen: Counter[str] = Counter()
+        self.seen: Counter[str] = Counter()  # records
+        self.restarts: Counter[str] = Counter()
         self.ready: set[str] = set()
         self.places: list[float] = []  # since when each place for a trial is free
 
@@ -172,6 +173,9 @@ class Search:
             trial.start_up_seconds += time.monotonic() - self.places.pop(0)
             trial.state, trial.device = "running", state.device
         view.set_step(trial, state.step)
+        for epoch in state.restarts[self.restarts[trial.name] :]:
+            self.restarts[trial.name] += 1
+            view.restart(trial, epoch)
         self.seen[trial.name] += len(state.records)
         for record in state.records:
             trial.history.append(record)

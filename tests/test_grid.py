@@ -102,6 +102,17 @@ def test_trials_that_would_wait_for_ever_are_refused(ray_cluster, workers, concu
         cluster.place_trials(Scale(workers=workers), concurrent, 6)
 
 
+@pytest.mark.parametrize(
+    ("share", "workers", "cpus", "gpus", "expected"),
+    [(0.25, None, 16, 1, 4), (1.0, None, 16, 4, 4), (1.0, 2, 16, 4, 2), (0.25, None, 4, 1, 2), (0.5, 1, 64, 2, 4)],
+)
+def test_small_trials_share_a_gpu(monkeypatch, share, workers, cpus, gpus, expected):
+    """Only the arithmetic: no machine of the tests has a GPU."""
+    monkeypatch.setattr(cluster.ray, "cluster_resources", lambda: {"CPU": float(cpus), "GPU": float(gpus)})
+    placement = cluster.place_trials(Scale(workers=workers, gpus_per_worker=share), "auto", 20)
+    assert (placement.concurrent, placement.gpu, placement.workers) == (expected, share, workers or 1)
+
+
 def record(epoch: int, mse: float) -> dict:
     return {
         "epoch": epoch,
