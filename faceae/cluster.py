@@ -86,21 +86,29 @@ def place(scale: Scale) -> Placement:
     """Decides on workers and GPUs from the settings and the cluster.
 
     Raises:
-        InputError: more GPUs are asked for than there are, on a cluster that will not grow.
+        InputError: more is asked for than there is, on a cluster that will not grow.
     """
-    gpus = ray.cluster_resources().get("GPU", 0)
+    resources = ray.cluster_resources()
+    gpus, share = resources.get("GPU", 0), scale.gpus_per_worker
     if scale.gpu == "off" or (scale.gpu == "auto" and not gpus):
-        return Placement(scale.workers or 1, gpu=0)
-    share = scale.gpus_per_worker
-    workers = scale.workers or (max(1, int(gpus)) if share == 1 else 1)
-    if workers * share > gpus and is_local():  # a cluster may grow, this machine will not
+        placement = Placement(scale.workers or 1, gpu=0)
+    else:
+        placement = Placement(scale.workers or (max(1, int(gpus)) if share == 1 else 1), share)
+    if _grows():
+        return placement
+    if placement.workers * placement.gpu > gpus:
         if not gpus:
-            raise InputError("--scale.gpu on: this machine has no GPU; use --scale.gpu off, or set RAY_ADDRESS")
+            raise InputError("--scale.gpu on: there is no GPU; use --scale.gpu off, or set RAY_ADDRESS to a cluster")
         raise InputError(
-            f"--scale.workers {workers}: each worker needs a GPU and this machine has {gpus:g}; use fewer workers, "
+            f"--scale.workers {placement.workers}: each worker needs a GPU and there are {gpus:g}; use fewer workers, "
             "--scale.gpu off, or set RAY_ADDRESS to a larger cluster"
         )
-    return Placement(workers, share)
+    if placement.workers >= resources.get("CPU", 0):
+        raise InputError(
+            f"--scale.workers {placement.workers}: each takes a CPU, Ray Data needs another, and the cluster has "
+            f"{resources.get('CPU', 0):g}; use fewer workers or a larger cluster"
+        )
+    return placement
 
 
 def place_trials(scale: Scale, concurrent: int | Literal["auto"], trials: int) -> Placement:
@@ -113,15 +121,13 @@ def place_trials(scale: Scale, concurrent: int | Literal["auto"], trials: int) -
     """
     one = place(dataclasses.replace(scale, workers=scale.workers or 1))
     resources = ray.cluster_resources()
-    room = (resources.get("CPU", 0) - DATA_CPUS) // one.workers
-    if room < 1 and resources.get("CPU", 0) > one.workers:
-        room = 1
+    room = max(1, (resources.get("CPU", 0) - DATA_CPUS) // one.workers)  # a single CPU is left to one, see `place`
     if one.gpu:
         room = min(room, resources.get("GPU", 0) // (one.workers * one.gpu))
     wanted = max(1, min(int(room), trials)) if concurrent == "auto" else concurrent
     if wanted > room and not _grows():
         raise InputError(
-            f"--tune.concurrent {wanted}: the cluster has room for {count(max(0, room), 'trial')} at a time, each with "
+            f"--tune.concurrent {wanted}: the cluster has room for {count(room, 'trial')} at a time, each with "
             f"{one}, beside Ray Data ({count(resources.get('CPU', 0), 'CPU')}, {count(resources.get('GPU', 0), 'GPU')})"
         )
     return dataclasses.replace(one, concurrent=min(wanted, trials))

@@ -170,8 +170,10 @@ class Search:
         """Writes into a trial what stands on its board; returns whether that is worth keeping."""
         if state.device and trial.name not in self.ready:
             self.ready.add(trial.name)
-            trial.start_up_seconds += time.monotonic() - self.places.pop(0)
+            if self.places:
+                trial.start_up_seconds += time.monotonic() - self.places.pop(0)
             trial.state, trial.device = "running", state.device
+            del trial.history[state.epochs_before :]  # an epoch without its checkpoint is trained again
         view.set_step(trial, state.step)
         for epoch in state.restarts[self.restarts[trial.name] :]:
             self.restarts[trial.name] += 1

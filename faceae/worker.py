@@ -50,7 +50,7 @@ class Job:
 def train_worker(config: dict[str, Any]) -> None:
     """What each rank of a crew does, started and restarted by Ray Train: the runs that the board gives, one by one.
 
-    The trials of a grid so share their processes: on two cores the start of a group of workers takes over 20 s.
+    The trials of a grid so share their processes, see `faceae.crews`.
     """
     board, crew = config["board"], config["crew"]
     context = ray.train.get_context()

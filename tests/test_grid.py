@@ -94,11 +94,16 @@ def test_as_many_trials_at_a_time_as_leave_a_cpu_to_ray_data(ray_cluster, worker
     assert cluster.place_trials(Scale(workers=workers), concurrent, trials).concurrent == expected
 
 
-@pytest.mark.parametrize(("workers", "concurrent"), [(4, "auto"), (1, 4), (2, 2)])
-def test_trials_that_would_wait_for_ever_are_refused(ray_cluster, workers, concurrent):
-    with pytest.raises(
-        InputError, match=r"--tune\.concurrent \d: the cluster has room for \d trials? at a time.*4 CPUs, 0 GPUs"
-    ):
+@pytest.mark.parametrize(
+    ("workers", "concurrent", "words"),
+    [
+        (4, "auto", r"--scale\.workers 4: each takes a CPU, Ray Data needs another, and the cluster has 4"),
+        (1, 4, r"--tune\.concurrent 4: the cluster has room for 2 trials at a time.*4 CPUs, 0 GPUs"),
+        (2, 2, r"--tune\.concurrent 2: the cluster has room for 1 trial at a time.*2 training workers on CPU"),
+    ],
+)
+def test_trials_that_would_wait_for_ever_are_refused(ray_cluster, workers, concurrent, words):
+    with pytest.raises(InputError, match=words):
         cluster.place_trials(Scale(workers=workers), concurrent, 6)
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 import ray
-from conftest import ROOT, assert_no_process_is_left, assert_same, figures, small
+from conftest import ROOT, assert_no_process_is_left, assert_same, figures, history, small
 from PIL import Image
 from ray.util import placement_group_table
 
@@ -221,6 +221,8 @@ def test_a_grid_that_is_stopped_and_killed_gives_what_single_runs_give(ray_clust
     ) as job:
         wait_for((second / "metrics.jsonl").exists, lambda: job.poll() is None, "the second trial")
         job.send_signal(signal.SIGKILL)
+    with (second / "metrics.jsonl").open("a") as file:  # as if killed before the checkpoint of an epoch
+        file.write(json.dumps({**history(second)[-1], "epoch": len(history(second)) + 1}) + "\n")
     kept = (first / "metrics.jsonl").stat().st_mtime
 
     done = subprocess.run(
@@ -230,7 +232,7 @@ def test_a_grid_that_is_stopped_and_killed_gives_what_single_runs_give(ray_clust
     assert done.stderr == ""
     assert (first / "metrics.jsonl").stat().st_mtime == kept  # what was finished was not trained again
     result = json.loads((tmp_path / "killed" / "grid.json").read_text())
-    assert [trial["state"] for trial in result["trials"]] == ["finished", "finished"]
+    assert [(trial["state"], trial["epochs"]) for trial in result["trials"]] == [("finished", 6)] * 2
     assert result["cost"]["sessions"] == 3
 
     for trial, lr in ((first, 0.001), (second, 0.01)):
