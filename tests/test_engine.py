@@ -83,6 +83,8 @@ def _rank(rank, ranks, path, out):
     sums = engine.evaluate(network, batches([7, 4], rank, ranks), device=CPU)
     if rank == 0:
         torch.save({"state": network.state_dict(), "result": vars(result), "val": sums.means(), "n": sums.count}, out)
+    dist.barrier()
+    del wrapped  # it holds the process group, which gloo must not outlive: seen to abort at exit
     dist.destroy_process_group()
 
 
