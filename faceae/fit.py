@@ -14,7 +14,6 @@ from faceae.console import Meter
 from faceae.crews import Crews
 from faceae.dataset import Images
 from faceae.errors import RunFailedError
-from faceae.interrupt import heard_ctrl_c
 from faceae.run import RunFolder
 
 POLL_S = 0.3
@@ -43,10 +42,7 @@ def _watch(folder: RunFolder[Settings], images: int, crews: Crews) -> State:
     epochs, seen, restarts = folder.settings.train.epochs, 0, 0
     meter: Meter | None = None
     with ExitStack() as stack:
-        ctrl_c = stack.enter_context(heard_ctrl_c())
         while True:
-            if ctrl_c.is_set():
-                raise KeyboardInterrupt
             crews.mend()
             state: State = ray.get(crews.board.read.remote(folder.uri, seen))
             if meter is None and state.device:

@@ -23,9 +23,14 @@ SHOWN = ("mse", "hole_mse", "composite_mse", "rgb_argmax_accuracy")
 """Metrics of the tables of a grid; all of them are in grid.csv."""
 
 
-def label(trial: Trial) -> str:
+def values(trial: Trial) -> list[str]:
     """Its values of what the grid varies."""
-    return " ".join(f"{value:g}" if isinstance(value, float) else str(value) for value in trial.values.values())
+    return [f"{value:g}" if isinstance(value, float) else str(value) for value in trial.values.values()]
+
+
+def label(trial: Trial) -> str:
+    """The same in one."""
+    return " ".join(values(trial))
 
 
 def headings(trials: Sequence[Trial]) -> list[str]:
@@ -114,7 +119,7 @@ class GridView:
             state = trial.state + (f": {trial.reason}" if trial.reason else "")
             table.add_row(
                 trial.name.split("-")[0],
-                *label(trial).split(" "),
+                *values(trial),
                 f"{epoch} of {trial.folder.settings.train.epochs}",
                 f"{trial.value:.5f}" if trial.best else "",
                 Text(state, style=STYLES.get(trial.state, "dim"), no_wrap=True, overflow="ellipsis"),
@@ -139,8 +144,8 @@ def result_table(trials: Sequence[Trial], baselines: Mapping[str, Mapping[str, f
         state = Text(trial.state, style=STYLES.get(trial.state, ""))
         reached = cells(trial.best)
         table.add_row(f"{rank}. {label(trial)}", best, *reached, state, *([article(trial)] if wide else []))
-    for name, values in baselines.items():
-        table.add_row(name, "", *cells({"val": values}))
+    for name, measured in baselines.items():
+        table.add_row(name, "", *cells({"val": measured}))
     return table
 
 

@@ -23,7 +23,6 @@ from faceae.dataset import Images
 from faceae.fit import POLL_S
 from faceae.grid import GridSettings
 from faceae.grid_view import GridView
-from faceae.interrupt import heard_ctrl_c
 from faceae.trainable import METRIC, TIME, TrainRun
 from faceae.trials import Trial
 
@@ -81,17 +80,17 @@ class Search:
         with (
             tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as scratch,
             GridView(self.trials, len(self.images.train)) as view,
-            heard_ctrl_c() as ctrl_c,
         ):
             tuning = in_thread(self._tuner(scratch).fit)
-            while not tuning.done() or not all(trial.over for trial in self.trials):
-                if ctrl_c.is_set():
-                    self._stop(view)
-                    raise KeyboardInterrupt
-                if tuning.done():
-                    tuning.result()  # raises, should Tune have failed
-                self._follow(view)
-                time.sleep(POLL_S)
+            try:
+                while not tuning.done() or not all(trial.over for trial in self.trials):
+                    if tuning.done():
+                        tuning.result()  # raises, should Tune have failed
+                    self._follow(view)
+                    time.sleep(POLL_S)
+            except KeyboardInterrupt:
+                self._stop(view)
+                raise
 
     def _stop(self, view: GridView) -> None:
         """Ends what runs, and takes the epochs that were finished by then."""

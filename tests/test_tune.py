@@ -201,6 +201,7 @@ def test_a_grid_that_is_stopped_and_killed_gives_what_single_runs_give(ray_clust
 
     pid, terminal = pty.fork()
     if pid == 0:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # a shell's background job, as CI may be, has it ignored
         os.execve(sys.executable, command(tmp_path, *flags), environment)
     screen = Screen(terminal)
     wait_for((first / "metrics.jsonl").exists, lambda: os.waitpid(pid, os.WNOHANG)[0] == 0, "its first epoch")
