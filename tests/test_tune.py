@@ -190,9 +190,9 @@ def wait_for(condition, runs, what):
         time.sleep(0.02)
 
 
-def test_a_grid_that_is_stopped_and_killed_gives_what_single_runs_give(ray_cluster, faces, tmp_path):
+def test_a_grid_that_is_stopped_and_killed_gives_what_a_single_run_gives(ray_cluster, faces, tmp_path):
     """Ctrl-C in a terminal in the first trial, SIGKILL in the second, which the same processes had begun; then to the
-    end. As single runs of the settings: so the trials had the same split, masks, order and initial weights, too."""
+    end. The second as a single run of its settings: so it had the same split, masks, order and initial weights, too."""
     flags = ["--preset", "demo", "--data.source", faces, "--data.image-size", 32, "--data.val-fraction", 0.2]
     flags += ["--mask.size", 8, "--model.latent-dim", 16, "--train.epochs", 6, "--train.batch-size", 2]
     flags += ["--grid.optim.lr", 0.001, 0.01, "--asha.grace-epochs", 6, "--tune.concurrent", 1]
@@ -236,6 +236,5 @@ def test_a_grid_that_is_stopped_and_killed_gives_what_single_runs_give(ray_clust
     assert [(trial["state"], trial["epochs"]) for trial in result["trials"]] == [("finished", 6)] * 2
     assert result["cost"]["sessions"] == 3
 
-    for trial, lr in ((first, 0.001), (second, 0.01)):
-        train(small(faces, tmp_path, f"alone{lr}", optim__lr=lr, train__epochs=6, train__batch_size=2))
-        assert_same(figures(trial), figures(tmp_path / f"alone{lr}"), rel=1e-4)
+    train(small(faces, tmp_path, "alone", optim__lr=0.01, train__epochs=6, train__batch_size=2))
+    assert_same(figures(second), figures(tmp_path / "alone"), rel=1e-4)
