@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import time
+from collections.abc import Iterator
 from typing import Generic
 
 from pyarrow import ArrowException
@@ -59,9 +61,16 @@ class RunFolder(Generic[SettingsT]):
     def _free(self, path: str) -> bool:
         return any(path == free or path.startswith(f"{free}.") for free in self.settings.FREE_ON_RESUME)
 
-    def withdraw(self) -> None:
-        """Frees the name again, of a run that could not begin."""
-        storage.delete(self.path("config.json"))
+    @contextlib.contextmanager
+    def claim(self) -> Iterator[bool]:
+        """Opens the folder, and frees its name again if the input of a new run turns out wrong; see `open`."""
+        resumed = self.open()
+        try:
+            yield resumed
+        except InputError:
+            if not resumed:
+                storage.delete(self.path("config.json"))
+            raise
 
     def _write_config(self) -> None:
         storage_uri = self.settings.run.storage

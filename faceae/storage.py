@@ -165,6 +165,11 @@ def read_json(uri: str) -> Any:  # noqa: ANN401  (JSON is any)
     return json.loads(read(uri))
 
 
+def read_lines(uri: str) -> list[dict[str, Any]]:
+    """A file of JSON Lines."""
+    return [json.loads(line) for line in read(uri).splitlines()]
+
+
 def write_json(uri: str, content: Any) -> None:  # noqa: ANN401
     """Writes a JSON file, indented for people."""
     write(uri, (json.dumps(content, indent=2) + "\n").encode())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.metadata
-import json
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -39,10 +38,9 @@ def train(settings: Settings) -> dict[str, Any]:
     settings = config.validate(settings)
     folder = RunFolder(settings)
     split = Split(settings.data)
-    resumed = folder.open()
     settings = folder.settings
-    out.print(f"run       {folder.uri}" + (" (continued)" if resumed else ""))
-    try:
+    with folder.claim() as resumed:
+        out.print(f"run       {folder.uri}" + (" (continued)" if resumed else ""))
         cluster.connect(settings.scale.workers or 1)
         placement = cluster.place(settings.scale)
         out.print(f"cluster   {placement}")
@@ -51,11 +49,7 @@ def train(settings: Settings) -> dict[str, Any]:
             images = dataset.load(settings, split, folder)
             check_shares("--data.source", len(images.train), placement)
             device = fit(folder, images, crews)
-    except InputError:
-        if not resumed:
-            folder.withdraw()
-        raise
-    history = [json.loads(line) for line in storage.read(folder.path("metrics.jsonl")).splitlines()]
+    history = storage.read_lines(folder.path("metrics.jsonl"))
     baselines = Baselines(images.val, settings.data.image_size, settings.train.batch_size).wait()
     summary = summarize(folder.name, settings, history, baselines, images) | {
         "wall_seconds": round(time.monotonic() - started, 1),

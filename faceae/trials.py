@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
@@ -17,6 +16,8 @@ from faceae.metrics import NAMES
 from faceae.run import RunFolder
 
 State = Literal["pending", "running", "stopped", "finished", "pruned", "failed"]
+OVER = ("finished", "pruned", "failed")
+"""States of a trial that has nothing left to do."""
 
 
 @dataclass
@@ -52,7 +53,7 @@ class Trial:
     @property
     def over(self) -> bool:
         """Whether there is nothing left to do."""
-        return self.state in ("finished", "pruned", "failed")
+        return self.state in OVER
 
     @property
     def metric(self) -> str:
@@ -89,10 +90,10 @@ def open_trials(points: Sequence[Point], grid: RunFolder[Any]) -> list[Trial]:
         folder = RunFolder(replace(point.settings, run=run))
         trial = Trial(point.name, point.values, folder)
         if folder.open() and storage.exists(folder.path("metrics.jsonl")):
-            trial.history = [json.loads(line) for line in storage.read(folder.path("metrics.jsonl")).splitlines()]
+            trial.history = storage.read_lines(folder.path("metrics.jsonl"))
         if row := saved.get(point.name):
             trial.start_up_seconds, trial.reason, trial.device = row["start_up_seconds"], row["reason"], row["device"]
-            if row["state"] in ("finished", "pruned", "failed"):
+            if row["state"] in OVER:
                 trial.state = row["state"]
         trials.append(trial)
     return trials

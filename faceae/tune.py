@@ -12,7 +12,6 @@ from faceae.console import count, out
 from faceae.crews import Crews
 from faceae.data.split import Split
 from faceae.dataset import Baselines
-from faceae.errors import InputError
 from faceae.grid import GridSettings, Point
 from faceae.grid_result import GridResult
 from faceae.run import RunFolder
@@ -39,23 +38,19 @@ def tune(settings: GridSettings) -> dict[str, Any]:
     points = grid.points(settings)
     folder = RunFolder(settings)
     split = Split(settings.data)
-    resumed = folder.open()
     settings = folder.settings
-    out.print(f"grid      {folder.uri}" + (" (continued)" if resumed else ""))
     result: GridResult | None = None
     try:
-        placement = _place(settings, points)
-        with Crews(placement) as crews:  # they start while the images are decoded
-            images = dataset.load(settings, split, folder)
-            check_shares("--data.source", len(images.train), placement)
-            opened = trials.open_trials(points, folder)
-            baselines = Baselines(images.val, settings.data.image_size, settings.train.batch_size)
-            result = GridResult(folder, opened, images, baselines, placement, started)
-            Search(settings, opened, images, crews, result.keep).run()
-    except InputError:
-        if not resumed:
-            folder.withdraw()
-        raise
+        with folder.claim() as resumed:
+            out.print(f"grid      {folder.uri}" + (" (continued)" if resumed else ""))
+            placement = _place(settings, points)
+            with Crews(placement) as crews:  # they start while the images are decoded
+                images = dataset.load(settings, split, folder)
+                check_shares("--data.source", len(images.train), placement)
+                opened = trials.open_trials(points, folder)
+                baselines = Baselines(images.val, settings.data.image_size, settings.train.batch_size)
+                result = GridResult(folder, opened, images, baselines, placement, started)
+                Search(settings, opened, images, crews, result.keep).run()
     except KeyboardInterrupt:
         if result:
             out.print("\ninterrupted; writing what there is")

@@ -80,7 +80,7 @@ def small(source: Path | str, storage: Path | str, name: str, **changes) -> Sett
 
 
 def history(uri):
-    return [json.loads(line) for line in storage.read(f"{uri}/metrics.jsonl").splitlines()]
+    return storage.read_lines(f"{uri}/metrics.jsonl")
 
 
 def figures(uri):
