@@ -2,7 +2,7 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN = .venv/bin
 
-.PHONY: setup train test lint
+.PHONY: setup train test lint faults
 
 setup: .venv/ready
 
@@ -16,6 +16,9 @@ train: setup  ## the main job, on synthetic portraits: about 3 minutes on two co
 
 test: setup
 	$(BIN)/pytest
+
+faults: setup  ## workers, nodes, drivers and stores that fail, and what a run loses by it: about 15 minutes on two cores
+	$(BIN)/pytest -m slow tests/test_faults.py
 
 lint: setup
 	$(BIN)/ruff check .

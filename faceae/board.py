@@ -7,16 +7,34 @@ Ray Train workers (`faceae.crews`): it takes one run after the other, until ther
 from __future__ import annotations
 
 import asyncio
+import time
 import uuid
 from collections import defaultdict, deque
 from dataclasses import dataclass, field, replace
+from enum import IntEnum
 from typing import Any, NamedTuple
 
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from faceae.console import clock, count
+
 WAIT_S = 0.05
 """Seconds between two looks for the next run of a crew."""
+
+
+class Pause(IntEnum):
+    """Why the workers leave an epoch before its end; of several reasons the greatest holds."""
+
+    NONE = 0
+    SAVE = 1
+    """A checkpoint is due; then they go on."""
+    TIME_UP = 2
+    """The budget of minutes is used: the epoch ends here."""
+    MOVE = 3
+    """Another group of workers shall go on: a node will be taken away, or there is room for more of them."""
+    STOP = 4
+    """The run shall end here; it can be resumed."""
 
 
 class Task(NamedTuple):
@@ -46,28 +64,39 @@ class State:
         step: (epoch, images of it trained on) of the epoch under way.
         failure: why training cannot go on, if so.
         device: what the workers train on; empty before they have started.
-        epochs_before: finished before they first started.
-        restarts: the epoch that each later group of workers went on after: the one before had lost a worker.
-        stopped: whether training shall end.
-        ended: whether it has, one way or another.
+        workers: how many of them there are.
+        begun: (finished epochs, images of the next one) when they first started.
+        notes: what a person should know.
+        order: what the workers are asked to do.
+        ended: whether training has, one way or another.
+        heard: when there was the last word of a step, on the clock of the board's process.
     """
 
     records: list[dict[str, Any]] = field(default_factory=list)
     step: tuple[int, int] | None = None
     failure: str | None = None
     device: str = ""
-    epochs_before: int = 0
-    restarts: list[int] = field(default_factory=list)
-    stopped: bool = False
+    workers: int = 0
+    begun: tuple[int, int] = (0, 0)
+    notes: list[str] = field(default_factory=list)
+    order: Pause = Pause.NONE
     ended: bool = False
+    heard: float = 0.0
 
 
 @dataclass
 class Crew:
-    """The runs that it has taken, and how many of them are over."""
+    """A group of workers, and those that take its place.
+
+    Attributes:
+        taken: its runs.
+        done: how many of them are over.
+        saved: checkpoints that it has written.
+    """
 
     taken: list[Task] = field(default_factory=list)
     done: int = 0
+    saved: int = 0
 
 
 class Board:
@@ -97,8 +126,16 @@ class Board:
         self.dismissed = True
 
     async def done(self, crew: str) -> int:
-        """How many of its runs are over: where a crew goes on that has lost a worker."""
+        """How many of its runs are over: where the next workers of a crew begin."""
         return self.crews[crew].done
+
+    async def retire(self, crew: str, why: str = "") -> int:
+        """Says that the workers of a crew are gone and others will come, and why if they could not; returns how many
+        checkpoints it has written."""
+        work = self.crews[crew]
+        for task in work.taken[work.done :] if why else []:
+            self.runs[task.run].notes.append(f"{why}; others start")
+        return work.saved
 
     async def take(self, crew: str, number: int) -> Task | None:
         """Waits for a crew's run of this number, from 0, the same for all its ranks; None if there are no more."""
@@ -122,28 +159,52 @@ class Board:
         self.runs[run].ended, self.runs[run].failure = True, failure
         return run
 
-    async def start(self, run: str, device: str, epochs_before: int) -> None:
-        """Says that the workers are at a run, and where they start."""
+    async def start(self, run: str, device: str, workers: int, begun: tuple[int, int]) -> None:
+        """Says that the workers are at a run, and where they start: (finished epochs, images of the next one)."""
         state = self.runs[run]
         if state.device:
-            state.restarts.append(epochs_before)
+            here = f"epoch {begun[0] + 1}" + (f", image {begun[1]}" if begun[1] else "")
+            epoch, images = state.step or (begun[0] + 1, begun[1])
+            again = f" ({images - begun[1]} images again)" if epoch == begun[0] + 1 and images > begun[1] else ""
+            after = clock(time.monotonic() - state.heard)
+            state.notes.append(f"training goes on with {count(workers, 'worker')} in {here}{again}, {after} later")
         else:
-            state.device, state.epochs_before = device, epochs_before
+            state.begun = begun
+        state.device, state.workers, state.heard = device, workers, time.monotonic()
+        if state.order == Pause.MOVE:
+            state.order = Pause.NONE
 
-    async def step(self, run: str, epoch: int, images: int) -> bool:
-        """Says how many images of an epoch are done; returns whether training shall end."""
+    async def step(self, run: str, epoch: int, images: int) -> Pause:
+        """Says how many images of an epoch are done; returns what is asked of the workers."""
         state = self.runs[run]
-        state.step = (epoch, images)
-        return state.stopped
+        state.step, state.heard = (epoch, images), time.monotonic()
+        return state.order
+
+    async def saved(self, crew: str) -> None:
+        """Says that a checkpoint is written."""
+        self.crews[crew].saved += 1
 
     async def epoch(self, run: str, record: dict[str, Any]) -> None:
         """Adds a finished epoch."""
-        self.runs[run].records.append(record)
-        self.runs[run].step = None
+        state = self.runs[run]
+        state.records.append(record)
+        state.step, state.heard = None, time.monotonic()
+
+    async def note(self, run: str, text: str) -> None:
+        """Adds what a person should know."""
+        self.runs[run].notes.append(text)
 
     async def stop(self, run: str) -> None:
-        """Asks the workers to end a run, at their next word about a step."""
-        self.runs[run].stopped = True
+        """Asks the workers to end a run with a checkpoint, at their next word about a step."""
+        self.runs[run].order = Pause.STOP
+
+    async def move(self, crew: str) -> None:
+        """Asks the workers of a crew to make room for others, likewise."""
+        work = self.crews[crew]
+        for task in work.taken[work.done :]:
+            state = self.runs[task.run]
+            state.order = max(state.order, Pause.MOVE)
+            state.notes.append("there is room for more workers; all start anew")
 
     async def read(self, run: str, seen: int = 0) -> State:
         """What is new after `seen` records."""

@@ -1,11 +1,13 @@
 """What a run needs to go on as if it had never stopped.
 
-A checkpoint is a folder of the run, `checkpoints/<epoch>/`, with progress.json written last: without it, the folder is
-half-written and does not count.
+A checkpoint is a folder of the run, `checkpoints/<epoch>/`, or `checkpoints/<epoch>-<images>/` from inside the epoch
+after that one. Its progress.json is written last and holds the digests of the other files: a folder without it, or with
+other content, does not count.
 """
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 from dataclasses import asdict, dataclass, field
@@ -15,6 +17,8 @@ import torch
 from torch import nn
 
 from faceae import models, storage
+from faceae.engine import EpochResult
+from faceae.errors import RunFailedError
 from faceae.models import files
 
 KEEP = 2
@@ -32,10 +36,12 @@ class Progress:
 
     Attributes:
         history: the record of each finished epoch.
+        part: what the epoch after them gave so far.
         seconds: spent on training and validation, of all sessions of the run.
     """
 
     history: list[Record] = field(default_factory=list)
+    part: EpochResult = field(default_factory=EpochResult)
     seconds: float = 0.0
 
     @property
@@ -43,41 +49,94 @@ class Progress:
         """The last finished epoch; 0 before the first."""
         return self.history[-1]["epoch"] if self.history else 0
 
+    @property
+    def name(self) -> str:
+        """Of its checkpoint: they sort as they come."""
+        return f"{self.epoch:05}" + (f"-{self.part.images:09}" if self.part.images else "")
+
     def best(self, metric: str) -> Record:
         """The epoch with the lowest validation metric, the first of equals."""
         return min(self.history, key=lambda record: record["val"][metric])
 
 
+class _DamagedError(Exception):
+    """Why a checkpoint cannot be used."""
+
+
 def save(run_uri: str, network: nn.Module, optimizer: torch.optim.Optimizer, progress: Progress) -> None:
-    """Writes a checkpoint, and deletes those that are too old to be kept."""
+    """Writes a checkpoint, and deletes those that are too old to be kept.
+
+    Raises:
+        OSError: the storage refuses; the checkpoints before are as they were.
+    """
     state = io.BytesIO()
     torch.save(optimizer.state_dict(), state)
+    content = {files.WEIGHTS: models.weights(network), OPTIMIZER: state.getvalue()}
+    digests = {name: hashlib.sha256(data).hexdigest() for name, data in content.items()}
+    content[PROGRESS] = json.dumps({**asdict(progress), "sha256": digests}).encode()
     uri = storage.join(run_uri, "checkpoints")
-    for name, content in {
-        files.WEIGHTS: models.weights(network),
-        OPTIMIZER: state.getvalue(),
-        PROGRESS: json.dumps(asdict(progress)).encode(),
-    }.items():
-        storage.write(storage.join(uri, f"{progress.epoch:05}", name), content)
-    for old in _complete(uri)[:-KEEP]:
+    for name, data in content.items():
+        storage.write(storage.join(uri, progress.name, name), data)
+    for old in [name for name, complete in _list(uri).items() if complete][:-KEEP]:
         storage.delete_folder(storage.join(uri, old))
 
 
-def load(run_uri: str, network: nn.Module, optimizer: torch.optim.Optimizer, device: torch.device) -> Progress:
-    """Puts the last checkpoint of a run, if it has one, into a network and its optimizer; returns how far it was."""
+def load(
+    run_uri: str, network: nn.Module, optimizer: torch.optim.Optimizer, device: torch.device
+) -> tuple[Progress, list[str]]:
+    """Puts the last checkpoint of a run that is whole, if it has any, into a network and its optimizer.
+
+    Returns:
+        How far it was, and a sentence for each later checkpoint that could not be used.
+
+    Raises:
+        RunFailedError: none of its checkpoints can be used.
+    """
     uri = storage.join(run_uri, "checkpoints")
-    complete = _complete(uri)
-    if not complete:
-        return Progress()
-    folder = storage.join(uri, complete[-1])
-    models.load_weights(network, storage.read(storage.join(folder, files.WEIGHTS)))
-    state = io.BytesIO(storage.read(storage.join(folder, OPTIMIZER)))
-    optimizer.load_state_dict(torch.load(state, map_location=device, weights_only=True))
-    return Progress(**storage.read_json(storage.join(folder, PROGRESS)))
+    found = _list(uri)
+    unusable: list[str] = []
+    for name, complete in reversed(found.items()):
+        try:
+            if not complete:
+                raise _DamagedError("it was not written to its end")
+            return _load(storage.join(uri, name), network, optimizer, device), unusable
+        except _DamagedError as error:
+            unusable.append(f"checkpoint {name} cannot be used: {error}")
+    if any(found.values()):
+        raise RunFailedError(f"{uri}: {unusable[0]}, nor can another; begin anew under another --run.name")
+    return Progress(), unusable
 
 
-def _complete(uri: str) -> list[str]:
-    """The names of the checkpoints in a folder, oldest first."""
-    if not storage.exists(uri):
-        return []
-    return [path.removesuffix(f"/{PROGRESS}") for path in storage.list_files(uri) if path.endswith(f"/{PROGRESS}")]
+def _load(uri: str, network: nn.Module, optimizer: torch.optim.Optimizer, device: torch.device) -> Progress:
+    content: dict[str, bytes] = {}
+    try:
+        progress = storage.read_json(storage.join(uri, PROGRESS))
+        for name, digest in progress.pop("sha256").items():
+            content[name] = storage.read(storage.join(uri, name))
+            if hashlib.sha256(content[name]).hexdigest() != digest:
+                raise _DamagedError(f"{name} is not what was written")
+    except FileNotFoundError as error:
+        raise _DamagedError("a file of it is missing") from error
+    except (ValueError, KeyError) as error:
+        raise _DamagedError(f"{PROGRESS} is not what was written") from error
+    models.load_weights(network, content[files.WEIGHTS])
+    state = torch.load(io.BytesIO(content[OPTIMIZER]), map_location=device, weights_only=True)
+    optimizer.load_state_dict(state)
+    return Progress(progress["history"], EpochResult(**progress["part"]), progress["seconds"])
+
+
+def discard_after(run_uri: str, progress: Progress) -> None:
+    """Deletes the checkpoints after this one: they could not be used."""
+    uri = storage.join(run_uri, "checkpoints")
+    for name in _list(uri):
+        if name > progress.name:
+            storage.delete_folder(storage.join(uri, name))
+
+
+def _list(uri: str) -> dict[str, bool]:
+    """The names of the checkpoints in a folder, oldest first, and whether each was written to its end."""
+    found: dict[str, bool] = {}
+    for path in storage.list_files(uri, missing_ok=True):
+        name, _, file = path.partition("/")
+        found[name] = found.get(name, False) or file == PROGRESS
+    return found

@@ -85,6 +85,8 @@ class Train(_Strict):
     """The validation metric (lower is better) whose best epoch is kept in model/."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """Arithmetic of the network; auto is bf16 on a GPU that has it, else fp32."""
+    checkpoint_minutes: PositiveFloat = 5.0
+    """Time between two checkpoints inside an epoch; there is one after each epoch in any case."""
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     """Decides the initial weights, the order of the images and the training masks."""
 
@@ -93,13 +95,24 @@ class Train(_Strict):
 class Scale(_Strict):
     """What to run on."""
 
-    workers: PositiveInt | None = None
-    """Training processes (DDP ranks). By default one for each GPU, or one without GPUs."""
+    workers: PositiveInt | Annotated[str, Field(pattern=r"^[1-9]\d*:[1-9]\d*$")] | None = None
+    """Training processes (DDP ranks). By default one for each GPU, or one without GPUs. With MIN:MAX (2:8) as many as
+    there is room for: the run grows when machines come and shrinks when they go, with the same batches and masks."""
     gpu: Literal["auto", "on", "off"] = "auto"
     """auto: train on GPUs if the cluster has any."""
     gpus_per_worker: Annotated[float, Field(gt=0, le=1)] = 1.0
     """Share of a GPU that a worker takes: with 0.25, four small trials of a grid run on one GPU. Several workers of
     one run cannot share a GPU."""
+    wait_minutes: Annotated[float, Field(ge=0)] = 20.0
+    """On a cluster, how long to wait for machines that are not there yet: an autoscaler may have to start them."""
+
+    @property
+    def bounds(self) -> tuple[int, int] | None:
+        """The least and the most workers, or None where the settings leave it open."""
+        if self.workers is None:
+            return None
+        least, _, most = str(self.workers).partition(":")
+        return int(least), int(most or least)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -130,7 +143,7 @@ class Settings(_Strict):
     run: Run = Run()
 
     FREE_ON_RESUME: ClassVar[frozenset[str]] = frozenset(
-        {"preset", "run", "scale", "train.epochs", "train.max_minutes"}
+        {"preset", "run", "scale", "train.epochs", "train.max_minutes", "train.checkpoint_minutes"}
     )
     """What may differ between a run and its continuation: nothing that the result so far depends on."""
 
@@ -182,17 +195,20 @@ def flag(*path: str | int) -> str:
 
 def _check_together(settings: Settings) -> None:
     data, train, scale = settings.data, settings.train, settings.scale
+    least, most = scale.bounds or (1, 1)
     if settings.mask.size > data.image_size:
         raise InputError(
             f"--mask.size {settings.mask.size}: the box is larger than the {data.image_size}x{data.image_size} "
             "image; use a smaller box or a larger --data.image-size"
         )
-    if scale.workers is not None and train.batch_size < scale.workers:
+    if least > most:
+        raise InputError(f"--scale.workers {scale.workers}: write the smaller number first, as in {most}:{least}")
+    if train.batch_size < most:
         raise InputError(
-            f"--train.batch-size {train.batch_size}: the global batch is smaller than the {scale.workers} workers "
+            f"--train.batch-size {train.batch_size}: the global batch is smaller than the {most} workers "
             "that share it; use a larger batch or fewer workers"
         )
-    if scale.gpu != "off" and scale.gpus_per_worker < 1 < (scale.workers or 1):
+    if scale.gpu != "off" and scale.gpus_per_worker < 1 < most:
         raise InputError(
             f"--scale.gpus-per-worker {scale.gpus_per_worker:g}: the {scale.workers} workers of a run cannot share a "
             "GPU (NCCL refuses); use one worker, or a whole GPU for each"

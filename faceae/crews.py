@@ -2,6 +2,10 @@
 
 Five processes of Ray's and ours have to import ray and torch before a group can train: on two cores a trial of a grid
 took 25 s to start when each had its own, two at a time. The next run of a group begins at once.
+
+A group that loses a worker, hears that its node will be taken away, or could be larger, is replaced by another, which
+goes on from the last checkpoint. Ray Train could replace it, too (max_failures, num_workers=(2, 8)), but would take the
+workers of a growing run away in mid-epoch, and would not leave a CPU to Ray Data.
 """
 
 from __future__ import annotations
@@ -9,6 +13,7 @@ from __future__ import annotations
 import os
 import tempfile
 import threading
+import time
 import uuid
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
@@ -20,17 +25,23 @@ import ray.train
 from ray.train.torch import TorchTrainer
 
 from faceae import board
-from faceae.board import Task
+from faceae.board import State, Task
 from faceae.checkpoint import Record
-from faceae.cluster import Placement
-from faceae.config import Settings
+from faceae.config import Scale, Settings
 from faceae.dataset import Images
 from faceae.errors import RunFailedError
+from faceae.placement import Placement, arrange, wait_for
 from faceae.run import RunFolder
 from faceae.worker import Job, train_worker
 
 WORKER_RETRIES = 3
-"""Times that a crew goes on, from the last checkpoint of its run, after a worker or its node has died."""
+"""Times in a row that a crew loses a worker without having written a checkpoint; then its run fails."""
+
+GROWTH_LOOK_S = 10
+"""Seconds between two looks at whether there is room for more workers; two in a row must say so."""
+
+STOP_S = 20
+"""Seconds that the workers are given, after Ctrl-C, to leave the step they are at and to write a checkpoint."""
 
 CONTROLLER_POLL_S = "0.2"
 """How often Ray Train looks at its workers, in seconds: it sees the end of a run, or a dead worker, so much later.
@@ -40,16 +51,18 @@ Ray's own is 2 s."""
 class Crews:
     """The crews of a run (one) or of a grid (as many as trials run at a time)."""
 
-    def __init__(self, placement: Placement) -> None:
+    def __init__(self, placement: Placement, scale: Scale) -> None:
         """Starts them, with a board where they find what to train, and returns at once.
 
         Args:
             placement: of each crew's workers, and how many crews there are.
+            scale: the settings that it was made of.
         """
         os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", CONTROLLER_POLL_S)
         self.board, self.board_name = board.hang_up()
-        self.placement = placement
+        self.placement, self.scale = placement, scale
         self.dismissed = False
+        self.looked, self.grown = time.monotonic(), False
         self.working: dict[str, Future[None]] = {}
         for _ in range(placement.concurrent):
             self._launch()
@@ -71,10 +84,8 @@ class Crews:
         settings = folder.settings
         job = Job(
             settings=settings,
-            order=images.order(settings),
+            order=images.order(settings, self.placement.most_workers),
             val=images.val,
-            mask_tasks=self.placement.mask_tasks(),
-            neighbours=self.placement.neighbours(),
             run_uri=folder.uri,
         )
         return Task(folder.uri, [ray.put(job)], settings.train.epochs, settings.train.best_by, list(history))
@@ -85,11 +96,22 @@ class Crews:
             ray.get(self.board.dismiss.remote())
         self.dismissed = True
 
+    def halt(self, runs: Sequence[str]) -> None:
+        """Asks for a checkpoint and the end of some runs; returns when they have, or time is up."""
+        ray.get([self.board.stop.remote(run) for run in runs])
+        deadline = time.monotonic() + STOP_S
+        while time.monotonic() < deadline:
+            states: list[State] = ray.get([self.board.read.remote(run) for run in runs])
+            if all(state.ended or not state.device for state in states):
+                return
+            time.sleep(0.1)
+
     def mend(self) -> None:
-        """Replaces the crews that broke up; the board has the reason, as the failure of the run they were at.
+        """Replaces the crews that gave up; the board has the reason, as the failure of the run they were at. Makes a
+        run larger for which there is room.
 
         Raises:
-            RunFailedError: a crew broke up before it had a run: another would, too.
+            RunFailedError: a crew gave up before it had a run: another would, too.
         """
         for crew in [crew for crew, working in self.working.items() if working.done() and working.exception()]:
             failure = str(self.working.pop(crew).exception())
@@ -97,33 +119,58 @@ class Crews:
                 raise RunFailedError(failure)
             if not self.dismissed:
                 self._launch()
+        if self.placement.workers < self.placement.most_workers and time.monotonic() - self.looked > GROWTH_LOOK_S:
+            self.looked, grown = time.monotonic(), arrange(self.scale).workers > self.placement.workers
+            if grown and self.grown:
+                ray.get([self.board.move.remote(crew) for crew in self.working])
+            self.grown = grown
 
     def _launch(self) -> None:
         crew = uuid.uuid4().hex
-        resources = {"CPU": 1.0, **({"GPU": self.placement.gpu} if self.placement.gpu else {})}
+        self.working[crew] = in_thread(lambda: self._work(crew))
 
-        def work() -> None:
-            with tempfile.TemporaryDirectory() as scratch:  # what a run keeps, the workers write themselves
-                trainer = TorchTrainer(
-                    train_worker,
-                    train_loop_config={"board": self.board, "crew": crew},
-                    scaling_config=ray.train.ScalingConfig(
-                        num_workers=self.placement.workers,
-                        use_gpu=self.placement.gpu > 0,
-                        resources_per_worker=resources,
-                    ),
-                    run_config=ray.train.RunConfig(
-                        name="crew",
-                        storage_path=scratch,
-                        failure_config=ray.train.FailureConfig(max_failures=WORKER_RETRIES),
-                    ),
-                )
-                try:
-                    trainer.fit()
-                except ray.train.TrainingFailedError as error:
+    def _work(self, crew: str) -> None:
+        """Has one group of workers after the other do the work of a crew.
+
+        Raises:
+            RunFailedError: workers were lost again and again.
+            InputError: the machines that are needed did not come back.
+        """
+        saved, lost = 0, 0
+        while True:
+            try:
+                if self._train(crew):
+                    return
+                ray.get(self.board.retire.remote(crew))
+            except ray.train.TrainingFailedError as error:
+                written = ray.get(self.board.retire.remote(crew, "a worker was lost"))
+                saved, lost = written, lost + 1 if written == saved else 1
+                if lost > WORKER_RETRIES:
                     raise RunFailedError(f"training failed: {_cause(error)}") from error
+            self.placement = wait_for(self.placement, self.scale)
 
-        self.working[crew] = in_thread(work)
+    def _train(self, crew: str) -> bool:
+        """Starts a group of workers and waits for its end; returns whether it found all work done."""
+        placement = self.placement
+        with tempfile.TemporaryDirectory() as scratch:  # what a run keeps, the workers write themselves
+            trainer = TorchTrainer(
+                train_worker,
+                train_loop_config={
+                    "board": self.board,
+                    "crew": crew,
+                    "mask_tasks": placement.mask_tasks(),
+                    "neighbours": placement.neighbours(),
+                },
+                scaling_config=ray.train.ScalingConfig(
+                    num_workers=placement.workers,
+                    use_gpu=placement.gpu > 0,
+                    resources_per_worker=placement.bundle,
+                    # GPUs exchange their gradients fastest within a node; CPU workers want its cores for themselves.
+                    placement_strategy="PACK" if placement.gpu else "SPREAD",
+                ),
+                run_config=ray.train.RunConfig(name="crew", storage_path=scratch),
+            )
+            return bool(trainer.fit().return_value)
 
 
 def in_thread(function: Callable[[], Any]) -> Future[Any]:

@@ -37,14 +37,15 @@ class Images:
     counts: dict[str, int]
     seconds: float
 
-    def order(self, settings: Settings) -> Order:
-        """In which a run with these settings trains on them."""
+    def order(self, settings: Settings, most_workers: int) -> Order:
+        """In which a run with these settings, and at most so many workers, trains on them."""
         return Order(
             blocks=self.train,
             seed=settings.train.seed,
             batch_size=settings.train.batch_size,
             image_size=settings.data.image_size,
             box_size=settings.mask.size,
+            most_workers=most_workers,
         )
 
 

@@ -40,14 +40,14 @@ class EpochResult:
         seconds: wall time.
         data_wait_fraction: share of it that this rank waited for data.
         loss: mean over the images.
-        complete: False if it was stopped before the end.
+        pause: why it was left before its end, as the caller's `pause` said; 0 if it is complete.
     """
 
-    images: int
-    seconds: float
-    data_wait_fraction: float
-    loss: float
-    complete: bool
+    images: int = 0
+    seconds: float = 0.0
+    data_wait_fraction: float = 0.0
+    loss: float = 0.0
+    pause: int = 0
 
 
 class NonFiniteLossError(ArithmeticError):
@@ -99,10 +99,11 @@ def train_one_epoch(
     *,
     device: torch.device,
     bf16: bool = False,
-    stop: Callable[[], bool] = lambda: False,
+    so_far: EpochResult = EpochResult(),
+    pause: Callable[[], int] = lambda: 0,
     on_step: Callable[[int], None] = lambda images: None,
 ) -> EpochResult:
-    """Trains on every batch once.
+    """Trains on every batch once, or on those that are left of an epoch.
 
     Args:
         network: the network, wrapped in DDP when there are several ranks.
@@ -111,8 +112,10 @@ def train_one_epoch(
         loss_of: one of `LOSSES`.
         device: where the network is.
         bf16: whether the forward pass runs in bfloat16.
-        stop: whether to end inside the epoch, asked on every rank every `CHECK_STEPS` steps; one yes ends all.
-        on_step: called after each step with the images seen so far by all ranks.
+        so_far: what the epoch gave before it was left; the result is of all of it.
+        pause: why to leave the epoch now, or 0, asked on every rank every `CHECK_STEPS` steps; the greatest answer of
+            any rank holds for all.
+        on_step: called after each step with the images of the epoch seen so far by all ranks.
 
     Raises:
         NonFiniteLossError: the loss is NaN or infinite, seen within `CHECK_STEPS` steps.
@@ -120,7 +123,7 @@ def train_one_epoch(
     network.train()
     ranks = dist.get_world_size() if dist.is_initialized() else 1
     loss_sum = torch.zeros((), dtype=torch.float64, device=device)
-    images, complete = 0, True
+    images, why = so_far.images, 0
     timed = _Timed(batches)
     start = time.monotonic()
     for step, batch in enumerate(timed):
@@ -134,23 +137,23 @@ def train_one_epoch(
         loss_sum += share.detach() * batch.global_rows
         images += batch.global_rows
         on_step(images)
-        if step % CHECK_STEPS[device.type] == 0 and _shall_stop(loss_sum, stop, step):
-            complete = False
+        if step % CHECK_STEPS[device.type] == 0 and (why := _check(loss_sum, pause)):
             break
     _all_reduce(loss_sum)
-    loss = loss_sum.item() / max(images, 1)
+    loss = (loss_sum.item() + so_far.loss * so_far.images) / max(images, 1)
     if not np.isfinite(loss):
         raise NonFiniteLossError(f"the training loss is {loss}")
-    seconds = time.monotonic() - start
-    return EpochResult(images, seconds, timed.waited / seconds, loss, complete)
+    seconds = time.monotonic() - start + so_far.seconds
+    waited = timed.waited + so_far.seconds * so_far.data_wait_fraction
+    return EpochResult(images, seconds, waited / seconds, loss, why)
 
 
-def _shall_stop(loss_sum: Tensor, stop: Callable[[], bool], step: int) -> bool:
-    flags = torch.stack([~loss_sum.isfinite(), torch.tensor(stop(), device=loss_sum.device)]).float()
-    diverged, stopped = _all_reduce(flags, dist.ReduceOp.MAX).tolist()
+def _check(loss_sum: Tensor, pause: Callable[[], int]) -> int:
+    flags = torch.stack([~loss_sum.isfinite(), torch.tensor(pause(), device=loss_sum.device)]).float()
+    diverged, why = _all_reduce(flags, dist.ReduceOp.MAX).tolist()
     if diverged:
-        raise NonFiniteLossError(f"the training loss is no longer finite at step {step + 1} of the epoch")
-    return bool(stopped)
+        raise NonFiniteLossError("the training loss is no longer finite")
+    return int(why)
 
 
 def any_rank(flag: bool, device: torch.device) -> bool:

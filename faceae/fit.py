@@ -10,7 +10,7 @@ import ray
 from faceae import console
 from faceae.board import State
 from faceae.config import Settings
-from faceae.console import Meter
+from faceae.console import Meter, out
 from faceae.crews import Crews
 from faceae.dataset import Images
 from faceae.errors import RunFailedError
@@ -20,42 +20,53 @@ POLL_S = 0.3
 """Seconds between two looks at the board."""
 
 
-def fit(folder: RunFolder[Settings], images: Images, crews: Crews) -> str:
+def fit(folder: RunFolder[Settings], images: Images, crews: Crews) -> State:
     """Trains, from the last checkpoint if the run has one, and shows how far it is.
 
     Returns:
-        The name of the device that the workers train on.
+        What stands on the board at the end.
 
     Raises:
-        RunFailedError: the loss diverged, or workers died again and again.
+        RunFailedError: the loss diverged, workers died again and again, or the storage refused.
+        KeyboardInterrupt: Ctrl-C; a checkpoint has been written.
     """
-    ray.get(crews.board.give.remote(crews.task(folder, images)))
+    task = crews.task(folder, images)
+    ray.get(crews.board.give.remote(task))
     crews.dismiss()
-    state = _watch(folder, len(images.train), crews)
+    try:
+        state = _watch(folder, images.order(folder.settings, crews.placement.most_workers).images, crews)
+    except KeyboardInterrupt:
+        crews.halt([folder.uri])
+        raise
     if state.failure:
         raise RunFailedError(state.failure)
-    return state.device
+    return state
 
 
 def _watch(folder: RunFolder[Settings], images: int, crews: Crews) -> State:
     """Shows the board until the training is over; returns what stands on it then."""
-    epochs, seen, restarts = folder.settings.train.epochs, 0, 0
+    epochs, seen, notes = folder.settings.train.epochs, 0, 0
     meter: Meter | None = None
     with ExitStack() as stack:
         while True:
             crews.mend()
             state: State = ray.get(crews.board.read.remote(folder.uri, seen))
+            before = state.begun[0] * images + state.begun[1]
             if meter is None and state.device:
-                meter = stack.enter_context(Meter("training", images * (epochs - state.epochs_before)))
+                meter = stack.enter_context(Meter("training", images * epochs - before))
+                if before:
+                    inside = f", image {state.begun[1]}" if state.begun[1] else ""
+                    meter.line(f"resumed   in epoch {state.begun[0] + 1}{inside}")
+            say = meter.line if meter else out.print
+            for note in state.notes[notes:]:
+                say(f"note      {note}")
+            notes = len(state.notes)
             if meter:
-                for epoch in state.restarts[restarts:]:
-                    restarts += 1
-                    meter.line(f"note      a worker was lost; training goes on after epoch {epoch}")
                 for record in state.records:
-                    meter.set(images * (record["epoch"] - state.epochs_before))
+                    meter.set(images * record["epoch"] - before)
                     meter.line(console.epoch_line(record, epochs, meter.seconds_left()))
                 if state.step:
-                    meter.set(images * (state.step[0] - 1 - state.epochs_before) + state.step[1])
+                    meter.set(images * (state.step[0] - 1) + state.step[1] - before)
             seen += len(state.records)
             if state.ended:
                 return state

@@ -9,11 +9,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from faceae import cli, grid_report, grid_view, report, storage, trials
-from faceae.cluster import Placement
 from faceae.console import out
 from faceae.dataset import Baselines, Images
 from faceae.errors import RunFailedError
 from faceae.grid import GridSettings
+from faceae.placement import Placement
 from faceae.run import RunFolder
 from faceae.train import say_caveats, summarize
 from faceae.trials import Trial

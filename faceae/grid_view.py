@@ -79,9 +79,9 @@ class GridView:
             f"{record['images_per_second']:.0f} images/s; {self.progress()}"
         )
 
-    def restart(self, trial: Trial, epoch: int) -> None:
-        """Says that a trial lost a worker, and goes on after an epoch."""
-        self._line(f"{trial.name:{self._width()}}  a worker was lost; training goes on after epoch {epoch}")
+    def note(self, trial: Trial, text: str) -> None:
+        """Says what a person should know of a trial."""
+        self._line(f"{trial.name:{self._width()}}  {text}")
 
     def end(self, trial: Trial) -> None:
         """Says that a trial is over."""

@@ -30,9 +30,6 @@ HEAD = "node:__internal_head__"
 """The resource that Ray gives the head node. A trial's process waits and costs next to nothing: it takes a place there
 and leaves the CPUs to the workers and Ray Data. (Tune refuses a trial without any resource.)"""
 
-STOP_S = 10
-"""Seconds that the workers are given, after Ctrl-C, to leave the step they are at."""
-
 
 class Search:
     """Runs the trials of a grid that are not over."""
@@ -61,7 +58,7 @@ class Search:
         self.verdicts: SimpleQueue[Verdict] = SimpleQueue()
         self.passed: dict[str, Verdict] = {}
         self.seen: Counter[str] = Counter()  # records
-        self.restarts: Counter[str] = Counter()
+        self.notes: Counter[str] = Counter()
         self.ready: set[str] = set()
         self.places: list[float] = []  # since when each place for a trial is free
 
@@ -93,18 +90,11 @@ class Search:
                 raise
 
     def _stop(self, view: GridView) -> None:
-        """Ends what runs, and takes the epochs that were finished by then."""
+        """Ends what runs, with a checkpoint, and takes the epochs that were finished by then."""
         running = [trial for trial in self.trials if trial.state == "running"]
-        ray.get([self.board.stop.remote(trial.folder.uri) for trial in self.trials])
-        deadline = time.monotonic() + STOP_S
-        while time.monotonic() < deadline:
-            states = ray.get([self.board.read.remote(trial.folder.uri, self.seen[trial.name]) for trial in running])
-            for trial, state in zip(running, states, strict=True):
-                self._update(trial, state, view)
-            if all(state.ended for state in states):
-                break
-            time.sleep(POLL_S)
+        self.crews.halt([trial.folder.uri for trial in self.trials])
         for trial in running:
+            self._update(trial, ray.get(self.board.read.remote(trial.folder.uri, self.seen[trial.name])), view)
             trial.state = "stopped"
 
     def _tuner(self, scratch: str) -> tune.Tuner:
@@ -173,11 +163,11 @@ class Search:
             if self.places:
                 trial.start_up_seconds += time.monotonic() - self.places.pop(0)
             trial.state, trial.device = "running", state.device
-            del trial.history[state.epochs_before :]  # an epoch without its checkpoint is trained again
+            del trial.history[state.begun[0] :]  # an epoch without its checkpoint is trained again
         view.set_step(trial, state.step)
-        for epoch in state.restarts[self.restarts[trial.name] :]:
-            self.restarts[trial.name] += 1
-            view.restart(trial, epoch)
+        for note in state.notes[self.notes[trial.name] :]:
+            self.notes[trial.name] += 1
+            view.note(trial, note)
         self.seen[trial.name] += len(state.records)
         for record in state.records:
             trial.history.append(record)

@@ -2,12 +2,16 @@
 
 Credentials, region and endpoint come from the environment (AWS_ACCESS_KEY_ID, AWS_PROFILE, AWS_ENDPOINT_URL,
 instance roles, ...), so that no secret passes through a setting, a log or an object of this project.
+
+A store that does not answer is asked again for two minutes, but for `info`: it is what a job begins with, where a wrong
+endpoint should show at once.
 """
 
 from __future__ import annotations
 
 import functools
 import json
+import logging
 import os
 import re
 import uuid
@@ -16,8 +20,14 @@ from typing import Any
 
 from pyarrow import ArrowException
 from pyarrow.fs import FileInfo, FileSelector, FileSystem, FileType, LocalFileSystem
+from tenacity import RetryCallState, retry, retry_if_exception, stop_after_delay, wait_exponential_jitter
 
 from faceae.errors import InputError
+
+logger = logging.getLogger(__name__)
+
+PATIENCE_S = 120
+"""Seconds that a store may be away: a server is restarted within them, a network mended."""
 
 _S3_HINTS = {
     "NO_SUCH_BUCKET": "there is no such bucket",
@@ -27,6 +37,32 @@ _S3_HINTS = {
     "AWS_PROFILE) and their rights on the bucket",
     "NETWORK_CONNECTION": "the server cannot be reached; check AWS_ENDPOINT_URL and the network",
 }
+
+
+def _is_outage(error: BaseException) -> bool:
+    """Whether an error may pass: a connection that fails, a server that is starting, busy or broken."""
+    if not isinstance(error, OSError) or isinstance(error, FileNotFoundError | PermissionError):
+        return False
+    if "HTTP status 403" in (text := str(error)):
+        return False
+    code = re.search(r"AWS Error (\w+)", text)
+    return bool(code and (code[1] not in _S3_HINTS or code[1] == "NETWORK_CONNECTION"))
+
+
+def _say_outage(state: RetryCallState) -> None:
+    if state.attempt_number == 1 and state.outcome:
+        error, uri = state.outcome.exception(), state.args[0]
+        logger.warning("%s; trying again for %d s", explain(error, uri), PATIENCE_S)  # type: ignore[arg-type]
+
+
+patiently = retry(
+    retry=retry_if_exception(_is_outage),
+    wait=wait_exponential_jitter(multiplier=0.5, max=5),
+    stop=stop_after_delay(PATIENCE_S),
+    before_sleep=_say_outage,
+    reraise=True,
+)
+"""Decorates a function whose first argument is a URI: calls it again while the store is away."""
 
 
 def is_remote(uri: str) -> bool:
@@ -110,20 +146,31 @@ def bucket_exists(uri: str) -> bool:
     return exists(f"{scheme}://{rest.split('/', 1)[0]}")
 
 
-def list_files(uri: str) -> list[str]:
+def list_files(uri: str, missing_ok: bool = False) -> list[str]:
     """Paths of all files below a folder, relative to it, sorted.
+
+    Args:
+        uri: the folder.
+        missing_ok: whether there need not be one.
 
     Raises:
         InputError: the folder does not exist or cannot be read.
     """
-    filesystem, path = resolve(uri)
     try:
-        entries = filesystem.get_file_info(FileSelector(path, recursive=True))
+        entries = _select(uri, missing_ok)
     except (OSError, ArrowException) as error:
         raise explain(error, uri) from None
+    _, path = resolve(uri)
     return sorted(entry.path[len(path) + 1 :] for entry in entries if entry.type == FileType.File)
 
 
+@patiently
+def _select(uri: str, missing_ok: bool) -> list[FileInfo]:
+    filesystem, path = resolve(uri)
+    return filesystem.get_file_info(FileSelector(path, allow_not_found=missing_ok, recursive=True))
+
+
+@patiently
 def read(uri: str) -> bytes:
     """A whole file. Raises FileNotFoundError or another OSError."""
     filesystem, path = resolve(uri)
@@ -131,6 +178,7 @@ def read(uri: str) -> bytes:
         return file.read()
 
 
+@patiently
 def write(uri: str, content: bytes) -> None:
     """Writes a whole file, its folders too; a reader sees the old content or the new, never half of it."""
     filesystem, path = resolve(uri)
@@ -148,12 +196,14 @@ def write(uri: str, content: bytes) -> None:
             stream.write(content)
 
 
+@patiently
 def delete(uri: str) -> None:
     """Deletes a file."""
     filesystem, path = resolve(uri)
     filesystem.delete_file(path)
 
 
+@patiently
 def delete_folder(uri: str) -> None:
     """Deletes a folder and all that is in it."""
     filesystem, path = resolve(uri)

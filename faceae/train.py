@@ -7,9 +7,8 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from faceae import cluster, config, console, dataset, report, storage
+from faceae import cluster, config, console, dataset, placement, report, storage
 from faceae.checkpoint import Progress, Record
-from faceae.cluster import Placement
 from faceae.config import Settings
 from faceae.console import out
 from faceae.crews import Crews
@@ -18,6 +17,7 @@ from faceae.data.split import Split
 from faceae.dataset import Baselines, Images
 from faceae.errors import InputError
 from faceae.fit import fit
+from faceae.placement import Placement
 from faceae.run import RunFolder
 
 
@@ -41,20 +41,21 @@ def train(settings: Settings) -> dict[str, Any]:
     settings = folder.settings
     with folder.claim() as resumed:
         out.print(f"run       {folder.uri}" + (" (continued)" if resumed else ""))
-        cluster.connect(settings.scale.workers or 1)
-        placement = cluster.place(settings.scale)
-        out.print(f"cluster   {placement}")
-        check_shares(f"--train.batch-size {settings.train.batch_size}", settings.train.batch_size, placement)
-        with Crews(placement) as crews:  # they start while the images are decoded
+        least, _ = settings.scale.bounds or (1, 1)
+        cluster.connect(least)
+        placed = placement.place(settings.scale)
+        out.print(f"cluster   {placed}")
+        check_shares(f"--train.batch-size {settings.train.batch_size}", settings.train.batch_size, placed)
+        with Crews(placed, settings.scale) as crews:  # they start while the images are decoded
             images = dataset.load(settings, split, folder)
-            check_shares("--data.source", len(images.train), placement)
-            device = fit(folder, images, crews)
+            check_shares("--data.source", len(images.train), placed)
+            state = fit(folder, images, crews)
     history = storage.read_lines(folder.path("metrics.jsonl"))
     baselines = Baselines(images.val, settings.data.image_size, settings.train.batch_size).wait()
     summary = summarize(folder.name, settings, history, baselines, images) | {
         "wall_seconds": round(time.monotonic() - started, 1),
-        "workers": placement.workers,
-        "device": device,
+        "workers": state.workers,
+        "device": state.device,
     }
     sheet = report.contact_sheet(folder.path("model"), images.val, settings.data.image_size)
     report.write(folder.path("report"), settings, summary, history, sheet)
@@ -65,9 +66,10 @@ def train(settings: Settings) -> dict[str, Any]:
 
 def check_shares(what: str, images: int, placement: Placement) -> None:
     """Raises InputError if there are fewer images than workers to share them."""
-    if images < placement.workers:
+    if images < placement.most_workers:
         raise InputError(
-            f"{what}: {images} images cannot be shared among {placement.workers} workers; use fewer --scale.workers"
+            f"{what}: {images} images cannot be shared among {placement.most_workers} workers; use fewer "
+            "--scale.workers"
         )
 
 

@@ -51,7 +51,7 @@ class TrainRun(tune.Trainable):
     def _next(self) -> tuple[dict[str, Any] | None, str | None]:
         while True:
             state: State = ray.get(self.board.read.remote(self.task.run, self.seen))
-            if state.device and self.past and self.past[0]["epoch"] <= state.epochs_before:
+            if state.device and self.past and self.past[0]["epoch"] <= state.begun[0]:
                 return self.past.pop(0), None
             if state.records:
                 self.seen += 1

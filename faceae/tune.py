@@ -6,14 +6,14 @@ import os
 import time
 from typing import Any
 
-from faceae import cluster, config, dataset, grid, trials
-from faceae.cluster import Placement
+from faceae import cluster, config, dataset, grid, placement, trials
 from faceae.console import count, out
 from faceae.crews import Crews
 from faceae.data.split import Split
 from faceae.dataset import Baselines
 from faceae.grid import GridSettings, Point
 from faceae.grid_result import GridResult
+from faceae.placement import Placement
 from faceae.run import RunFolder
 from faceae.search import Search
 from faceae.train import check_shares
@@ -43,13 +43,13 @@ def tune(settings: GridSettings) -> dict[str, Any]:
     try:
         with folder.claim() as resumed:
             out.print(f"grid      {folder.uri}" + (" (continued)" if resumed else ""))
-            placement = _place(settings, points)
-            with Crews(placement) as crews:  # they start while the images are decoded
+            placed = _place(settings, points)
+            with Crews(placed, settings.scale) as crews:  # they start while the images are decoded
                 images = dataset.load(settings, split, folder)
-                check_shares("--data.source", len(images.train), placement)
+                check_shares("--data.source", len(images.train), placed)
                 opened = trials.open_trials(points, folder)
                 baselines = Baselines(images.val, settings.data.image_size, settings.train.batch_size)
-                result = GridResult(folder, opened, images, baselines, placement, started)
+                result = GridResult(folder, opened, images, baselines, placed, started)
                 Search(settings, opened, images, crews, result.keep).run()
     except KeyboardInterrupt:
         if result:
@@ -61,12 +61,12 @@ def tune(settings: GridSettings) -> dict[str, Any]:
 
 def _place(settings: GridSettings, points: list[Point]) -> Placement:
     """Starts or finds the cluster, and decides how many trials run at a time."""
-    workers, wanted = settings.scale.workers or 1, settings.tune.concurrent
+    (workers, _), wanted = settings.scale.bounds or (1, 1), settings.tune.concurrent
     at_once = max(1, (os.cpu_count() or 1) // workers) if wanted == "auto" else wanted
     cluster.connect(min(at_once, len(points)) * workers)
-    placement = cluster.place_trials(settings.scale, wanted, len(points))
-    out.print(f"cluster   {count(len(points), 'trial')}, {placement.concurrent} at a time, each with {placement}")
+    placed = placement.place_trials(settings.scale, wanted, len(points))
+    out.print(f"cluster   {count(len(points), 'trial')}, {placed.concurrent} at a time, each with {placed}")
     for point in points:
         batch = point.settings.train.batch_size
-        check_shares(f"--train.batch-size {batch}", batch, placement)
-    return placement
+        check_shares(f"--train.batch-size {batch}", batch, placed)
+    return placed

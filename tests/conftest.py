@@ -1,21 +1,12 @@
 """Fixtures: real images where they are at hand, one Ray instance, one SeaweedFS server a session."""
 
-import contextlib
 import io
-import json
-import os
-import signal
-import socket
-import subprocess
-import sys
 import time
-import urllib.error
-import urllib.request
 from pathlib import Path
 
 import pytest
 from PIL import Image
-from pyarrow.fs import FileSystem
+from seaweed import Seaweed
 
 from faceae import storage
 from faceae.config import Data, Mask, Model, Run, Settings, Train
@@ -120,81 +111,8 @@ def _processes(session: int) -> list[str]:
 @pytest.fixture(scope="session")
 def s3(tmp_path_factory):
     """A SeaweedFS server with an empty bucket, as an AWS environment. The credentials are the server's own."""
-    folder = tmp_path_factory.mktemp("seaweed")
-    names = ("-s3.port", "-master.port", "-volume.port", "-filer.port")
-    ports = dict(zip(names, free_ports(len(names)), strict=True))
-    keys = {"accessKey": "face-key", "secretKey": "face-secret"}
-    actions = ["Admin", "Read", "Write", "List", "Tagging"]
-    identity = {"identities": [{"name": "tests", "credentials": [keys], "actions": actions}]}
-    (folder / "identity.json").write_text(json.dumps(identity))
-    options = [
-        "-ip=127.0.0.1",
-        "-volume.max=20",
-        "-master.volumeSizeLimitMB=64",
-        "-s3.port.iceberg=0",
-        "-s3.port.lance=0",
-    ]
-    command = [
-        str(Path(sys.executable).with_name("weed")),
-        "server",
-        f"-dir={folder}",
-        "-s3",
-        f"-s3.config={folder / 'identity.json'}",
-        *options,
-        *(f"{name}={port}" for name, port in ports.items()),
-    ]
-    environment = {
-        "AWS_ENDPOINT_URL": f"http://127.0.0.1:{ports['-s3.port']}",
-        "AWS_ACCESS_KEY_ID": keys["accessKey"],
-        "AWS_SECRET_ACCESS_KEY": keys["secretKey"],
-        "AWS_EC2_METADATA_DISABLED": "true",
-    }
-    with (folder / "log").open("wb") as log, subprocess.Popen(command, stdout=log, stderr=log) as server:
-        try:
-            _wait_for(environment["AWS_ENDPOINT_URL"], server, folder / "log")
-            with pytest.MonkeyPatch.context() as patch:
-                for name, value in environment.items():
-                    patch.setenv(name, value)
-                filesystem, _ = FileSystem.from_uri("s3://faces?allow_bucket_creation=true")
-                _retry(lambda: filesystem.create_dir("faces"))
-                yield environment
-        finally:
-            server.send_signal(signal.SIGKILL)  # it is slow to leave on SIGTERM
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports that are free now, below 20000 since SeaweedFS also takes each port + 10000."""
-    with contextlib.ExitStack() as stack:
-        ports = []
-        port = 11000 + os.getpid() % 4000
-        while len(ports) < count:
-            port += 1
-            probe = stack.enter_context(socket.socket())
-            upper = stack.enter_context(socket.socket())
-            with contextlib.suppress(OSError):
-                probe.bind(("127.0.0.1", port))
-                upper.bind(("127.0.0.1", port + 10000))
-                ports.append(port)
-        return ports
-
-
-def _wait_for(url: str, server: subprocess.Popen, log: Path) -> None:
-    for _ in range(240):
-        assert server.poll() is None, log.read_text()[-2000:]
-        try:
-            urllib.request.urlopen(url, timeout=1)
-        except urllib.error.HTTPError:
-            return  # it answers, if only to say that we are nobody
-        except OSError:
-            time.sleep(0.25)
-    raise AssertionError(f"SeaweedFS does not answer: {log.read_text()[-2000:]}")
-
-
-def _retry(action) -> None:
-    for attempt in range(40):
-        try:
-            return action()
-        except OSError:
-            if attempt == 39:
-                raise
-            time.sleep(0.5)
+    with Seaweed(tmp_path_factory.mktemp("seaweed")) as server, pytest.MonkeyPatch.context() as patch:
+        for name, value in server.environment.items():
+            patch.setenv(name, value)
+        server.make_bucket("faces")
+        yield server.environment

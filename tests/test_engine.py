@@ -62,7 +62,7 @@ def test_every_optimizer_and_loss_learns(name, loss):
     results = [engine.train_one_epoch(network, feed, optimizer, engine.LOSSES[loss], device=CPU) for _ in range(2)]
     assert results[1].loss < results[0].loss
     assert results[0].images == 96
-    assert results[0].complete
+    assert not results[0].pause
 
 
 def test_the_loss_is_the_mean_over_images_not_over_batches():
@@ -113,10 +113,25 @@ def test_a_diverging_loss_stops_within_the_check_interval():
     assert len(seen) <= engine.CHECK_STEPS["cpu"]
 
 
-def test_told_to_stop_it_ends_inside_the_epoch():
-    result = train(Plain(), batches([4]) * 100, stop=lambda: True)
-    assert not result.complete
-    assert result.images == 4
+def test_an_epoch_that_pauses_and_goes_on_is_the_same_as_one_that_does_not():
+    whole, parts = Plain(), Plain()
+    optimizer = engine.make_optimizer(parts, Optim(name="sgd", lr=0.5))
+    feed, result = iter(batches([8, 8, 8, 5])), engine.EpochResult()
+    seen = []
+    for images, why in ((8, 3), (16, 2), (29, 0)):
+        result = engine.train_one_epoch(
+            *(parts, feed, optimizer, engine.LOSSES["mse"]),
+            device=CPU,
+            so_far=result,
+            pause=lambda why=why: why,
+            on_step=seen.append,
+        )
+        assert (result.images, result.pause) == (images, why)
+    expected = train(whole, batches([8, 8, 8, 5]))
+    assert seen == [8, 16, 24, 29]
+    assert result.loss == pytest.approx(expected.loss, rel=1e-12)
+    for one, other in zip(parts.parameters(), whole.parameters(), strict=True):
+        assert torch.equal(one, other)
 
 
 def test_evaluation_leaves_the_network_as_it_was():

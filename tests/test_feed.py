@@ -1,5 +1,6 @@
 """The data path on a real Ray instance: what is decoded, in what order it comes, what is hidden."""
 
+import dataclasses
 import itertools
 
 import numpy as np
@@ -47,14 +48,14 @@ def order_of(decoded, batch_size=8, seed=0):
     return Order(decoded[0], seed, batch_size, SIZE, BOX)
 
 
-def drawn(order, rank, workers, epochs=range(1, 3), tasks=2, window_bytes=None):
+def drawn(order, rank, workers, epochs=range(1, 3), tasks=2, window_bytes=None, first_step=0):
     """For each epoch a list of (pixels, mask bits, global rows)."""
     from faceae.data import feed
 
     with pytest.MonkeyPatch.context() as patch:
         if window_bytes:
             patch.setattr(feed, "WINDOW_BYTES", window_bytes)
-        running = Feed(order, rank, workers, epochs, tasks)
+        running = Feed(order, rank, workers, epochs, tasks, first_step)
         result = [[tuple(batch) for batch in running.epoch()] for _ in epochs]
         running.close()
     return result
@@ -109,8 +110,21 @@ def test_workers_share_the_global_batches_of_one(decoded, workers):
 
 def test_a_last_batch_too_small_for_all_workers_is_left_out(decoded):
     order = order_of(decoded, batch_size=44)  # 45 images: the last batch has one
-    assert [order.steps(workers) for workers in (1, 2)] == [2, 1]
-    assert len(drawn(order, 1, 2)[0]) == 1
+    shared = dataclasses.replace(order, most_workers=2)
+    assert [(each.steps, each.images) for each in (order, shared)] == [(2, 45), (1, 44)]
+    assert len(drawn(shared, 1, 2)[0]) == len(drawn(shared, 0, 1)[0]) == 1
+
+
+@pytest.mark.parametrize("first_step", [1, 3, 6])
+def test_an_epoch_that_was_begun_goes_on_with_the_images_that_are_left(decoded, first_step):
+    order = order_of(decoded)
+    whole = drawn(order, 0, 1, window_bytes=18 * SIZE * SIZE * 3)
+    rest = drawn(order, 0, 1, window_bytes=18 * SIZE * SIZE * 3, first_step=first_step)
+    for batches, others in zip([whole[0][first_step:], whole[1]], rest, strict=True):
+        assert len(batches) == len(others)
+        for (pixels, bits, _), (other_pixels, other_bits, _) in zip(batches, others, strict=True):
+            assert (pixels == other_pixels).all()
+            assert (bits == other_bits).all()
 
 
 def test_order_does_not_depend_on_windows_tasks_or_where_it_starts(decoded):

@@ -9,7 +9,7 @@ import json
 import pytest
 from rich.console import Console
 
-from faceae import cli, cluster, grid, grid_view, presets, trials
+from faceae import cli, grid, grid_view, placement, presets, trials
 from faceae.board import Board, Task
 from faceae.config import Scale, Settings
 from faceae.errors import InputError
@@ -91,7 +91,7 @@ def test_a_preset_of_a_run_begins_a_grid_but_not_the_other_way_round():
 )
 def test_as_many_trials_at_a_time_as_leave_a_cpu_to_ray_data(ray_cluster, workers, concurrent, trials, expected):
     """The cluster of the tests has 4 logical CPUs."""
-    assert cluster.place_trials(Scale(workers=workers), concurrent, trials).concurrent == expected
+    assert placement.place_trials(Scale(workers=workers), concurrent, trials).concurrent == expected
 
 
 @pytest.mark.parametrize(
@@ -104,7 +104,7 @@ def test_as_many_trials_at_a_time_as_leave_a_cpu_to_ray_data(ray_cluster, worker
 )
 def test_trials_that_would_wait_for_ever_are_refused(ray_cluster, workers, concurrent, words):
     with pytest.raises(InputError, match=words):
-        cluster.place_trials(Scale(workers=workers), concurrent, 6)
+        placement.place_trials(Scale(workers=workers), concurrent, 6)
 
 
 @pytest.mark.parametrize(
@@ -113,9 +113,9 @@ def test_trials_that_would_wait_for_ever_are_refused(ray_cluster, workers, concu
 )
 def test_small_trials_share_a_gpu(monkeypatch, share, workers, cpus, gpus, expected):
     """Only the arithmetic: no machine of the tests has a GPU."""
-    monkeypatch.setattr(cluster.ray, "cluster_resources", lambda: {"CPU": float(cpus), "GPU": float(gpus)})
-    placement = cluster.place_trials(Scale(workers=workers, gpus_per_worker=share), "auto", 20)
-    assert (placement.concurrent, placement.gpu, placement.workers) == (expected, share, workers or 1)
+    monkeypatch.setattr(placement, "resources", lambda: {"CPU": float(cpus), "GPU": float(gpus)})
+    placed = placement.place_trials(Scale(workers=workers, gpus_per_worker=share), "auto", 20)
+    assert (placed.concurrent, placed.gpu, placed.workers) == (expected, share, workers or 1)
 
 
 def record(epoch: int, mse: float) -> dict:

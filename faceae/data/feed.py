@@ -44,18 +44,34 @@ BURST_WINDOWS = 16
 
 @dataclass(frozen=True)
 class Order:
-    """What decides which image comes when, and what is hidden in it."""
+    """What decides which image comes when, and what is hidden in it.
+
+    Attributes:
+        blocks: the images.
+        seed: of the run.
+        batch_size: images of a global batch.
+        image_size: side in pixels.
+        box_size: side of the hole in pixels.
+        most_workers: that may ever share the images; the last global batch of an epoch is left out if it has fewer.
+    """
 
     blocks: Blocks
     seed: int
     batch_size: int
     image_size: int
     box_size: int
+    most_workers: int = 1
 
-    def steps(self, workers: int) -> int:
-        """Steps of an epoch. A last global batch with fewer images than workers is left out."""
+    @property
+    def steps(self) -> int:
+        """Steps of an epoch."""
         full, rest = divmod(len(self.blocks), self.batch_size)
-        return full + (rest >= workers)
+        return full + (rest >= self.most_workers)
+
+    @property
+    def images(self) -> int:
+        """Images of an epoch."""
+        return min(self.steps * self.batch_size, len(self.blocks))
 
     def global_rows(self, step: int) -> int:
         """Images of the global batch of a step, over all workers."""
@@ -76,14 +92,14 @@ class Order:
     def share(self, epoch: int, rank: int, workers: int) -> list[NDArray[np.int32]]:
         """For each step of an epoch, (n, 2): block and row of one worker's images."""
         order = self.epoch(epoch)
-        starts = range(0, self.steps(workers) * self.batch_size, self.batch_size)
+        starts = range(0, self.steps * self.batch_size, self.batch_size)
         return [order[start : start + self.batch_size][rank::workers] for start in starts]
 
 
 class Feed:
     """The batches of one training worker, epoch after epoch."""
 
-    def __init__(self, order: Order, rank: int, workers: int, epochs: range, tasks: int) -> None:
+    def __init__(self, order: Order, rank: int, workers: int, epochs: range, tasks: int, first_step: int = 0) -> None:
         """Prepares a feed; nothing runs before the first epoch is asked for.
 
         Args:
@@ -92,16 +108,19 @@ class Feed:
             workers: all of them.
             epochs: those that may be asked for, in that order.
             tasks: Ray Data tasks that may run for this worker at a time.
+            first_step: of the first epoch, of which the steps before it were done in an earlier session.
         """
         self.order, self.rank, self.workers, self.epochs, self.tasks = order, rank, workers, epochs, tasks
+        self.first_step = first_step
         rows = max(1, WINDOW_BYTES // image_bytes(order.image_size))
         self.window_steps = max(1, rows * workers // order.batch_size)
-        self._windows = self._stream()
+        self._windows = self._stream(first_step)
 
     def epoch(self) -> Iterator[Batch]:
         """The batches of the next epoch."""
-        steps = self.order.steps(self.workers)
-        for first in range(0, steps, self.window_steps):
+        steps, begin = self.order.steps, self.first_step
+        self.first_step = 0
+        for first in range(begin, steps, self.window_steps):
             window = next(self._windows)
             pixels, bits = column_bytes(window, "pixels"), column_bytes(window, "mask")
             pixels = pixels.reshape(-1, self.order.image_size, self.order.image_size, 3)
@@ -116,8 +135,9 @@ class Feed:
         """Stops the stream, wherever it is."""
         self._windows.close()
 
-    def _stream(self) -> Generator[pa.Table, None, None]:
-        windows = (window for epoch in self.epochs for window in self._plan(epoch))
+    def _stream(self, first_step: int) -> Generator[pa.Table, None, None]:
+        first_steps = itertools.chain([first_step], itertools.repeat(0))
+        windows = (window for plan in map(self._plan, self.epochs, first_steps) for window in plan)
         sizes = itertools.chain(
             [1], itertools.repeat(BURST_WINDOWS)
         )  # the first step should not wait for a whole burst
@@ -129,10 +149,10 @@ class Feed:
                 while drawn:
                     yield drawn.popleft()  # and forgets it, so that its memory is free when the engine has used it
 
-    def _plan(self, epoch: int) -> Iterator[pa.Table]:
+    def _plan(self, epoch: int, first_step: int) -> Iterator[pa.Table]:
         """The windows of an epoch: a table each, with the place of every image in it."""
         batches = self.order.share(epoch, self.rank, self.workers)
-        for first in range(0, len(batches), self.window_steps):
+        for first in range(first_step, len(batches), self.window_steps):
             positions = np.concatenate(batches[first : first + self.window_steps])
             epochs = np.full(len(positions), epoch)
             yield pa.table({"epoch": epochs, "block": positions[:, 0], "row": positions[:, 1]})

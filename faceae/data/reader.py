@@ -155,9 +155,7 @@ def _fetch_one(entry: Entry, image_size: int) -> Stored:
 
 def _fetch_row_group(unit: Sequence[Entry]) -> Iterator[Stored]:
     first = unit[0]
-    filesystem, path = storage.resolve(first.uri)
-    with pq.ParquetFile(filesystem.open_input_file(path)) as file:
-        values = file.read_row_group(first.row_group, columns=[first.column])[0]
+    values = _read_row_group(first.uri, first.row_group, first.column)
     for entry in unit:
         value = values[entry.row].as_py()
         if isinstance(value, dict):
@@ -168,6 +166,13 @@ def _fetch_row_group(unit: Sequence[Entry]) -> Iterator[Stored]:
             yield _square_pixels(value)
         else:
             yield value
+
+
+@storage.patiently
+def _read_row_group(uri: str, group: int, column: str) -> pa.ChunkedArray:
+    filesystem, path = storage.resolve(uri)
+    with pq.ParquetFile(filesystem.open_input_file(path)) as file:
+        return file.read_row_group(group, columns=[column])[0]
 
 
 def _square_pixels(value: bytes) -> Stored:

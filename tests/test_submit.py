@@ -1,0 +1,132 @@
+"""Jobs as the README submits them: from a checkout, with a token, data and runs in a bucket. `make cluster`."""
+
+import os
+import re
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import pytest
+from conftest import ROOT, assert_no_process_is_left, png
+from multinode import until
+from PIL import Image
+
+import faceae
+from faceae import storage
+from faceae.data.synthetic import portrait
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+
+BIN = Path(sys.executable).parent
+FLAGS = [
+    *("--data.source", "s3://faces/submitted", "--data.image-size", 32, "--mask.size", 8, "--model.latent-dim", 16),
+    *("--train.batch-size", 8, "--run.storage", "s3://faces/jobs"),
+]
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+@pytest.fixture(scope="module")
+def head(s3, tmp_path_factory):
+    """`ray start --head` with a token of its own, as the environment of those who know it."""
+    for number in range(300):
+        storage.write(f"s3://faces/submitted/{number}.png", png(Image.fromarray(portrait(number, 32))))
+    token = tmp_path_factory.mktemp("token") / "token"
+    token.write_text(secrets.token_hex(32))
+    token.chmod(0o600)
+    environment = {
+        **{key: value for key, value in os.environ.items() if not key.startswith("RAY_")},
+        "PATH": f"{BIN}:{os.environ['PATH']}",
+        "RAY_AUTH_MODE": "token",
+        "RAY_AUTH_TOKEN_PATH": str(token),
+        "RAY_JOB_STOP_WAIT_TIME_S": "60",
+    }
+    port, dashboard = free_port(), free_port()
+    command = ["ray", "start", "--head", "--block", "--num-cpus=4", "--node-ip-address=127.0.0.1", f"--port={port}"]
+    command += [f"--dashboard-port={dashboard}", f"--dashboard-agent-listen-port={free_port()}"]
+    log = (token.parent / "log").open("wb")
+    with subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True) as ray:
+        try:
+            url = f"http://127.0.0.1:{dashboard}"
+            until(lambda: answers(f"{url}/api/version"), "the dashboard", 60)
+            time.sleep(3)  # the agent that starts jobs comes last
+            yield {**environment, "RAY_ADDRESS": url}
+        finally:
+            ray.send_signal(signal.SIGTERM)
+            ray.wait(60)
+    assert_no_process_is_left(ray.pid)
+
+
+def answers(url: str) -> bool:
+    try:
+        urllib.request.urlopen(url, timeout=1)
+    except urllib.error.HTTPError:
+        return True  # that we lack the token
+    except OSError:
+        return False
+    return True
+
+
+def submit(head, *arguments, options=()):
+    command = ["ray", "job", "submit", "--working-dir", ".", *options, "--", "python", *map(str, arguments)]
+    return subprocess.run(command, cwd=ROOT, env=head, capture_output=True, text=True, check=False)
+
+
+def test_without_the_token_nobody_submits(head, tmp_path):
+    (tmp_path / "token").write_text(secrets.token_hex(32))
+    stranger = {**head, "RAY_AUTH_TOKEN_PATH": str(tmp_path / "token")}
+    done = submit(stranger, "jobs/train.py")
+    assert done.returncode != 0
+    assert "401" in done.stderr + done.stdout or "403" in done.stderr + done.stdout
+
+
+def test_train_streams_its_log_and_leaves_its_run_in_the_bucket(head):
+    done = submit(head, "jobs/train.py", *FLAGS, "--train.epochs", 2, "--run.name", "train")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert len(re.findall(r"^epoch [12]/2 ", done.stdout, re.MULTILINE)) == 2
+    assert "Traceback" not in done.stdout
+    assert storage.read_json("s3://faces/jobs/train/summary.json")["epochs"] == 2
+    assert faceae.load("s3://faces/jobs/train/model")
+
+
+def test_tune_too(head):
+    flags = ["--preset", "demo", "--train.epochs", 2, "--run.name", "tune", "--grid.optim.lr", 0.01, 0.001]
+    done = submit(head, "jobs/tune.py", *FLAGS, *flags)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert len(storage.read_json("s3://faces/jobs/tune/grid.json")["trials"]) == 2
+
+
+def test_the_exit_code_is_the_jobs(head):
+    done = submit(head, "jobs/train.py", "--optim.name", "nonsense")
+    assert done.returncode != 0
+    assert "error: " in done.stdout
+    assert "exit code 2" in done.stdout + done.stderr
+
+
+def test_a_job_that_is_stopped_leaves_a_checkpoint_and_can_be_resumed(head):
+    flags = [*FLAGS, "--train.epochs", 500, "--run.name", "stopped"]
+    assert submit(head, "jobs/train.py", *flags, options=["--no-wait", "--submission-id", "stop-me"]).returncode == 0
+    lines = "s3://faces/jobs/stopped/metrics.jsonl"
+    until(lambda: storage.exists(lines) and len(storage.read_lines(lines)) > 2, "three epochs", 120)
+    stop = subprocess.run(["ray", "job", "stop", "stop-me"], cwd=ROOT, env=head, capture_output=True, text=True)
+    assert stop.returncode == 0, stop.stderr
+    log = subprocess.run(["ray", "job", "logs", "stop-me"], cwd=ROOT, env=head, capture_output=True, text=True).stdout
+    assert "interrupted" in log
+    names = sorted({path.partition("/")[0] for path in storage.list_files("s3://faces/jobs/stopped/checkpoints")})
+    assert "-" in names[-1], "a checkpoint inside the epoch"
+    epochs = int(names[-1].partition("-")[0]) + 2
+    again = ["--run.storage", "s3://faces/jobs", "--run.name", "stopped", "--run.resume", "--train.epochs", epochs]
+    done = submit(head, "jobs/train.py", *again)
+    assert done.returncode == 0, done.stdout
+    assert f"resumed   in epoch {epochs - 1}, image {int(names[-1].partition('-')[2])}" in done.stdout
+    assert [record["epoch"] for record in storage.read_lines(lines)] == list(range(1, epochs + 1))
