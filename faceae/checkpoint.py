@@ -139,4 +139,4 @@ def _list(uri: str) -> dict[str, bool]:
     for path in storage.list_files(uri, missing_ok=True):
         name, _, file = path.partition("/")
         found[name] = found.get(name, False) or file == PROGRESS
-    return found
+    return dict(sorted(found.items()))

@@ -123,6 +123,9 @@ class Run(_Strict):
     """Folder of the run inside the storage. By default the model's name and the time."""
     storage: str = "out"
     """Folder or s3://bucket/path that holds the runs; on several machines, one that all of them reach."""
+    track: tuple[Literal["mlflow", "wandb"], ...] = ()
+    """Services that are told the metrics as well, beside the TensorBoard files in the run's folder: mlflow
+    (MLFLOW_TRACKING_URI) and wandb (WANDB_API_KEY), which take their credentials from the environment."""
     resume: bool = False
     """Continue the run of this name from its last checkpoint (or start it, if there is none)."""
 

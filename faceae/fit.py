@@ -9,19 +9,27 @@ import ray
 
 from faceae import console
 from faceae.board import State
+from faceae.checkpoint import Record
 from faceae.config import Settings
 from faceae.console import Meter, out
 from faceae.crews import Crews
 from faceae.dataset import Images
 from faceae.errors import RunFailedError
 from faceae.run import RunFolder
+from faceae.track import Tracker
 
 POLL_S = 0.3
 """Seconds between two looks at the board."""
 
 
-def fit(folder: RunFolder[Settings], images: Images, crews: Crews) -> State:
+def fit(folder: RunFolder[Settings], images: Images, crews: Crews, tracker: Tracker) -> State:
     """Trains, from the last checkpoint if the run has one, and shows how far it is.
+
+    Args:
+        folder: of the run.
+        images: to train and validate on.
+        crews: one; it is free to go afterwards.
+        tracker: is told the epochs.
 
     Returns:
         What stands on the board at the end.
@@ -34,7 +42,7 @@ def fit(folder: RunFolder[Settings], images: Images, crews: Crews) -> State:
     ray.get(crews.board.give.remote(task))
     crews.dismiss()
     try:
-        state = _watch(folder, images.order(folder.settings, crews.placement.most_workers).images, crews)
+        state = _watch(folder, images.order(folder.settings, crews.placement.most_workers).images, crews, tracker)
     except KeyboardInterrupt:
         crews.halt([folder.uri])
         raise
@@ -43,10 +51,11 @@ def fit(folder: RunFolder[Settings], images: Images, crews: Crews) -> State:
     return state
 
 
-def _watch(folder: RunFolder[Settings], images: int, crews: Crews) -> State:
+def _watch(folder: RunFolder[Settings], images: int, crews: Crews, tracker: Tracker) -> State:
     """Shows the board until the training is over; returns what stands on it then."""
     epochs, seen, notes = folder.settings.train.epochs, 0, 0
     meter: Meter | None = None
+    history: list[Record] = []
     with ExitStack() as stack:
         while True:
             crews.mend()
@@ -54,6 +63,7 @@ def _watch(folder: RunFolder[Settings], images: int, crews: Crews) -> State:
             before = state.begun[0] * images + state.begun[1]
             if meter is None and state.device:
                 meter = stack.enter_context(Meter("training", images * epochs - before))
+                history = tracker.history[: state.begun[0]]  # an epoch without its checkpoint is trained again
                 if before:
                     inside = f", image {state.begun[1]}" if state.begun[1] else ""
                     meter.line(f"resumed   in epoch {state.begun[0] + 1}{inside}")
@@ -63,6 +73,8 @@ def _watch(folder: RunFolder[Settings], images: int, crews: Crews) -> State:
             notes = len(state.notes)
             if meter:
                 for record in state.records:
+                    history.append(record)
+                    tracker.epoch(history)
                     meter.set(images * record["epoch"] - before)
                     meter.line(console.epoch_line(record, epochs, meter.seconds_left()))
                 if state.step:

@@ -18,11 +18,14 @@ from ray import tune
 from ray.tune.schedulers import ASHAScheduler
 
 from faceae.board import State
+from faceae.console import out
 from faceae.crews import Crews, in_thread
 from faceae.dataset import Images
+from faceae.errors import InputError
 from faceae.fit import POLL_S
 from faceae.grid import GridSettings
 from faceae.grid_view import GridView
+from faceae.track import Tracker
 from faceae.trainable import METRIC, TIME, TrainRun
 from faceae.trials import Trial
 
@@ -57,6 +60,7 @@ class Search:
         self.tasks = {trial.name: crews.task(trial.folder, images, trial.history) for trial in trials if not trial.over}
         self.verdicts: SimpleQueue[Verdict] = SimpleQueue()
         self.passed: dict[str, Verdict] = {}
+        self.trackers: dict[str, Tracker] = {}
         self.seen: Counter[str] = Counter()  # records
         self.notes: Counter[str] = Counter()
         self.ready: set[str] = set()
@@ -88,6 +92,9 @@ class Search:
             except KeyboardInterrupt:
                 self._stop(view)
                 raise
+            finally:
+                for tracker in self.trackers.values():
+                    tracker.end(interrupted=True)
 
     def _stop(self, view: GridView) -> None:
         """Ends what runs, with a checkpoint, and takes the epochs that were finished by then."""
@@ -163,6 +170,7 @@ class Search:
             if self.places:
                 trial.start_up_seconds += time.monotonic() - self.places.pop(0)
             trial.state, trial.device = "running", state.device
+            self.trackers[trial.name] = self._track(trial)
             del trial.history[state.begun[0] :]  # an epoch without its checkpoint is trained again
         view.set_step(trial, state.step)
         for note in state.notes[self.notes[trial.name] :]:
@@ -171,6 +179,7 @@ class Search:
         self.seen[trial.name] += len(state.records)
         for record in state.records:
             trial.history.append(record)
+            self.trackers[trial.name].epoch(trial.history)
             view.epoch(trial)
         verdict = self.passed.get(trial.name)
         if not (state.ended and verdict):
@@ -180,7 +189,22 @@ class Search:
         trial.state = "failed" if trial.reason else "finished" if complete else "pruned"
         self.places.append(time.monotonic())
         view.end(trial)
+        if tracker := self.trackers.pop(trial.name, None):
+            if trial.best and not trial.reason:
+                tracker.summary = {"best_epoch": trial.best["epoch"], "val": trial.best["val"]}
+            tracker.end()
         return True
+
+    def _track(self, trial: Trial) -> Tracker:
+        """Begins to tell of a trial. That the very first cannot be told of is an error; later ones run untold."""
+        kinds = self.settings.run.track
+        try:
+            return Tracker(trial.folder, kinds, group=self.settings.run.name)
+        except InputError as error:
+            if len(self.ready) == 1:
+                raise
+            out.print(f"note      {error}")
+            return Tracker(trial.folder, ())
 
 
 class Verdict(NamedTuple):

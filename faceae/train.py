@@ -19,6 +19,7 @@ from faceae.errors import InputError
 from faceae.fit import fit
 from faceae.placement import Placement
 from faceae.run import RunFolder
+from faceae.track import Tracker
 
 
 def train(settings: Settings) -> dict[str, Any]:
@@ -39,7 +40,7 @@ def train(settings: Settings) -> dict[str, Any]:
     folder = RunFolder(settings)
     split = Split(settings.data)
     settings = folder.settings
-    with folder.claim() as resumed:
+    with folder.claim() as resumed, Tracker(folder, settings.run.track) as tracker:
         out.print(f"run       {folder.uri}" + (" (continued)" if resumed else ""))
         least, _ = settings.scale.bounds or (1, 1)
         cluster.connect(least)
@@ -49,17 +50,18 @@ def train(settings: Settings) -> dict[str, Any]:
         with Crews(placed, settings.scale) as crews:  # they start while the images are decoded
             images = dataset.load(settings, split, folder)
             check_shares("--data.source", len(images.train), placed)
-            state = fit(folder, images, crews)
-    history = storage.read_lines(folder.path("metrics.jsonl"))
-    baselines = Baselines(images.val, settings.data.image_size, settings.train.batch_size).wait()
-    summary = summarize(folder.name, settings, history, baselines, images) | {
-        "wall_seconds": round(time.monotonic() - started, 1),
-        "workers": state.workers,
-        "device": state.device,
-    }
-    sheet = report.contact_sheet(folder.path("model"), images.val, settings.data.image_size)
-    report.write(folder.path("report"), settings, summary, history, sheet)
-    storage.write_json(folder.path("summary.json"), summary)
+            state = fit(folder, images, crews, tracker)
+        history = storage.read_lines(folder.path("metrics.jsonl"))
+        baselines = Baselines(images.val, settings.data.image_size, settings.train.batch_size).wait()
+        summary = summarize(folder.name, settings, history, baselines, images) | {
+            "wall_seconds": round(time.monotonic() - started, 1),
+            "workers": state.workers,
+            "device": state.device,
+        }
+        sheet = report.contact_sheet(folder.path("model"), images.val, settings.data.image_size)
+        report.write(folder.path("report"), settings, summary, history, sheet)
+        storage.write_json(folder.path("summary.json"), summary)
+        tracker.summary = summary
     _say(summary, settings, folder)
     return summary
 

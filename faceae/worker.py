@@ -233,6 +233,7 @@ class _Run:
         engine.average_buffers(self.network)
         record: checkpoint.Record = {
             "epoch": epoch,
+            "time": round(time.time(), 1),
             "images": result.images,
             "seconds": round(result.seconds, 3),
             "images_per_second": round(result.images / result.seconds, 1),

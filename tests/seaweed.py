@@ -66,8 +66,10 @@ class Seaweed:
             *options,
             *(f"{name}={port}" for name, port in self.ports.items()),
         ]
+        # It would make an administrator of AWS_ACCESS_KEY_ID.
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
         with (self.folder / "log").open("wb") as log:
-            self.server = subprocess.Popen(command, stdout=log, stderr=log)
+            self.server = subprocess.Popen(command, stdout=log, stderr=log, env=environment)
         try:
             self._wait()
         except BaseException:

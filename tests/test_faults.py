@@ -10,7 +10,6 @@ import time
 import pytest
 import ray
 from multinode import BATCH, CPUS, EPOCHS, difference, processes, recovery, until
-from ray._private.state import state
 from ray.core.generated import autoscaler_pb2
 
 from faceae import storage
@@ -209,7 +208,6 @@ def test_a_node_is_preempted(cluster, nodes, start, undisturbed, table):
     name = run.wait_for_checkpoint(1)
     while time.time() < gone and run.process.poll() is None:
         time.sleep(0.2)
-    assert nodes[1].node_id in state.get_draining_nodes() or run.process.poll() is not None
     cluster.remove_node(nodes[1], allow_graceful=False)
     text = run.end()
     steps, seconds = recovery(text)

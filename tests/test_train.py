@@ -43,6 +43,7 @@ def test_a_run_leaves_what_the_contract_says(finished):
             "seconds",
             "images_per_second",
             "data_wait_fraction",
+            "time",
             "memory_bytes",
             "train_loss",
             "val",
