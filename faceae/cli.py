@@ -48,19 +48,15 @@ def _exit_code(description: str, function: str, kind: type[Settings]) -> int:
             file=sys.stderr,
         )
         return 130
-    except RunFailedError as error:
-        return _failed(error)
-    except Exception as error:  # the last resort: a defect of ours or of the cluster
-        return _failed(error, f"{type(error).__name__}: ")
+    except Exception as error:
+        if os.environ.get(TRACEBACK):
+            raise
+        text = (str(error).strip().splitlines() or [""])[-1]
+        if not isinstance(error, RunFailedError):  # the last resort: a defect of ours or of the cluster
+            text = f"{type(error).__name__}: {text} ({TRACEBACK}=1 shows where)"
+        print(f"failed: {text}", file=sys.stderr)
+        return 1
     return 0
-
-
-def _failed(error: Exception, kind: str = "") -> int:
-    if os.environ.get(TRACEBACK):
-        raise error
-    lines = str(error).strip().splitlines() or [""]
-    print(f"failed: {kind}{lines[-1]} ({TRACEBACK}=1 shows where)", file=sys.stderr)
-    return 1
 
 
 def parse(arguments: Sequence[str], description: str, kind: type[SettingsT]) -> SettingsT:

@@ -37,7 +37,6 @@ def connect(training_cpus: int) -> None:
         ray.init(address="local", num_cpus=cpus, include_dashboard=False, **quiet)
     else:
         # What Ray says of lost processes, sixty lines each, is in its logs; faceae says what it means for the run.
-        os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
         ray._private.worker.print_to_stdstream = lambda *_, **__: None
         ray.init(**quiet)
     if threading.current_thread() is threading.main_thread():

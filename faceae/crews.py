@@ -146,7 +146,7 @@ class Crews:
                 written = ray.get(self.board.retire.remote(crew, "a worker was lost"))
                 saved, lost = written, lost + 1 if written == saved else 1
                 if lost > WORKER_RETRIES:
-                    raise RunFailedError(f"training failed: {_cause(error)}") from error
+                    raise RunFailedError(f"training failed {lost} times in a row: {_cause(error)}") from error
             self.placement = wait_for(self.placement, self.scale)
 
     def _train(self, crew: str) -> bool:

@@ -61,16 +61,16 @@ def _watch(folder: RunFolder[Settings], images: int, crews: Crews, tracker: Trac
             crews.mend()
             state: State = ray.get(crews.board.read.remote(folder.uri, seen))
             before = state.begun[0] * images + state.begun[1]
+            say = meter.line if meter else out.print
+            for note in state.notes[notes:]:
+                say(f"note      {note}")
+            notes = len(state.notes)
             if meter is None and state.device:
                 meter = stack.enter_context(Meter("training", images * epochs - before))
                 history = tracker.history[: state.begun[0]]  # an epoch without its checkpoint is trained again
                 if before:
                     inside = f", image {state.begun[1]}" if state.begun[1] else ""
                     meter.line(f"resumed   in epoch {state.begun[0] + 1}{inside}")
-            say = meter.line if meter else out.print
-            for note in state.notes[notes:]:
-                say(f"note      {note}")
-            notes = len(state.notes)
             if meter:
                 for record in state.records:
                     history.append(record)

@@ -109,10 +109,16 @@ def _processes(session: int) -> list[str]:
 
 
 @pytest.fixture(scope="session")
-def s3(tmp_path_factory):
-    """A SeaweedFS server with an empty bucket, as an AWS environment. The credentials are the server's own."""
+def seaweed(tmp_path_factory):
+    """A SeaweedFS server with an empty bucket, and the environment that its clients need."""
     with Seaweed(tmp_path_factory.mktemp("seaweed")) as server, pytest.MonkeyPatch.context() as patch:
         for name, value in server.environment.items():
             patch.setenv(name, value)
         server.make_bucket("faces")
-        yield server.environment
+        yield server
+
+
+@pytest.fixture(scope="session")
+def s3(seaweed):
+    """The same as its environment only."""
+    return seaweed.environment

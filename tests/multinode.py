@@ -17,7 +17,6 @@ from PIL import Image
 from ray.cluster_utils import Cluster
 from rich.console import Console
 from rich.table import Table
-from seaweed import Seaweed
 
 from faceae import storage
 from faceae.data.synthetic import portrait
@@ -50,20 +49,10 @@ def table(request):
 
 
 @pytest.fixture(scope="session")
-def seaweed(tmp_path_factory):
-    """A SeaweedFS server with the images in its bucket."""
-    with Seaweed(tmp_path_factory.mktemp("seaweed")) as server, pytest.MonkeyPatch.context() as patch:
-        for name, value in server.environment.items():
-            patch.setenv(name, value)
-        server.make_bucket("faces")
-        for number in range(IMAGES):
-            storage.write(f"s3://faces/images/{number:05}.png", png(Image.fromarray(portrait(number, 32))))
-        yield server
-
-
-@pytest.fixture(scope="session")
 def cluster(seaweed):
-    """A head that trains nothing, and two workers."""
+    """A head that trains nothing, two workers, and images in a bucket."""
+    for number in range(IMAGES):
+        storage.write(f"s3://faces/images/{number:05}.png", png(Image.fromarray(portrait(number, 32))))
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
     try:
         for _ in range(2):

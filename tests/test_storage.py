@@ -1,0 +1,71 @@
+"""A store that is away is asked again; one that refuses is not. On a real server of its own."""
+
+import logging
+import threading
+import time
+
+import pytest
+
+from faceae import storage
+from faceae.errors import InputError
+
+
+@pytest.fixture
+def anew():
+    """No client that was made for another environment."""
+    storage._filesystem.cache_clear()
+    yield
+    storage._filesystem.cache_clear()
+
+
+def test_reads_writes_and_lists_wait_for_a_server_that_is_away(seaweed, caplog):
+    storage.write("s3://faces/old", b"content")
+    seaweed.stop()
+    results = {}
+    actions = {
+        "read": lambda: storage.read("s3://faces/old"),
+        "write": lambda: storage.write("s3://faces/new", b"late"),
+        "list": lambda: storage.list_files("s3://faces"),
+    }
+    threads = [
+        threading.Thread(target=lambda name=name, action=action: results.update({name: action()}))
+        for name, action in actions.items()
+    ]
+    with caplog.at_level(logging.WARNING, "faceae.storage"):
+        for thread in threads:
+            thread.start()
+        time.sleep(3)
+        assert not results
+        seaweed.start()
+        for thread in threads:
+            thread.join(60)
+    assert results["read"] == b"content"
+    assert "old" in results["list"]
+    assert storage.read("s3://faces/new") == b"late"
+    said = [record.getMessage() for record in caplog.records]
+    assert len(said) == 3
+    assert all("the server cannot be reached" in text and "trying again for 120 s" in text for text in said)
+
+
+def test_what_a_job_begins_with_does_not_wait(s3, anew, monkeypatch):
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    start = time.monotonic()
+    with pytest.raises(InputError, match="the server cannot be reached; check AWS_ENDPOINT_URL"):
+        storage.info("s3://faces/old")
+    assert time.monotonic() - start < 30
+
+
+def test_a_refusal_is_no_outage(s3, anew, monkeypatch):
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "another")
+    start = time.monotonic()
+    with pytest.raises(OSError, match=r"SIGNATURE_DOES_NOT_MATCH|ACCESS_DENIED|HTTP status 403") as refused:
+        storage.write("s3://faces/new", b"no")
+    assert "credentials" in str(storage.explain(refused.value, "s3://faces/new"))
+    assert time.monotonic() - start < 30
+
+
+def test_what_is_missing_is_no_outage(s3):
+    start = time.monotonic()
+    with pytest.raises(FileNotFoundError):
+        storage.read("s3://faces/nothing")
+    assert time.monotonic() - start < 30
