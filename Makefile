@@ -2,7 +2,7 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN = .venv/bin
 
-.PHONY: setup train test lint faults
+.PHONY: setup train test lint faults cluster cluster-local
 
 setup: .venv/ready
 
@@ -19,6 +19,12 @@ test: setup
 
 faults: setup  ## workers, nodes, drivers and stores that fail, and what a run loses by it: about 15 minutes on two cores
 	$(BIN)/pytest -m slow tests/test_faults.py
+
+cluster: setup  ## jobs submitted with a token; cluster.yaml's node types under Ray's autoscaler: about 6 minutes
+	$(BIN)/pytest -m slow tests/test_submit.py tests/test_deploy.py
+
+cluster-local: setup  ## deploy/local.yaml on one machine, by SSH: about 4 minutes; needs root, openssh-server and rsync
+	PATH="$(CURDIR)/$(BIN):$$PATH" deploy/local-test.sh
 
 lint: setup
 	$(BIN)/ruff check .

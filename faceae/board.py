@@ -129,12 +129,11 @@ class Board:
         """How many of its runs are over: where the next workers of a crew begin."""
         return self.crews[crew].done
 
-    async def retire(self, crew: str, why: str = "") -> int:
-        """Says that the workers of a crew are gone and others will come, and why if they could not; returns how many
-        checkpoints it has written."""
+    async def lose(self, crew: str) -> int:
+        """Says that a crew has lost a worker and others will start; returns how many checkpoints it has written."""
         work = self.crews[crew]
-        for task in work.taken[work.done :] if why else []:
-            self.runs[task.run].notes.append(f"{why}; others start")
+        for task in work.taken[work.done :]:
+            self.runs[task.run].notes.append("a worker was lost; others start")
         return work.saved
 
     async def take(self, crew: str, number: int) -> Task | None:

@@ -23,11 +23,13 @@ from typing import Any
 import ray
 import ray.train
 from ray.train.torch import TorchTrainer
+from ray.train.v2._internal.exceptions import WorkerGroupStartupTimeoutError
 
 from faceae import board
 from faceae.board import State, Task
 from faceae.checkpoint import Record
 from faceae.config import Scale, Settings
+from faceae.console import clock
 from faceae.dataset import Images
 from faceae.errors import RunFailedError
 from faceae.placement import Placement, arrange, wait_for
@@ -42,6 +44,10 @@ GROWTH_LOOK_S = 10
 
 STOP_S = 20
 """Seconds that the workers are given, after Ctrl-C, to leave the step they are at and to write a checkpoint."""
+
+ROOM_S = 20
+"""Seconds that a group waits for its resources, before the cluster is looked at again: it may count on a node that has
+just died, for up to half a minute."""
 
 CONTROLLER_POLL_S = "0.2"
 """How often Ray Train looks at its workers, in seconds: it sees the end of a run, or a dead worker, so much later.
@@ -59,6 +65,7 @@ class Crews:
             scale: the settings that it was made of.
         """
         os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", CONTROLLER_POLL_S)
+        os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", str(ROOM_S))
         self.board, self.board_name = board.hang_up()
         self.placement, self.scale = placement, scale
         self.dismissed = False
@@ -136,17 +143,21 @@ class Crews:
             RunFailedError: workers were lost again and again.
             InputError: the machines that are needed did not come back.
         """
-        saved, lost = 0, 0
+        saved, lost, waited = 0, 0, 0
         while True:
             try:
                 if self._train(crew):
                     return
-                ray.get(self.board.retire.remote(crew))
             except ray.train.TrainingFailedError as error:
-                written = ray.get(self.board.retire.remote(crew, "a worker was lost"))
-                saved, lost = written, lost + 1 if written == saved else 1
-                if lost > WORKER_RETRIES:
-                    raise RunFailedError(f"training failed {lost} times in a row: {_cause(error)}") from error
+                if isinstance(getattr(error, "controller_failure", None), WorkerGroupStartupTimeoutError):
+                    waited += ROOM_S
+                    if waited > 60 * self.scale.wait_minutes:
+                        raise RunFailedError(f"no room for {self.placement} in {clock(waited)}") from error
+                else:
+                    written = ray.get(self.board.lose.remote(crew))
+                    saved, lost, waited = written, lost + 1 if written == saved else 1, 0
+                    if lost > WORKER_RETRIES:
+                        raise RunFailedError(f"workers were lost {lost} times in a row: {_cause(error)}") from error
             self.placement = wait_for(self.placement, self.scale)
 
     def _train(self, crew: str) -> bool:
@@ -168,7 +179,11 @@ class Crews:
                     # GPUs exchange their gradients fastest within a node; CPU workers want its cores for themselves.
                     placement_strategy="PACK" if placement.gpu else "SPREAD",
                 ),
-                run_config=ray.train.RunConfig(name="crew", storage_path=scratch),
+                run_config=ray.train.RunConfig(
+                    name="crew",
+                    storage_path=scratch,
+                    failure_config=ray.train.FailureConfig(controller_failure_limit=0, max_preemption_failures=0),
+                ),
             )
             return bool(trainer.fit().return_value)
 

@@ -1,21 +1,17 @@
 """Jobs as the README submits them: from a checkout, with a token, data and runs in a bucket. `make cluster`."""
 
-import os
 import re
-import secrets
-import signal
-import socket
+import shutil
 import subprocess
-import sys
+import tempfile
 import time
-import urllib.error
-import urllib.request
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, assert_no_process_is_left, png
+from conftest import ROOT, png
 from multinode import until
 from PIL import Image
+from rayhead import Head
 
 import faceae
 from faceae import storage
@@ -23,58 +19,26 @@ from faceae.data.synthetic import portrait
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
-BIN = Path(sys.executable).parent
 FLAGS = [
     *("--data.source", "s3://faces/submitted", "--data.image-size", 32, "--mask.size", 8, "--model.latent-dim", 16),
     *("--train.batch-size", 8, "--run.storage", "s3://faces/jobs"),
 ]
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
 @pytest.fixture(scope="module")
-def head(s3, tmp_path_factory):
-    """`ray start --head` with a token of its own, as the environment of those who know it."""
+def head(s3):
+    """`ray start --head` with a token of its own; the environment of those who know it."""
     for number in range(300):
         storage.write(f"s3://faces/submitted/{number}.png", png(Image.fromarray(portrait(number, 32))))
-    token = tmp_path_factory.mktemp("token") / "token"
-    token.write_text(secrets.token_hex(32))
-    token.chmod(0o600)
-    environment = {
-        **{key: value for key, value in os.environ.items() if not key.startswith("RAY_")},
-        "PATH": f"{BIN}:{os.environ['PATH']}",
-        "RAY_AUTH_MODE": "token",
-        "RAY_AUTH_TOKEN_PATH": str(token),
-        "RAY_JOB_STOP_WAIT_TIME_S": "60",
-    }
-    port, dashboard = free_port(), free_port()
-    command = ["ray", "start", "--head", "--block", "--num-cpus=4", "--node-ip-address=127.0.0.1", f"--port={port}"]
-    command += [f"--dashboard-port={dashboard}", f"--dashboard-agent-listen-port={free_port()}"]
-    log = (token.parent / "log").open("wb")
-    with subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True) as ray:
-        try:
-            url = f"http://127.0.0.1:{dashboard}"
-            until(lambda: answers(f"{url}/api/version"), "the dashboard", 60)
-            time.sleep(3)  # the agent that starts jobs comes last
-            yield {**environment, "RAY_ADDRESS": url}
-        finally:
-            ray.send_signal(signal.SIGTERM)
-            ray.wait(60)
-    assert_no_process_is_left(ray.pid)
-
-
-def answers(url: str) -> bool:
+    folder = Path(tempfile.mkdtemp(prefix="faceae-", dir="/tmp"))  # paths of sockets must be short
+    head = Head(folder)
     try:
-        urllib.request.urlopen(url, timeout=1)
-    except urllib.error.HTTPError:
-        return True  # that we lack the token
-    except OSError:
-        return False
-    return True
+        head.start_head("--num-cpus=4", RAY_JOB_STOP_WAIT_TIME_S="60")
+        time.sleep(3)  # the agent that starts jobs comes last
+        yield head.environment
+    finally:
+        head.stop()
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def submit(head, *arguments, options=()):
@@ -82,10 +46,8 @@ def submit(head, *arguments, options=()):
     return subprocess.run(command, cwd=ROOT, env=head, capture_output=True, text=True, check=False)
 
 
-def test_without_the_token_nobody_submits(head, tmp_path):
-    (tmp_path / "token").write_text(secrets.token_hex(32))
-    stranger = {**head, "RAY_AUTH_TOKEN_PATH": str(tmp_path / "token")}
-    done = submit(stranger, "jobs/train.py")
+def test_without_the_token_nobody_submits(head):
+    done = submit({**head, "RAY_AUTH_TOKEN": "another" * 8}, "jobs/train.py")
     assert done.returncode != 0
     assert "401" in done.stderr + done.stdout or "403" in done.stderr + done.stdout
 
