@@ -24,6 +24,7 @@ import ray
 import ray.train
 from ray.train.torch import TorchTrainer
 from ray.train.v2._internal.exceptions import WorkerGroupStartupTimeoutError
+from ray.util.placement_group import PlacementGroup, placement_group, remove_placement_group
 
 from faceae import board
 from faceae.board import State, Task
@@ -70,6 +71,7 @@ class Crews:
         self.placement, self.scale = placement, scale
         self.dismissed = False
         self.looked, self.grown = time.monotonic(), False
+        self.wish: PlacementGroup | None = None
         self.working: dict[str, Future[None]] = {}
         for _ in range(placement.concurrent):
             self._launch()
@@ -84,6 +86,7 @@ class Crews:
         if error is None:
             for working in self.working.values():
                 working.exception()  # waits: then its resources are free
+            self._unwish()
             ray.kill(self.board)  # and with it what it knows of the images
 
     def task(self, folder: RunFolder[Settings], images: Images, history: Sequence[Record] = ()) -> Task:
@@ -127,10 +130,23 @@ class Crews:
             if not self.dismissed:
                 self._launch()
         if self.placement.workers < self.placement.most_workers and time.monotonic() - self.looked > GROWTH_LOOK_S:
-            self.looked, grown = time.monotonic(), arrange(self.scale).workers > self.placement.workers
-            if grown and self.grown:
-                ray.get([self.board.move.remote(crew) for crew in self.working])
-            self.grown = grown
+            self._look_for_room()
+
+    def _look_for_room(self) -> None:
+        """Asks for the workers that a run could still have, and has it move when there are some."""
+        self.looked, grown = time.monotonic(), arrange(self.scale).workers > self.placement.workers
+        if grown and self.grown:
+            ray.get([self.board.move.remote(crew) for crew in self.working])
+        self.grown = grown
+        if self.placement.gpu and not self.wish:
+            # Tells an autoscaler what to start. Not on CPUs: those that were free it would take from Ray Data.
+            missing = self.placement.most_workers - self.placement.workers
+            self.wish = placement_group([self.placement.bundle] * missing, strategy="PACK")
+
+    def _unwish(self) -> None:
+        if self.wish:
+            remove_placement_group(self.wish)
+            self.wish = None
 
     def _launch(self) -> None:
         crew = uuid.uuid4().hex
@@ -163,6 +179,7 @@ class Crews:
     def _train(self, crew: str) -> bool:
         """Starts a group of workers and waits for its end; returns whether it found all work done."""
         placement = self.placement
+        self._unwish()
         with tempfile.TemporaryDirectory() as scratch:  # what a run keeps, the workers write themselves
             trainer = TorchTrainer(
                 train_worker,
