@@ -49,7 +49,7 @@ def submit(head, *arguments, options=()):
 def test_without_the_token_nobody_submits(head):
     done = submit({**head, "RAY_AUTH_TOKEN": "another" * 8}, "jobs/train.py")
     assert done.returncode != 0
-    assert "401" in done.stderr + done.stdout or "403" in done.stderr + done.stdout
+    assert "token authentication is enabled" in done.stderr
 
 
 def test_train_streams_its_log_and_leaves_its_run_in_the_bucket(head):
