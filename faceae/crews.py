@@ -174,7 +174,7 @@ class Crews:
                     saved, lost, waited = written, lost + 1 if written == saved else 1, 0
                     if lost > WORKER_RETRIES:
                         raise RunFailedError(f"workers were lost {lost} times in a row: {_cause(error)}") from error
-            self.placement = wait_for(self.placement, self.scale)
+            self.placement = wait_for(self.placement, self.scale, crews=1)
 
     def _train(self, crew: str) -> bool:
         """Starts a group of workers and waits for its end; returns whether it found all work done."""

@@ -119,8 +119,13 @@ def place_trials(scale: Scale, concurrent: int | Literal["auto"], trials: int) -
     return wait_for(dataclasses.replace(one, concurrent=min(wanted, trials)), scale)
 
 
-def wait_for(placement: Placement, scale: Scale) -> Placement:
+def wait_for(placement: Placement, scale: Scale, crews: int | None = None) -> Placement:
     """Waits until there is what a placement of these settings needs.
+
+    Args:
+        placement: wanted.
+        scale: the settings that it was made of.
+        crews: that are to be started, if others of the placement run already.
 
     Returns:
         The placement; for a run of any size, one that fits what there is by now.
@@ -132,23 +137,31 @@ def wait_for(placement: Placement, scale: Scale) -> Placement:
     elastic = least < most
     if elastic:
         placement = arrange(scale)
-    lack = _lack(placement)
-    if lack and not is_local() and scale.wait_minutes:
-        workers = placement.workers * placement.concurrent
-        # Tells an autoscaler what to start, and is gone with this process. The last CPU is for Ray Data.
-        group = placement_group([placement.bundle] * workers + [{"CPU": 1}], strategy="PACK")
-        start = said = time.monotonic() - WAIT_SAYS_S
-        while not group.wait(1) and (waited := time.monotonic() - start - WAIT_SAYS_S) < 60 * scale.wait_minutes:
+    if lack := _lack(placement):
+        if is_local() or not _wait(placement, crews or placement.concurrent, scale.wait_minutes):
+            raise InputError(lack)
+        if elastic:
+            placement = arrange(scale)
+    return placement
+
+
+def _wait(placement: Placement, crews: int, minutes: float) -> bool:
+    """Asks for the resources of some crews, and says whether they came in time."""
+    # A placement group tells an autoscaler what to start, and is gone with this process. The last CPU is for Ray Data.
+    group = placement_group([placement.bundle] * placement.workers * crews + [{"CPU": 1}], strategy="PACK")
+    start, said = time.monotonic(), -math.inf
+    try:
+        while not group.wait(1):
+            left = start + 60 * minutes - time.monotonic()
+            if left < 0:
+                return False
             if time.monotonic() - said > WAIT_SAYS_S:
                 said = time.monotonic()
-                left = clock(60 * scale.wait_minutes - waited)
-                out.print(f"waiting   for machines, {left} more (--scale.wait-minutes): {_lack(placement)}")
+                lack = _lack(placement) or "others use those that are there"
+                out.print(f"waiting   for machines, {clock(left)} more (--scale.wait-minutes): {lack}")
+        return True
+    finally:
         remove_placement_group(group)
-        placement = arrange(scale) if elastic else placement
-        lack = _lack(placement)
-    if lack:
-        raise InputError(lack)
-    return placement
 
 
 def _lack(placement: Placement) -> str | None:

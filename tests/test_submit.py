@@ -75,6 +75,15 @@ def test_the_exit_code_is_the_jobs(head):
     assert "exit code 2" in done.stdout + done.stderr
 
 
+def test_machines_that_do_not_come_are_waited_for_only_so_long(head):
+    done = submit(head, "jobs/train.py", *FLAGS, "--scale.workers", 8, "--scale.wait-minutes", 0.05)
+    assert done.returncode != 0
+    assert (
+        "waiting   for machines, 3.0 s more (--scale.wait-minutes): --scale.workers 8: each takes a CPU" in done.stdout
+    )
+    assert "error: --scale.workers 8: each takes a CPU, Ray Data needs another, and the cluster has 4" in done.stdout
+
+
 def test_a_job_that_is_stopped_leaves_a_checkpoint_and_can_be_resumed(head):
     flags = [*FLAGS, "--train.epochs", 500, "--run.name", "stopped"]
     assert submit(head, "jobs/train.py", *flags, options=["--no-wait", "--submission-id", "stop-me"]).returncode == 0

@@ -59,6 +59,7 @@ def test_a_run_leaves_what_the_contract_says(finished):
     assert [row["image_id"] for row in rejected] == ["._face1.png", "bad.png"]
     assert history(folder)[1]["train_loss"] < history(folder)[0]["train_loss"]
     assert {"black", "mean", "telea"} == set(summary["baselines"])
+    assert (folder / "tensorboard" / "events.out.tfevents.faceae").stat().st_size > 1000
     assert summary["val"] == history(folder)[summary["best_epoch"] - 1]["val"]
 
 
@@ -172,6 +173,7 @@ def command(*arguments):
     return [sys.executable, str(ROOT / "jobs" / "train.py"), *map(str, arguments)]
 
 
+@pytest.mark.slow
 def test_a_killed_run_resumes_to_what_it_would_have_been(faces, tmp_path, ray_cluster):
     """SIGKILL of the driver, and with it of everything it started, in epoch 2 of 4."""
     whole = small(faces, tmp_path, "whole", train__epochs=4, train__batch_size=1)
