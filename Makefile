@@ -17,7 +17,7 @@ train: setup  ## the main job, on synthetic portraits: about 3 minutes on two co
 test: setup
 	$(BIN)/pytest
 
-faults: setup  ## workers, nodes, drivers and stores that fail, and what a run loses by it: about 15 minutes on two cores
+faults: setup  ## workers, nodes, drivers and stores that fail, and what a run loses by it: about 20 minutes on two cores
 	$(BIN)/pytest -m slow tests/test_faults.py tests/test_train.py
 
 cluster: setup  ## jobs submitted with a token; cluster.yaml's node types under Ray's autoscaler: about 6 minutes

@@ -52,7 +52,7 @@ class Seaweed:
         (self.folder / "identity.json").write_text(json.dumps(identity))
         options = [
             "-ip=127.0.0.1",
-            "-volume.max=20",
+            "-volume.max=100",
             "-master.volumeSizeLimitMB=64",
             "-s3.port.iceberg=0",
             "-s3.port.lance=0",

@@ -224,7 +224,7 @@ def test_a_node_is_preempted(cluster, nodes, start, undisturbed, table):
 def test_a_run_grows_and_shrinks_with_the_cluster(cluster, nodes, start, undisturbed, table):
     """As many workers as leave two CPUs to Ray Data: 1 on one node, 4 on two."""
     cluster.remove_node(nodes[1])
-    run = start("--train.epochs", LONG, workers="1:8")
+    run = start("--train.epochs", LONG, "--train.checkpoint-minutes", 0.1, workers="1:8")
     run.wait_for("epoch +1/")
     assert "1 training worker on CPU" in run.text
     added = cluster.add_node(num_cpus=CPUS, object_store_memory=200 * 2**20)
@@ -234,7 +234,6 @@ def test_a_run_grows_and_shrinks_with_the_cluster(cluster, nodes, start, undistu
     assert steps == 0
     done = len(re.findall(r"^epoch ", run.text, re.MULTILINE))
     until(lambda: len(re.findall(r"^epoch ", run.text, re.MULTILINE)) > done, "an epoch of four workers", 120, run)
-    run.wait_for_checkpoint(done + 1)
     cluster.remove_node(added, allow_graceful=False)
     text = run.end()
     assert re.search(rf"training goes on with {CPUS - 2} worker in epoch", text)
