@@ -12,6 +12,8 @@ from faceae import storage
 from faceae.config import Data, Mask, Model, Run, Settings, Train
 from faceae.data.synthetic import portrait
 
+pytest.register_assert_rewrite("multinode", "rayhead")
+
 ROOT = Path(__file__).parents[1]
 SHARED = ROOT.parent / "shared" / "data"
 
