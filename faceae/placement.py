@@ -151,15 +151,14 @@ def _wait(placement: Placement, crews: int, minutes: float) -> bool:
     group = placement_group([placement.bundle] * placement.workers * crews + [{"CPU": 1}], strategy="PACK")
     start, said = time.monotonic(), -math.inf
     try:
-        while not group.wait(1):
-            left = start + 60 * minutes - time.monotonic()
-            if left < 0:
-                return False
+        while (left := start + 60 * minutes - time.monotonic()) > 0:
             if time.monotonic() - said > WAIT_SAYS_S:
                 said = time.monotonic()
                 lack = _lack(placement) or "others use those that are there"
                 out.print(f"waiting   for machines, {clock(left)} more (--scale.wait-minutes): {lack}")
-        return True
+            if group.wait(1):
+                return True
+        return False
     finally:
         remove_placement_group(group)
 
