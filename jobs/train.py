@@ -8,7 +8,7 @@
 On a cluster, from this checkout:
 
     ray job submit --working-dir . -- python jobs/train.py --preset article \\
-        --data.source s3://bucket/ffhq --run.storage s3://bucket/runs --scale.workers 8
+        --data.source s3://bucket/ffhq --run.storage s3://bucket/runs --scale.workers 2:8
 """
 
 from faceae.cli import job
