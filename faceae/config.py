@@ -8,6 +8,7 @@ The settings of a grid stand in `faceae.grid`.
 from __future__ import annotations
 
 import dataclasses
+import re
 from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 from pydantic import ConfigDict, Field, PositiveFloat, PositiveInt, TypeAdapter, ValidationError
@@ -95,7 +96,7 @@ class Train(_Strict):
 class Scale(_Strict):
     """What to run on."""
 
-    workers: PositiveInt | Annotated[str, Field(pattern=r"^[1-9]\d*:[1-9]\d*$")] | None = None
+    workers: int | str | None = None
     """Training processes (DDP ranks). By default one for each GPU, or one without GPUs. With MIN:MAX (2:8) as many as
     there is room for: the run grows when machines come and shrinks when they go, with the same batches and masks."""
     gpu: Literal["auto", "on", "off"] = "auto"
@@ -198,6 +199,8 @@ def flag(*path: str | int) -> str:
 
 def _check_together(settings: Settings) -> None:
     data, train, scale = settings.data, settings.train, settings.scale
+    if not re.fullmatch(r"None|[1-9]\d*(:[1-9]\d*)?", str(scale.workers)):
+        raise InputError(f"--scale.workers {scale.workers}: write a number of workers, or MIN:MAX as in 2:8")
     least, most = scale.bounds or (1, 1)
     if settings.mask.size > data.image_size:
         raise InputError(

@@ -54,6 +54,10 @@ def test_presets_are_valid_and_survive_json(name):
         (["--optim.name", "lion"], "lion"),
         (["--optim.lr", "nan"], "--optim.lr"),
         (["--train.batch-size", "3", "--scale.workers", "4"], "--train.batch-size 3"),
+        (["--scale.workers", "many"], "--scale.workers many: write a number of workers, or MIN:MAX"),
+        (["--scale.workers", "0"], "--scale.workers 0: write a number"),
+        (["--scale.workers", "8:2"], "--scale.workers 8:2: write the smaller number first, as in 2:8"),
+        (["--train.batch-size", "4", "--scale.workers", "2:8"], "smaller than the 8 workers"),
         (["--run.name", "../elsewhere"], "--run.name"),
         (["--train.epochs"], "--train.epochs"),
         (["--preset"], "--preset"),
@@ -108,3 +112,8 @@ def test_a_run_can_be_resumed_again_and_again(tmp_path):
         settings = parse(*again)
         assert settings.optim.lr == 0.02
         assert RunFolder(settings).open()
+
+
+@pytest.mark.parametrize(("workers", "bounds"), [(None, None), (3, (3, 3)), ("3", (3, 3)), ("2:8", (2, 8))])
+def test_workers_are_a_number_or_a_range(workers, bounds):
+    assert config.validate(Settings(scale=config.Scale(workers=workers))).scale.bounds == bounds
