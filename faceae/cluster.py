@@ -27,6 +27,8 @@ def connect(training_cpus: int) -> None:
         logging.getLogger(name).setLevel(logging.ERROR)
     if ray.is_initialized():
         return
+    # What Ray says of lost processes, sixty lines each, is in its logs; faceae says what it means for the run.
+    ray._private.worker.print_to_stdstream = lambda *_, **__: None
     quiet = {"log_to_driver": False, "logging_level": logging.ERROR}
     if is_local():
         cpus = max(os.cpu_count() or 1, training_cpus + DATA_CPUS)
@@ -36,8 +38,6 @@ def connect(training_cpus: int) -> None:
         os.environ.setdefault("RAY_worker_maximum_startup_concurrency", "16")
         ray.init(address="local", num_cpus=cpus, include_dashboard=False, **quiet)
     else:
-        # What Ray says of lost processes, sixty lines each, is in its logs; faceae says what it means for the run.
-        ray._private.worker.print_to_stdstream = lambda *_, **__: None
         ray.init(**quiet)
     if threading.current_thread() is threading.main_thread():
         # `ray job stop` sends SIGTERM: it ends a run as Ctrl-C does. Ray's own handler exits on the spot.

@@ -102,7 +102,8 @@ class Search:
         self.crews.halt([trial.folder.uri for trial in self.trials])
         for trial in running:
             self._update(trial, ray.get(self.board.read.remote(trial.folder.uri, self.seen[trial.name])), view)
-            trial.state = "stopped"
+            if not trial.over:
+                trial.state = "stopped"
 
     def _tuner(self, scratch: str) -> tune.Tuner:
         # Not by tune.with_parameters, which never lets go of what it was given: here, the images.
