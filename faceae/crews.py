@@ -83,10 +83,10 @@ class Crews:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.dismiss()
+        self._unwish()
         if error is None:
             for working in self.working.values():
                 working.exception()  # waits: then its resources are free
-            self._unwish()
             ray.kill(self.board)  # and with it what it knows of the images
 
     def task(self, folder: RunFolder[Settings], images: Images, history: Sequence[Record] = ()) -> Task:

@@ -3,32 +3,41 @@
 import contextlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.request
 from pathlib import Path
 
-from conftest import ROOT, assert_no_process_is_left
+from conftest import ROOT, assert_no_process_is_left, processes_of
 from seaweed import free_ports
 
 
 class Head:
     """A Ray head with a token, and nodes beside it, away from any other Ray of this machine."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self) -> None:
+        self.folder = Path(tempfile.mkdtemp(prefix="faceae-", dir="/tmp"))  # paths of sockets must be short
         self.gcs, self.dashboard, *self.ports = free_ports(6)
         self.environment = {
             **{name: value for name, value in os.environ.items() if not name.startswith("RAY_")},
             "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
-            "HOME": str(folder),
+            "HOME": str(self.folder),
             "RAY_AUTH_MODE": "token",
             "RAY_ADDRESS": f"http://127.0.0.1:{self.dashboard}",
         }
         self.token = self.run("ray", "get-auth-token", "--generate")
         self.started: list[subprocess.Popen] = []
+
+    def __enter__(self) -> "Head":
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.stop()
+        shutil.rmtree(self.folder, ignore_errors=True)
 
     def run(self, *command: str, **environment: str) -> str:
         environment = self.environment | environment
@@ -78,18 +87,8 @@ class Head:
         for node in self.started:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 node.wait(10)
-            for process in sessions().get(node.pid, []):  # Ray's agents outlive it by a minute or two
+            for process in processes_of(node.pid):  # Ray's agents outlive it by a minute or two
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(process, signal.SIGKILL)
             node.wait(10)
             assert_no_process_is_left(node.pid)
-
-
-def sessions() -> dict[int, list[int]]:
-    """The processes of each session."""
-    found: dict[int, list[int]] = {}
-    for path in Path("/proc").glob("[0-9]*/stat"):
-        with contextlib.suppress(OSError):
-            session = path.read_text().rsplit(")", 1)[1].split()[3]
-            found.setdefault(int(session), []).append(int(path.parent.name))
-    return found

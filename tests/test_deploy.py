@@ -2,12 +2,9 @@
 
 import copy
 import json
-import shutil
-import tempfile
 import threading
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 
 import jsonschema
 import kubernetes_validate
@@ -126,13 +123,8 @@ def test_a_misspelt_field_of_the_job_is_found(path):
 
 @pytest.fixture
 def head():
-    folder = Path(tempfile.mkdtemp(prefix="faceae-", dir="/tmp"))  # paths of sockets must be short
-    cluster = Head(folder)
-    try:
-        yield cluster
-    finally:
-        cluster.stop()
-        shutil.rmtree(folder, ignore_errors=True)
+    with Head() as head:
+        yield head
 
 
 @pytest.mark.slow

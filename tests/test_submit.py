@@ -1,11 +1,8 @@
 """Jobs as the README submits them: from a checkout, with a token, data and runs in a bucket. `make cluster`."""
 
 import re
-import shutil
 import subprocess
-import tempfile
 import time
-from pathlib import Path
 
 import pytest
 from conftest import ROOT, png
@@ -30,15 +27,10 @@ def head(s3):
     """`ray start --head` with a token of its own; the environment of those who know it."""
     for number in range(300):
         storage.write(f"s3://faces/submitted/{number}.png", png(Image.fromarray(portrait(number, 32))))
-    folder = Path(tempfile.mkdtemp(prefix="faceae-", dir="/tmp"))  # paths of sockets must be short
-    head = Head(folder)
-    try:
+    with Head() as head:
         head.start_head("--num-cpus=4", RAY_JOB_STOP_WAIT_TIME_S="60")
         time.sleep(3)  # the agent that starts jobs comes last
         yield head.environment
-    finally:
-        head.stop()
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def submit(head, *arguments, options=()):
