@@ -42,7 +42,7 @@ class Task(NamedTuple):
 
     Attributes:
         run: its URI.
-        job: the reference of its `faceae.worker.Job`, in a list lest Ray resolve it on the way.
+        job: the reference of its `faceae.dataset.Job`, in a list lest Ray resolve it on the way.
         epochs: to train.
         metric: of the validation, lower is better.
         history: the records of its epochs that an earlier session left.

@@ -10,53 +10,20 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from dataclasses import asdict
 
 import torch
 from torch import nn
 
 from faceae import models, storage
-from faceae.engine import EpochResult
 from faceae.errors import RunFailedError
 from faceae.models import files
+from faceae.progress import EpochResult, Progress
 
 KEEP = 2
 """Checkpoints of a run that are kept, the last ones."""
 
 OPTIMIZER, PROGRESS = "optimizer.pt", "progress.json"
-
-Record = dict[str, Any]
-"""A line of metrics.jsonl."""
-
-
-@dataclass
-class Progress:
-    """How far a run is.
-
-    Attributes:
-        history: the record of each finished epoch.
-        part: what the epoch after them gave so far.
-        seconds: spent on training and validation, of all sessions of the run.
-    """
-
-    history: list[Record] = field(default_factory=list)
-    part: EpochResult = field(default_factory=EpochResult)
-    seconds: float = 0.0
-
-    @property
-    def epoch(self) -> int:
-        """The last finished epoch; 0 before the first."""
-        return self.history[-1]["epoch"] if self.history else 0
-
-    @property
-    def name(self) -> str:
-        """Of its checkpoint: they sort as they come."""
-        return f"{self.epoch:05}" + (f"-{self.part.images:09}" if self.part.images else "")
-
-    def best(self, metric: str) -> Record:
-        """The epoch with the lowest validation metric, the first of equals."""
-        return min(self.history, key=lambda record: record["val"][metric])
 
 
 class _DamagedError(Exception):

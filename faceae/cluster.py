@@ -34,8 +34,6 @@ def connect(training_cpus: int) -> None:
         cpus = max(os.cpu_count() or 1, training_cpus + DATA_CPUS)
         # Nobody takes nodes away from a machine of one's own; Ray Train would start a process to watch for it.
         os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
-        # A small machine starts more processes than Ray expects of it; Ray would say so in every terminal (ray#63800).
-        os.environ.setdefault("RAY_worker_maximum_startup_concurrency", "16")
         ray.init(address="local", num_cpus=cpus, include_dashboard=False, **quiet)
     else:
         ray.init(**quiet)

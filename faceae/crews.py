@@ -10,8 +10,6 @@ workers of a growing run away in mid-epoch, and would not leave a CPU to Ray Dat
 
 from __future__ import annotations
 
-import os
-import tempfile
 import threading
 import time
 import uuid
@@ -21,21 +19,18 @@ from types import TracebackType
 from typing import Any
 
 import ray
-import ray.train
-from ray.train.torch import TorchTrainer
-from ray.train.v2._internal.exceptions import WorkerGroupStartupTimeoutError
 from ray.util.placement_group import PlacementGroup, placement_group, remove_placement_group
 
-from faceae import board
+from faceae import board, foreman
 from faceae.board import State, Task
-from faceae.checkpoint import Record
 from faceae.config import Scale, Settings
 from faceae.console import clock
-from faceae.dataset import Images
+from faceae.dataset import Images, Job
 from faceae.errors import RunFailedError
+from faceae.foreman import ROOM_S, End, Outcome
 from faceae.placement import Placement, arrange, wait_for
+from faceae.progress import Record
 from faceae.run import RunFolder
-from faceae.worker import Job, train_worker
 
 WORKER_RETRIES = 3
 """Times in a row that a crew loses a worker without having written a checkpoint; then its run fails."""
@@ -45,14 +40,6 @@ GROWTH_LOOK_S = 10
 
 STOP_S = 20
 """Seconds that the workers are given, after Ctrl-C, to leave the step they are at and to write a checkpoint."""
-
-ROOM_S = 20
-"""Seconds that a group waits for its resources, before the cluster is looked at again: it may count on a node that has
-just died, for up to half a minute."""
-
-CONTROLLER_POLL_S = "0.2"
-"""How often Ray Train looks at its workers, in seconds: it sees the end of a run, or a dead worker, so much later.
-Ray's own is 2 s."""
 
 
 class Crews:
@@ -65,8 +52,6 @@ class Crews:
             placement: of each crew's workers, and how many crews there are.
             scale: the settings that it was made of.
         """
-        os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", CONTROLLER_POLL_S)
-        os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", str(ROOM_S))
         self.board, self.board_name = board.hang_up()
         self.placement, self.scale = placement, scale
         self.dismissed = False
@@ -160,49 +145,34 @@ class Crews:
             InputError: the machines that are needed did not come back.
         """
         saved, lost, waited = 0, 0, 0
+        leader = foreman.employ()
         while True:
+            self._unwish()
             try:
-                if self._train(crew):
-                    return
-            except ray.train.TrainingFailedError as error:
-                if isinstance(getattr(error, "controller_failure", None), WorkerGroupStartupTimeoutError):
-                    waited += ROOM_S
-                    if waited > 60 * self.scale.wait_minutes:
-                        raise RunFailedError(f"no room for {self.placement} in {clock(waited)}") from error
-                else:
-                    written = ray.get(self.board.lose.remote(crew))
-                    saved, lost, waited = written, lost + 1 if written == saved else 1, 0
-                    if lost > WORKER_RETRIES:
-                        raise RunFailedError(f"workers were lost {lost} times in a row: {_cause(error)}") from error
+                outcome: Outcome = ray.get(leader.lead.remote(self.placement, self._config(crew)))
+            except ray.exceptions.RayActorError as error:
+                outcome, leader = Outcome(End.LOST, str(error)), foreman.employ()
+            if outcome.end is End.DONE:
+                return
+            if outcome.end is End.NO_ROOM:
+                waited += ROOM_S
+                if waited > 60 * self.scale.wait_minutes:
+                    raise RunFailedError(f"no room for {self.placement} in {clock(waited)}")
+            if outcome.end is End.LOST:
+                written = ray.get(self.board.lose.remote(crew))
+                saved, lost, waited = written, lost + 1 if written == saved else 1, 0
+                if lost > WORKER_RETRIES:
+                    raise RunFailedError(f"workers were lost {lost} times in a row: {outcome.cause}")
             self.placement = wait_for(self.placement, self.scale, crews=1)
 
-    def _train(self, crew: str) -> bool:
-        """Starts a group of workers and waits for its end; returns whether it found all work done."""
-        placement = self.placement
-        self._unwish()
-        with tempfile.TemporaryDirectory() as scratch:  # what a run keeps, the workers write themselves
-            trainer = TorchTrainer(
-                train_worker,
-                train_loop_config={
-                    "board": self.board,
-                    "crew": crew,
-                    "mask_tasks": placement.mask_tasks(),
-                    "neighbours": placement.neighbours(),
-                },
-                scaling_config=ray.train.ScalingConfig(
-                    num_workers=placement.workers,
-                    use_gpu=placement.gpu > 0,
-                    resources_per_worker=placement.bundle,
-                    # GPUs exchange their gradients fastest within a node; CPU workers want its cores for themselves.
-                    placement_strategy="PACK" if placement.gpu else "SPREAD",
-                ),
-                run_config=ray.train.RunConfig(
-                    name="crew",
-                    storage_path=scratch,
-                    failure_config=ray.train.FailureConfig(controller_failure_limit=0, max_preemption_failures=0),
-                ),
-            )
-            return bool(trainer.fit().return_value)
+    def _config(self, crew: str) -> dict[str, Any]:
+        """What `faceae.worker.train_worker` is told."""
+        return {
+            "board": self.board,
+            "crew": crew,
+            "mask_tasks": self.placement.mask_tasks(),
+            "neighbours": self.placement.neighbours(),
+        }
 
 
 def in_thread(function: Callable[[], Any]) -> Future[Any]:
@@ -217,13 +187,3 @@ def in_thread(function: Callable[[], Any]) -> Future[Any]:
 
     threading.Thread(target=run, daemon=True, name="ray").start()
     return future
-
-
-def _cause(error: BaseException) -> str:
-    """The innermost error of a failed run, in one line."""
-    if failures := getattr(error, "worker_failures", None):
-        error = failures[min(failures)]
-    error = getattr(error, "controller_failure", error)
-    error = getattr(error, "cause", None) or error
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[-1] if lines else type(error).__name__

@@ -1,4 +1,4 @@
-"""The images of a run, decoded once: what a grid shares among all its trials, and what the baselines make of them."""
+"""The images of a run, decoded once: what a grid shares among all its trials."""
 
 from __future__ import annotations
 
@@ -6,18 +6,14 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
-import ray
-
 from faceae import storage
-from faceae.baselines import measure
 from faceae.config import Settings
 from faceae.console import Meter, out
 from faceae.data.cache import Blocks, Rejected, decode_train, decode_val, fits
-from faceae.data.feed import Order, validation
+from faceae.data.order import Order
 from faceae.data.reader import image_bytes
 from faceae.data.split import Split
 from faceae.errors import InputError
-from faceae.metrics import Sums
 from faceae.run import RunFolder
 
 
@@ -47,6 +43,23 @@ class Images:
             box_size=settings.mask.size,
             most_workers=most_workers,
         )
+
+
+@dataclass(frozen=True)
+class Job:
+    """A run to train.
+
+    Attributes:
+        settings: of the run.
+        order: of the training images.
+        val: the validation images.
+        run_uri: the run's folder, which names it on the board.
+    """
+
+    settings: Settings
+    order: Order
+    val: Blocks
+    run_uri: str
 
 
 def load(settings: Settings, split: Split, folder: RunFolder[Any]) -> Images:
@@ -92,28 +105,3 @@ def _check_rejected(bad: list[Rejected], total: int, settings: Settings, folder:
             f"--data.source: {len(bad)} of {total} images cannot be used, more than --data.max-rejected-fraction "
             f"{allowed:g} allows; {count} of them: {reason}. All are listed in {folder.path('rejected.jsonl')}"
         )
-
-
-class Baselines:
-    """The metrics of each baseline over the validation images, measured block by block on the cluster."""
-
-    def __init__(self, val: Blocks, image_size: int, batch_size: int) -> None:
-        """Starts measuring and returns at once."""
-
-        @ray.remote
-        def measure_block(block: Blocks) -> dict[str, Sums]:
-            return measure(validation(block, image_size, batch_size))
-
-        self.images = len(val)
-        blocks = [Blocks([ref], [rows]) for ref, rows in zip(val.refs, val.usable, strict=True)]
-        self._measured = [(len(block), measure_block.remote(block)) for block in blocks]
-
-    def wait(self) -> dict[str, dict[str, float]]:
-        """The metrics of each baseline, by its name."""
-        totals: dict[str, Sums] = {}
-        with Meter("measuring the baselines", self.images) as meter:
-            for images, measured in self._measured:
-                for name, sums in ray.get(measured).items():
-                    totals.setdefault(name, Sums()).merge(sums)
-                meter.add(images)
-        return {name: sums.means() for name, sums in totals.items()}

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -18,6 +17,7 @@ from torch import Tensor, nn
 from faceae import metrics
 from faceae.config import Optim
 from faceae.data.batch import Batch
+from faceae.progress import EpochResult
 
 CHECK_STEPS = {"cuda": 20, "cpu": 1}
 """Steps between looks at the loss and at whether to stop: each look makes the host wait for the device."""
@@ -31,28 +31,11 @@ class Views(NamedTuple):
     mask: Tensor
 
 
-@dataclass(frozen=True)
-class EpochResult:
-    """What an epoch of training gave, over all ranks.
-
-    Attributes:
-        images: trained on.
-        seconds: wall time.
-        data_wait_fraction: share of it that this rank waited for data.
-        loss: mean over the images.
-        pause: why it was left before its end, as the caller's `pause` said; 0 if it is complete.
-    """
-
-    images: int = 0
-    seconds: float = 0.0
-    data_wait_fraction: float = 0.0
-    loss: float = 0.0
-    pause: int = 0
-
-
 class NonFiniteLossError(ArithmeticError):
     """The loss is NaN or infinite: training cannot go on."""
 
+
+_NOTHING = EpochResult()
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 """(output, original) -> scalar mean over all samples."""
@@ -99,7 +82,7 @@ def train_one_epoch(
     *,
     device: torch.device,
     bf16: bool = False,
-    so_far: EpochResult = EpochResult(),
+    so_far: EpochResult = _NOTHING,
     pause: Callable[[], int] = lambda: 0,
     on_step: Callable[[int], None] = lambda images: None,
 ) -> EpochResult:

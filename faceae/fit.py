@@ -9,12 +9,12 @@ import ray
 
 from faceae import console
 from faceae.board import State
-from faceae.checkpoint import Record
 from faceae.config import Settings
 from faceae.console import Meter, out
 from faceae.crews import Crews
 from faceae.dataset import Images
 from faceae.errors import RunFailedError
+from faceae.progress import Record
 from faceae.run import RunFolder
 from faceae.track import Tracker
 

@@ -10,12 +10,12 @@ from typing import Any
 
 from faceae import cli, grid_report, grid_view, report, storage, trials
 from faceae.console import out
-from faceae.dataset import Baselines, Images
+from faceae.dataset import Images
 from faceae.errors import RunFailedError
 from faceae.grid import GridSettings
+from faceae.outcome import Baselines, say_caveats, summarize
 from faceae.placement import Placement
 from faceae.run import RunFolder
-from faceae.train import say_caveats, summarize
 from faceae.trials import Trial
 
 LONGER = 4

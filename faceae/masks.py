@@ -16,10 +16,24 @@ VALIDATION_EPOCH = -1
 """The epoch of validation masks; with seed 0 whatever the run's seed, so that runs can be compared."""
 
 
-def generator(seed: int, epoch: int, image_id: str) -> np.random.Generator:
-    """The random numbers of one image in one epoch."""
-    digest = hashlib.blake2b(f"{seed}/{epoch}/{image_id}".encode(), digest_size=16).digest()
-    return np.random.Generator(np.random.Philox(key=np.frombuffer(digest, np.uint64)))
+def uniform(image_ids: Sequence[str], *, seed: int, epoch: int, count: int) -> NDArray[np.float64]:
+    """The random numbers of some images in one epoch: a hash of seed, epoch and id.
+
+    To seed a numpy generator for each image instead takes 16 us, a third of what it takes to gather its pixels.
+
+    Args:
+        image_ids: N of them.
+        seed: of the run.
+        epoch: of the run.
+        count: numbers an image, at most 8.
+
+    Returns:
+        (N, count) float64 in [0, 1).
+    """
+    digests = b"".join(
+        hashlib.blake2b(f"{seed}/{epoch}/{image_id}".encode(), digest_size=8 * count).digest() for image_id in image_ids
+    )
+    return (np.frombuffer(digests, "<u8").reshape(-1, count) >> np.uint64(11)) / 2.0**53
 
 
 def boxes(image_ids: Sequence[str], *, seed: int, epoch: int, image_size: int, box_size: int) -> NDArray[np.int64]:
@@ -28,8 +42,8 @@ def boxes(image_ids: Sequence[str], *, seed: int, epoch: int, image_size: int, b
     Returns:
         (N, 2) int64, rows and columns in pixels, from 0 to image_size - box_size inclusive.
     """
-    corners = [generator(seed, epoch, i).integers(0, image_size - box_size + 1, size=2) for i in image_ids]
-    return np.array(corners, np.int64).reshape(-1, 2)
+    places = image_size - box_size + 1
+    return (uniform(image_ids, seed=seed, epoch=epoch, count=2) * places).astype(np.int64)
 
 
 def draw(image_ids: Sequence[str], *, seed: int, epoch: int, image_size: int, box_size: int) -> NDArray[np.bool_]:

@@ -10,7 +10,6 @@ from collections.abc import Mapping
 
 import torch
 from torch import Tensor
-from torchmetrics.functional.image import structural_similarity_index_measure
 
 NAMES = (
     "mse",
@@ -44,6 +43,8 @@ def per_example(output: Tensor, original: Tensor, mask: Tensor) -> dict[str, Ten
         Gaussian window (Wang et al., 2004); `rgb_argmax_accuracy`, the share of pixels whose largest colour
         channel is right (Keras' `accuracy` on an image, which the article reports).
     """
+    from torchmetrics.functional.image import structural_similarity_index_measure  # half a second, not before training
+
     squared = (output - original).square().mean(1, keepdim=True)
     mse = squared.mean((1, 2, 3))
     in_hole = (squared * mask).sum((1, 2, 3))

@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import time
-from collections.abc import Mapping, Sequence
 from typing import Any
 
-from faceae import cluster, config, console, dataset, placement, report, storage
-from faceae.checkpoint import Progress, Record
+from faceae import cluster, config, console, dataset, placement, storage
 from faceae.config import Settings
 from faceae.console import out
 from faceae.crews import Crews
-from faceae.data.sources import SYNTHETIC
 from faceae.data.split import Split
-from faceae.dataset import Baselines, Images
 from faceae.errors import InputError
 from faceae.fit import fit
 from faceae.placement import Placement
@@ -51,9 +46,11 @@ def train(settings: Settings) -> dict[str, Any]:
             images = dataset.load(settings, split, folder)
             check_shares("--data.source", len(images.train), placed)
             state = fit(folder, images, crews, tracker)
+        from faceae import outcome, report  # torch takes seconds to import, while the crew could start
+
         history = storage.read_lines(folder.path("metrics.jsonl"))
-        baselines = Baselines(images.val, settings.data.image_size, settings.train.batch_size).wait()
-        summary = summarize(folder.name, settings, history, baselines, images) | {
+        baselines = outcome.Baselines(images.val, settings.data.image_size, settings.train.batch_size).wait()
+        summary = outcome.summarize(folder.name, settings, history, baselines, images) | {
             "wall_seconds": round(time.monotonic() - started, 1),
             "workers": state.workers,
             "device": state.device,
@@ -62,7 +59,11 @@ def train(settings: Settings) -> dict[str, Any]:
         report.write(folder.path("report"), settings, summary, history, sheet)
         storage.write_json(folder.path("summary.json"), summary)
         tracker.summary = summary
-    _say(summary, settings, folder)
+    out.print()
+    out.print(console.result_table(summary, settings))
+    outcome.say_caveats(summary)
+    out.print(f"\nmodel     {folder.path('model')}")
+    out.print(f"report    {folder.path('report', 'index.html')}")
     return summary
 
 
@@ -73,43 +74,3 @@ def check_shares(what: str, images: int, placement: Placement) -> None:
             f"{what}: {images} images cannot be shared among {placement.most_workers} workers; use fewer "
             "--scale.workers"
         )
-
-
-def summarize(
-    name: str,
-    settings: Settings,
-    history: Sequence[Record],
-    baselines: Mapping[str, dict[str, float]],
-    images: Images,
-) -> dict[str, Any]:
-    """What summary.json says of the best epoch of a run."""
-    best = Progress(list(history)).best(settings.train.best_by)
-    return {
-        "run": name,
-        "epochs": history[-1]["epoch"],
-        "best_epoch": best["epoch"],
-        "best_by": settings.train.best_by,
-        "val": best["val"],
-        "train_loss": best["train_loss"],
-        "baselines": baselines,
-        "counts": images.counts,
-        "synthetic": any(uri.startswith(SYNTHETIC) for uri in settings.data.source),
-        "train_seconds": round(sum(record["seconds"] for record in history), 1),
-        "versions": {name: importlib.metadata.version(name) for name in ("faceae", "ray", "torch")},
-    }
-
-
-def _say(summary: dict[str, Any], settings: Settings, folder: RunFolder[Settings]) -> None:
-    out.print()
-    out.print(console.result_table(summary, settings))
-    say_caveats(summary)
-    out.print(f"\nmodel     {folder.path('model')}")
-    out.print(f"report    {folder.path('report', 'index.html')}")
-
-
-def say_caveats(summary: Mapping[str, Any]) -> None:
-    """What a reader of the table has to know."""
-    if "telea" not in summary["baselines"]:
-        out.print("(for the baseline telea install faceae[telea])")
-    if summary["synthetic"]:
-        out.print("The images are synthetic portraits: this shows that all works, not how well faces are restored.")

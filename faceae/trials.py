@@ -9,10 +9,10 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from faceae import storage
-from faceae.checkpoint import Progress, Record
 from faceae.config import Settings
 from faceae.grid import Point
 from faceae.metrics import NAMES
+from faceae.progress import Progress, Record
 from faceae.run import RunFolder
 
 State = Literal["pending", "running", "stopped", "finished", "pruned", "failed"]

@@ -10,9 +10,9 @@ from faceae import cluster, config, dataset, grid, placement, trials
 from faceae.console import count, out
 from faceae.crews import Crews
 from faceae.data.split import Split
-from faceae.dataset import Baselines
 from faceae.grid import GridSettings, Point
 from faceae.grid_result import GridResult
+from faceae.outcome import Baselines
 from faceae.placement import Placement
 from faceae.run import RunFolder
 from faceae.search import Search

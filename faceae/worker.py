@@ -9,7 +9,6 @@ import os
 import resource
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
@@ -24,31 +23,14 @@ from torch.nn.parallel import DistributedDataParallel
 
 from faceae import checkpoint, engine, models, storage
 from faceae.board import Pause
-from faceae.config import Settings
 from faceae.data.batch import Batch
-from faceae.data.cache import Blocks
-from faceae.data.feed import Feed, Order, validation
+from faceae.data.feed import Feed, validation
+from faceae.dataset import Job
 from faceae.errors import RunFailedError
+from faceae.progress import EpochResult, Record
 
 STEP_REPORT_S = 0.2
 """Seconds between two words to the board about the steps of an epoch."""
-
-
-@dataclass(frozen=True)
-class Job:
-    """A run to train.
-
-    Attributes:
-        settings: of the run.
-        order: of the training images.
-        val: the validation images.
-        run_uri: the run's folder, which names it on the board.
-    """
-
-    settings: Settings
-    order: Order
-    val: Blocks
-    run_uri: str
 
 
 def train_worker(config: dict[str, Any]) -> bool:
@@ -163,7 +145,7 @@ class _Run:
                     break
         return True
 
-    def _train_epoch(self, wrapped: nn.Module, batches: Iterator[Batch], epoch: int) -> engine.EpochResult:
+    def _train_epoch(self, wrapped: nn.Module, batches: Iterator[Batch], epoch: int) -> EpochResult:
         """Trains an epoch, or what is left of it, with a checkpoint wherever it pauses."""
         train = self.job.settings.train
         while True:
@@ -228,10 +210,10 @@ class _Run:
         self._evaluate(batches=1)
         return (time.monotonic() - start) * len(self.job.val) / self.workers / self._validation_batch()
 
-    def _finish_epoch(self, epoch: int, result: engine.EpochResult) -> None:
+    def _finish_epoch(self, epoch: int, result: EpochResult) -> None:
         """Validates, keeps the model if it is the best so far, and checkpoints."""
         engine.average_buffers(self.network)
-        record: checkpoint.Record = {
+        record: Record = {
             "epoch": epoch,
             "time": round(time.time(), 1),
             "images": result.images,
@@ -246,7 +228,7 @@ class _Run:
         if not math.isfinite(record["val"][best_by]):
             raise engine.NonFiniteLossError(f"the validation {best_by} is {record['val'][best_by]}")
         self.progress.history.append(record)
-        self.progress.part = engine.EpochResult()
+        self.progress.part = EpochResult()
         self._write(self._keep_epoch)
         if self.rank == 0:
             self.board.epoch.remote(self.job.run_uri, record)

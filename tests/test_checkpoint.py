@@ -5,9 +5,8 @@ import torch
 from torch import nn
 
 from faceae import checkpoint, storage
-from faceae.checkpoint import Progress
-from faceae.engine import EpochResult
 from faceae.errors import RunFailedError
+from faceae.progress import EpochResult, Progress
 
 CPU = torch.device("cpu")
 

@@ -9,6 +9,7 @@ from faceae import engine, masks, metrics, models
 from faceae.config import Data, Model, Optim, Settings
 from faceae.data.batch import Batch
 from faceae.data.synthetic import portrait
+from faceae.progress import EpochResult
 
 CPU = torch.device("cpu")
 SIZE = 32
@@ -116,7 +117,7 @@ def test_a_diverging_loss_stops_within_the_check_interval():
 def test_an_epoch_that_pauses_and_goes_on_is_the_same_as_one_that_does_not():
     whole, parts = Plain(), Plain()
     optimizer = engine.make_optimizer(parts, Optim(name="sgd", lr=0.5))
-    feed, result = iter(batches([8, 8, 8, 5])), engine.EpochResult()
+    feed, result = iter(batches([8, 8, 8, 5])), EpochResult()
     seen = []
     for images, why in ((8, 3), (16, 2), (29, 0)):
         result = engine.train_one_epoch(

@@ -13,7 +13,8 @@ from PIL import Image
 
 from faceae import masks
 from faceae.data.cache import decode_train, decode_val
-from faceae.data.feed import Feed, Order, validation
+from faceae.data.feed import Feed, validation
+from faceae.data.order import Order
 from faceae.data.reader import BLOCK_BYTES, image_bytes, pixels_array
 from faceae.data.sources import list_sources
 from faceae.data.synthetic import portrait
@@ -48,13 +49,14 @@ def order_of(decoded, batch_size=8, seed=0):
     return Order(decoded[0], seed, batch_size, SIZE, BOX)
 
 
-def drawn(order, rank, workers, epochs=range(1, 3), tasks=2, window_bytes=None, first_step=0):
+def drawn(order, rank, workers, epochs=range(1, 3), tasks=2, burst_bytes=None, first_step=0):
     """For each epoch a list of (pixels, mask bits, global rows)."""
     from faceae.data import feed
 
     with pytest.MonkeyPatch.context() as patch:
-        if window_bytes:
-            patch.setattr(feed, "WINDOW_BYTES", window_bytes)
+        if burst_bytes:
+            patch.setattr(feed, "BURST_BYTES", burst_bytes)
+            patch.setattr(feed, "HEAD_BYTES", burst_bytes // 2)
         running = Feed(order, rank, workers, epochs, tasks, first_step)
         result = [[tuple(batch) for batch in running.epoch()] for _ in epochs]
         running.close()
@@ -118,8 +120,8 @@ def test_a_last_batch_too_small_for_all_workers_is_left_out(decoded):
 @pytest.mark.parametrize("first_step", [1, 3, 6])
 def test_an_epoch_that_was_begun_goes_on_with_the_images_that_are_left(decoded, first_step):
     order = order_of(decoded)
-    whole = drawn(order, 0, 1, window_bytes=18 * SIZE * SIZE * 3)
-    rest = drawn(order, 0, 1, window_bytes=18 * SIZE * SIZE * 3, first_step=first_step)
+    whole = drawn(order, 0, 1, burst_bytes=36 * SIZE * SIZE * 3)
+    rest = drawn(order, 0, 1, burst_bytes=36 * SIZE * SIZE * 3, first_step=first_step)
     for batches, others in zip([whole[0][first_step:], whole[1]], rest, strict=True):
         assert len(batches) == len(others)
         for (pixels, bits, _), (other_pixels, other_bits, _) in zip(batches, others, strict=True):
@@ -130,7 +132,7 @@ def test_an_epoch_that_was_begun_goes_on_with_the_images_that_are_left(decoded, 
 def test_order_does_not_depend_on_windows_tasks_or_where_it_starts(decoded):
     order = order_of(decoded)
     usual = drawn(order, 0, 1, range(1, 4))
-    small = drawn(order, 0, 1, range(1, 4), tasks=1, window_bytes=9 * SIZE * SIZE * 3)
+    small = drawn(order, 0, 1, range(1, 4), tasks=1, burst_bytes=9 * SIZE * SIZE * 3)
     later = drawn(order, 0, 1, range(3, 4))
     for one, other in ((usual, small), (usual[2:], later)):
         for batches, others in zip(one, other, strict=True):
@@ -140,9 +142,9 @@ def test_order_does_not_depend_on_windows_tasks_or_where_it_starts(decoded):
 
 
 def test_shuffle_pools_cover_every_image(decoded, monkeypatch):
-    from faceae.data import feed
+    from faceae.data import order as order_of_images
 
-    monkeypatch.setattr(feed, "POOL_BYTES", 15 * SIZE * SIZE * 3)
+    monkeypatch.setattr(order_of_images, "POOL_BYTES", 15 * SIZE * SIZE * 3)
     order = order_of(decoded)
     positions = [tuple(p) for p in order.epoch(1)]
     assert sorted(positions) == sorted(tuple(p) for p in order.blocks.positions())

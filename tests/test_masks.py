@@ -57,7 +57,7 @@ def test_corners_are_uniform_over_all_places():
 def test_the_masks_of_a_seed_stay_what_they_were():
     """A change here changes every run and every validation metric: old results are no longer comparable."""
     corners = masks.boxes(["00000/00000.png", "b"], seed=3, epoch=7, image_size=128, box_size=28)
-    assert corners.tolist() == [[36, 38], [58, 40]]
+    assert corners.tolist() == [[67, 30], [65, 73]]
 
 
 @given(st.integers(1, 5), st.integers(1, 4), st.integers(0, 2**32 - 1))

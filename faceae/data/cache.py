@@ -87,15 +87,17 @@ def take(refs: Sequence[ray.ObjectRef], positions: NDArray[np.int32]) -> tuple[l
     Returns:
         Their ids, and (n, image_size * image_size * 3) uint8, in that order.
     """
-    needed, which = np.unique(positions[:, 0], return_inverse=True)
-    blocks = ray.get([refs[block] for block in needed])  # without a copy where the block is on this node
-    rows = [column_rows(block, "pixels") for block in blocks]
-    pixels = np.empty((len(positions), len(rows[0][0])), np.uint8)
-    ids = []
-    for i, (block, row) in enumerate(zip(which.tolist(), positions[:, 1].tolist(), strict=True)):
-        pixels[i] = rows[block][row]
-        ids.append(blocks[block]["image_id"][row].as_py())
-    return ids, pixels
+    blocks = ray.get(list(refs))  # without a copy where the block is on this node
+    ids = np.empty(len(positions), object)
+    pixels = np.empty((len(positions), blocks[0]["pixels"].type.byte_width), np.uint8)
+    for number, block in enumerate(blocks):
+        places = np.flatnonzero(positions[:, 0] == number)
+        rows = positions[places, 1]
+        ids[places] = block["image_id"].take(rows).to_pylist()
+        images = column_rows(block, "pixels")
+        for place, row in zip(places.tolist(), rows.tolist(), strict=True):
+            pixels[place] = images[row]
+    return ids.tolist(), pixels
 
 
 def fits(images: int, image_size: int) -> bool:

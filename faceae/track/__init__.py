@@ -17,10 +17,10 @@ from types import TracebackType
 from typing import Any, Protocol
 
 from faceae import storage
-from faceae.checkpoint import Record
 from faceae.config import Settings
 from faceae.console import out
 from faceae.errors import InputError
+from faceae.progress import Record
 from faceae.run import RunFolder
 from faceae.track.mlflow import MLflow
 from faceae.track.tensorboard import TensorBoard

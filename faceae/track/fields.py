@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from faceae import config
-from faceae.checkpoint import Record
 from faceae.config import Settings
+from faceae.progress import Record
 
 PROJECT = "faceae"
 """MLflow's experiment and W&B's project, unless the environment names another."""

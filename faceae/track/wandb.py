@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from faceae import storage
-from faceae.checkpoint import Record
 from faceae.config import Settings
+from faceae.progress import Record
 from faceae.run import RunFolder
 from faceae.track import fields
 
