@@ -171,11 +171,11 @@ def _select(uri: str, missing_ok: bool) -> list[FileInfo]:
 
 
 @patiently
-def read(uri: str) -> bytes:
-    """A whole file. Raises FileNotFoundError or another OSError."""
+def read(uri: str, offset: int = 0, length: int | None = None) -> bytes:
+    """A whole file, or so many bytes of it (or what there is of them). Raises FileNotFoundError or another OSError."""
     filesystem, path = resolve(uri)
     with filesystem.open_input_file(path) as file:
-        return file.read()
+        return file.read() if length is None else file.read_at(length, offset)
 
 
 @patiently

@@ -23,6 +23,7 @@ from ray.data.datasource import ReadTask
 
 from faceae import storage
 from faceae.data import synthetic
+from faceae.data.archives import read_member
 from faceae.data.sources import SYNTHETIC, Entry
 from faceae.images import BadImage, decode
 
@@ -65,7 +66,7 @@ def _chunk_bytes(chunk: pa.FixedSizeBinaryArray) -> NDArray[np.uint8]:
 
 
 class FaceSource(Datasource):
-    """Reads and decodes entries, one task a unit: some image files, or a row group of a Parquet file."""
+    """Reads and decodes entries, one task a unit: some image files, in archives or not, or a row group of Parquet."""
 
     def __init__(self, entries: Sequence[Entry], image_size: int) -> None:
         self.image_size = image_size
@@ -83,7 +84,7 @@ class FaceSource(Datasource):
 def _units(entries: Sequence[Entry], rows: int) -> list[Sequence[Entry]]:
     units = list(_chunks([entry for entry in entries if not entry.column], rows))
     groups: dict[tuple[str, int], list[Entry]] = {}
-    for entry in sorted(entry for entry in entries if entry.column):
+    for entry in sorted((entry for entry in entries if entry.column), key=lambda entry: entry[1:5]):
         groups.setdefault((entry.uri, entry.row_group), []).append(entry)
     return units + list(groups.values())
 
@@ -146,7 +147,9 @@ def _fetch_one(entry: Entry, image_size: int) -> Stored:
     if entry.uri == SYNTHETIC:
         return synthetic.portrait(entry.row, image_size)
     try:
-        return storage.read(entry.uri)
+        return read_member(entry.uri, entry.span) if entry.span else storage.read(entry.uri)
+    except BadImage as error:
+        return error
     except FileNotFoundError:
         return BadImage("the file has gone since it was listed")
     except PermissionError:
