@@ -29,6 +29,9 @@ logger = logging.getLogger(__name__)
 PATIENCE_S = 120
 """Seconds that a store may be away: a server is restarted within them, a network mended."""
 
+PARTIAL = ".partial"
+"""How the name of a local file ends while it is being written."""
+
 _S3_HINTS = {
     "NO_SUCH_BUCKET": "there is no such bucket",
     "INVALID_ACCESS_KEY_ID": "the access key is not known to the server; check AWS_ACCESS_KEY_ID",
@@ -179,13 +182,13 @@ def read(uri: str, offset: int = 0, length: int | None = None) -> bytes:
 
 
 @patiently
-def write(uri: str, content: bytes) -> None:
+def write(uri: str, content: bytes | memoryview[int]) -> None:
     """Writes a whole file, its folders too; a reader sees the old content or the new, never half of it."""
     filesystem, path = resolve(uri)
     if isinstance(filesystem, LocalFileSystem):
         target = Path(path)
         target.parent.mkdir(parents=True, exist_ok=True)
-        partial = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.partial")
+        partial = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}{PARTIAL}")
         try:
             partial.write_bytes(content)
             partial.replace(target)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Sequence
 
 from faceae.config import Data
 from faceae.data.sources import Entry, list_sources
@@ -50,7 +51,7 @@ class Split:
                 )
 
 
-def sample(entries: list[Entry], limit: int | None = None) -> list[Entry]:
+def sample(entries: Sequence[Entry], limit: int | None = None) -> list[Entry]:
     """All entries, or so many of them, in a random order that depends on their ids only."""
     return sorted(entries, key=lambda entry: _position(entry.image_id))[:limit]
 
