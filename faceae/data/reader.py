@@ -66,7 +66,7 @@ def _chunk_bytes(chunk: pa.FixedSizeBinaryArray) -> NDArray[np.uint8]:
 
 
 class FaceSource(Datasource):
-    """Reads and decodes entries, one task a unit: some image files, in archives or not, or a row group of Parquet."""
+    """Reads and decodes entries, one task a unit: some image files, in archives or not, or row groups of Parquet."""
 
     def __init__(self, entries: Sequence[Entry], image_size: int) -> None:
         self.image_size = image_size
@@ -82,11 +82,20 @@ class FaceSource(Datasource):
 
 
 def _units(entries: Sequence[Entry], rows: int) -> list[Sequence[Entry]]:
-    units = list(_chunks([entry for entry in entries if not entry.column], rows))
-    groups: dict[tuple[str, int], list[Entry]] = {}
-    for entry in sorted((entry for entry in entries if entry.column), key=lambda entry: entry[1:5]):
-        groups.setdefault((entry.uri, entry.row_group), []).append(entry)
-    return units + list(groups.values())
+    units: list[Sequence[Entry]] = list(_chunks([entry for entry in entries if not entry.column], rows))
+    tabled = sorted((entry for entry in entries if entry.column), key=lambda entry: entry[1:5])
+    unit: list[Entry] = []
+    for _, group in itertools.groupby(tabled, _row_group):
+        wanted = list(group)
+        if unit and len(unit) + len(wanted) > rows:
+            units.append(unit)
+            unit = []
+        unit += wanted  # of a few images each, as in a split, several groups make a task and a block
+    return [*units, unit] if unit else units
+
+
+def _row_group(entry: Entry) -> tuple[str, str, int]:
+    return entry.uri, entry.column, entry.row_group
 
 
 def _read_task(unit: Sequence[Entry], image_size: int) -> ReadTask:
@@ -134,8 +143,9 @@ Stored = bytes | NDArray[np.uint8] | BadImage
 
 def _fetch(unit: Sequence[Entry], image_size: int) -> Iterator[Stored]:
     """What is stored for each entry: an encoded image, pixels, or why there is none."""
-    if unit[0].column:  # then all of them: a unit is a row group, or files and drawn portraits in any mixture
-        yield from _fetch_row_group(unit)
+    if unit[0].column:  # then all of them: a unit is of row groups, or of files and drawn portraits in any mixture
+        for _, entries in itertools.groupby(unit, _row_group):
+            yield from _fetch_row_group(list(entries))
     elif any(storage.is_remote(entry.uri) for entry in unit):
         with ThreadPoolExecutor(_FETCHES) as threads:
             yield from threads.map(lambda entry: _fetch_one(entry, image_size), unit)
