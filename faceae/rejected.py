@@ -38,5 +38,5 @@ def check(bad: Sequence[Rejected], total: int, folder: RunFolder[Any]) -> None:
         reason, number = Counter(reason for _, reason in bad).most_common(1)[0]
         raise InputError(
             f"--data.source: {len(bad)} of {total} images cannot be used, more than --data.max-rejected-fraction "
-            f"{allowed:g} allows; {number} of them: {reason}. All are listed in {folder.path(FILE)}"
+            f"{allowed:g} allows; {number} of them: {reason}. They are listed in {folder.path(FILE)}"
         )
