@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import io
 import itertools
 import os
@@ -15,7 +14,7 @@ from collections.abc import Sequence
 import tyro
 
 from faceae import config, presets
-from faceae.config import Settings, SettingsT
+from faceae.config import AnySettings, Settings, SettingsT
 from faceae.errors import InputError, RunFailedError
 from faceae.run import saved_settings
 
@@ -23,7 +22,7 @@ TRACEBACK = "FACEAE_TRACEBACK"
 """Set in the environment to see the traceback of a run that failed."""
 
 
-def job(description: str, function: str, kind: type[Settings] = Settings) -> None:
+def job(description: str, function: str, kind: type[AnySettings] = Settings) -> None:
     """Runs a job as the command line asks, and exits: 0 done, 1 the run failed, 2 the input was wrong, 130 Ctrl-C.
 
     Args:
@@ -35,7 +34,7 @@ def job(description: str, function: str, kind: type[Settings] = Settings) -> Non
     sys.exit(_exit_code(description, function, kind))
 
 
-def _exit_code(description: str, function: str, kind: type[Settings]) -> int:
+def _exit_code(description: str, function: str, kind: type[AnySettings]) -> int:
     try:
         settings = parse(sys.argv[1:], description, kind)
         pkgutil.resolve_name(function)(settings)
@@ -44,7 +43,7 @@ def _exit_code(description: str, function: str, kind: type[Settings]) -> int:
         return 2
     except KeyboardInterrupt:
         print(
-            "interrupted; --run.resume with the same --run.name goes on from the last checkpoint",
+            "interrupted; --run.resume with the same --run.name goes on from where it stopped",
             file=sys.stderr,
         )
         return 130
@@ -65,11 +64,13 @@ def parse(arguments: Sequence[str], description: str, kind: type[SettingsT]) -> 
     Raises:
         InputError: an unknown flag or preset, or a value that cannot be.
     """
-    start = presets.find(_preset_name(arguments) or kind.preset, kind)
+    start = kind()
+    if isinstance(start, Settings):
+        start = presets.find(_preset_name(arguments) or start.preset, type(start))
     settings = _parse(arguments, description, start)
     if settings.run.resume and (saved := saved_settings(settings)):
-        fresh = dataclasses.replace(saved.run, resume=False)  # it may have been resumed before; tyro sets flags only
-        settings = _parse(arguments, description, dataclasses.replace(saved, run=fresh))
+        # It may have been resumed before; tyro sets flags only.
+        settings = _parse(arguments, description, config.with_run(saved, resume=False))
     return config.validate(settings)
 
 

@@ -23,23 +23,29 @@ class _Strict:
 
 
 @dataclasses.dataclass(frozen=True)
-class Data(_Strict):
-    """What to learn from."""
+class Source(_Strict):
+    """Which images to read."""
 
     source: tuple[str, ...] = ("synthetic:1500",)
-    """Where the images are: a folder or a Parquet file or folder (encoded images or decoded pixels), local
-    or s3://bucket/path (AWS_ENDPOINT_URL for a server of your own). Several may be given. With synthetic:N that
-    many portraits are drawn."""
-    val_source: tuple[str, ...] = ()
-    """Images to validate on. Without it, FFHQ ids are split as FFHQ is (60000/10000), others by val-fraction."""
-    val_fraction: Fraction = 0.1
-    """Share of the images kept for validation, chosen by a hash of image_id."""
+    """Where the images are: a folder, a zip, a tar or a Parquet file (encoded images or decoded pixels), or a folder of
+    archives or Parquet files, local or s3://bucket/path (AWS_ENDPOINT_URL for a server of your own). Several may be
+    given. With synthetic:N that many portraits are drawn."""
     image_size: Annotated[int, Field(ge=16, le=4096, multiple_of=16)] = 128
     """Width and height in pixels; larger images are centre-cropped to a square and resized."""
     limit: PositiveInt | None = None
     """Use at most so many images of the source: the same random sample every time."""
     max_rejected_fraction: Annotated[float, Field(ge=0, le=1)] = 0.01
-    """Stop before training when a larger share of the images cannot be used."""
+    """Stop, in training before it begins, when a larger share of the images cannot be used."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Data(Source):
+    """What to learn from."""
+
+    val_source: tuple[str, ...] = ()
+    """Images to validate on. Without it, FFHQ ids are split as FFHQ is (60000/10000), others by val-fraction."""
+    val_fraction: Fraction = 0.1
+    """Share of the images kept for validation, chosen by a hash of image_id."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -117,18 +123,24 @@ class Scale(_Strict):
 
 
 @dataclasses.dataclass(frozen=True)
-class Run(_Strict):
+class Folder(_Strict):
     """Where the results go."""
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")] | None = None
-    """Folder of the run inside the storage. By default the model's name and the time."""
+    """Folder of the run inside the storage. By default named for what is made, and the time."""
     storage: str = "out"
     """Folder or s3://bucket/path that holds the runs; on several machines, one that all of them reach."""
+    resume: bool = False
+    """Continue the run of this name from where it stopped (or start it, if there is none)."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Run(Folder):
+    """Where the results go."""
+
     track: tuple[Literal["mlflow", "wandb"], ...] = ()
     """Services that are told the metrics as well, beside the TensorBoard files in the run's folder: mlflow
     (MLFLOW_TRACKING_URI) and wandb (WANDB_API_KEY), which take their credentials from the environment."""
-    resume: bool = False
-    """Continue the run of this name from its last checkpoint (or start it, if there is none)."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -151,11 +163,41 @@ class Settings(_Strict):
     )
     """What may differ between a run and its continuation: nothing that the result so far depends on."""
 
+    @property
+    def makes(self) -> str:
+        """What the run makes, for its default name."""
+        return self.model.name
 
-SettingsT = TypeVar("SettingsT", bound=Settings)
+
+@dataclasses.dataclass(frozen=True)
+class Shard(_Strict):
+    """The files of decoded images."""
+
+    megabytes: PositiveFloat = 100.0
+    """Size of a Parquet file at most; a small set is divided more finely, so that several cores have work."""
 
 
-def to_dict(settings: Settings) -> dict[str, Any]:
+@dataclasses.dataclass(frozen=True)
+class PrepareSettings(_Strict):
+    """All settings of jobs/prepare.py."""
+
+    data: Source = Source()
+    shard: Shard = Shard()
+    run: Folder = Folder()
+
+    FREE_ON_RESUME: ClassVar[frozenset[str]] = frozenset({"run", "data.max_rejected_fraction"})
+
+    @property
+    def makes(self) -> str:
+        """What the run makes, for its default name."""
+        return f"faces-{self.data.image_size}"
+
+
+AnySettings = Settings | PrepareSettings
+SettingsT = TypeVar("SettingsT", bound=AnySettings)
+
+
+def to_dict(settings: AnySettings) -> dict[str, Any]:
     """The tree as JSON-ready dictionaries, for config.json."""
     return TypeAdapter(type(settings)).dump_python(settings, mode="json")
 
@@ -166,6 +208,12 @@ def flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     for key, value in tree.items():
         leaves |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
     return leaves
+
+
+def with_run(settings: SettingsT, **changes: Any) -> SettingsT:  # noqa: ANN401
+    """The same settings with other values in the group `--run`."""
+    run: Any = dataclasses.replace(settings.run, **changes)
+    return dataclasses.replace(settings, run=run)
 
 
 def validate(settings: SettingsT) -> SettingsT:
@@ -188,7 +236,12 @@ def from_dict(tree: dict[str, Any], kind: type[SettingsT]) -> SettingsT:
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         raise InputError(f"{flag(*first['loc'])} {first['input']!r}: {first['msg']}") from None
-    _check_together(settings)
+    if not settings.data.source:
+        raise InputError(
+            "--data.source: no source is given; name a folder, a zip, tar or Parquet file, or s3://bucket/..."
+        )
+    if isinstance(settings, Settings):
+        _check_together(settings)
     return settings
 
 
@@ -219,5 +272,3 @@ def _check_together(settings: Settings) -> None:
             f"--scale.gpus-per-worker {scale.gpus_per_worker:g}: the {scale.workers} workers of a run cannot share a "
             "GPU (NCCL refuses); use one worker, or a whole GPU for each"
         )
-    if not data.source:
-        raise InputError("--data.source: no source is given; name a folder, a Parquet file or s3://bucket/path")

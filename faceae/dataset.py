@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
-from faceae import storage
+from faceae import rejected
 from faceae.config import Settings
 from faceae.console import Meter, out
-from faceae.data.cache import Blocks, Rejected, decode_train, decode_val, fits
+from faceae.data.cache import Blocks, decode_train, decode_val, fits
 from faceae.data.order import Order
 from faceae.data.reader import image_bytes
 from faceae.data.split import Split
@@ -80,28 +79,14 @@ def load(settings: Settings, split: Split, folder: RunFolder[Any]) -> Images:
         train, bad_train = decode_train(split.train, size, meter.add)
     out.print(f"decoded   {meter.summary()}")
     bad = bad_train + bad_val
-    rejected = sorted(split.refused + bad)
-    rows = [{"image_id": image_id, "reason": reason} for image_id, reason in rejected]
-    storage.write_lines(folder.path("rejected.jsonl"), rows)
-    if rejected:
-        out.print(f"rejected  {len(rejected)} images, see {folder.path('rejected.jsonl')}")
-    _check_rejected(bad, total, settings, folder)
+    rejected.write(bad, split.refused, folder)
+    rejected.check(bad, total, folder)
     if not len(train) or not len(val):
         raise InputError("--data.source: no usable image is left for training or for validation; give more images")
     counts = {
         "read": total + len(split.refused),
-        "rejected": len(rejected),
+        "rejected": len(bad) + len(split.refused),
         "train": len(train),
         "val": len(val),
     }
     return Images(train, val, counts, meter.seconds())
-
-
-def _check_rejected(bad: list[Rejected], total: int, settings: Settings, folder: RunFolder[Any]) -> None:
-    allowed = settings.data.max_rejected_fraction
-    if len(bad) > allowed * total:
-        reason, count = Counter(reason for _, reason in bad).most_common(1)[0]
-        raise InputError(
-            f"--data.source: {len(bad)} of {total} images cannot be used, more than --data.max-rejected-fraction "
-            f"{allowed:g} allows; {count} of them: {reason}. All are listed in {folder.path('rejected.jsonl')}"
-        )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import time
 from collections.abc import Iterator
 from typing import Generic
@@ -20,11 +19,10 @@ class RunFolder(Generic[SettingsT]):
 
     def __init__(self, settings: SettingsT) -> None:
         """Names the folder; touches nothing."""
-        name = settings.run.name or f"{settings.model.name}-{time.strftime('%Y%m%d-%H%M%S')}"
-        run = dataclasses.replace(settings.run, name=name, storage=storage.absolute(settings.run.storage))
-        self.settings = dataclasses.replace(settings, run=run)
+        name = settings.run.name or f"{settings.makes}-{time.strftime('%Y%m%d-%H%M%S')}"
+        self.settings = config.with_run(settings, name=name, storage=storage.absolute(settings.run.storage))
         self.name = name
-        self.uri = storage.join(run.storage, name)
+        self.uri = storage.join(self.settings.run.storage, name)
 
     def path(self, *names: str) -> str:
         """URI of something in the folder."""
@@ -92,8 +90,14 @@ def saved_settings(settings: SettingsT) -> SettingsT | None:
         return None
     uri = RunFolder(settings).path("config.json")
     try:
-        return config.from_dict(storage.read_json(uri), type(settings)) if storage.exists(uri) else None
+        saved = storage.read_json(uri) if storage.exists(uri) else None
     except InputError as error:
         raise InputError(f"--run.storage {error}") from None
     except (OSError, ArrowException) as error:
         raise InputError(f"--run.storage {storage.explain(error, uri)}") from None
+    try:
+        return saved and config.from_dict(saved, type(settings))
+    except InputError as error:
+        raise InputError(
+            f"--run.name {settings.run.name}: {uri} is of another job or version ({error}); choose another name"
+        ) from None

@@ -29,6 +29,11 @@ logger = logging.getLogger(__name__)
 PATIENCE_S = 120
 """Seconds that a store may be away: a server is restarted within them, a network mended."""
 
+PARTIAL = ".partial"
+"""How the name of a local file ends while it is being written."""
+
+_LOCAL = LocalFileSystem()
+
 _S3_HINTS = {
     "NO_SUCH_BUCKET": "there is no such bucket",
     "INVALID_ACCESS_KEY_ID": "the access key is not known to the server; check AWS_ACCESS_KEY_ID",
@@ -77,7 +82,7 @@ def resolve(uri: str) -> tuple[FileSystem, str]:
         InputError: the scheme is unknown or its support is not installed.
     """
     if not is_remote(uri):
-        return LocalFileSystem(), str(Path(uri.removeprefix("file://")).expanduser().absolute())
+        return _LOCAL, os.path.abspath(os.path.expanduser(uri.removeprefix("file://")))
     scheme, rest = uri.split("://", 1)
     bucket, _, key = rest.strip("/").partition("/")
     try:
@@ -171,21 +176,21 @@ def _select(uri: str, missing_ok: bool) -> list[FileInfo]:
 
 
 @patiently
-def read(uri: str) -> bytes:
-    """A whole file. Raises FileNotFoundError or another OSError."""
+def read(uri: str, offset: int = 0, length: int | None = None) -> bytes:
+    """A whole file, or so many bytes of it (or what there is of them). Raises FileNotFoundError or another OSError."""
     filesystem, path = resolve(uri)
     with filesystem.open_input_file(path) as file:
-        return file.read()
+        return file.read() if length is None else file.read_at(length, offset)
 
 
 @patiently
-def write(uri: str, content: bytes) -> None:
+def write(uri: str, content: bytes | memoryview[int]) -> None:
     """Writes a whole file, its folders too; a reader sees the old content or the new, never half of it."""
     filesystem, path = resolve(uri)
     if isinstance(filesystem, LocalFileSystem):
         target = Path(path)
         target.parent.mkdir(parents=True, exist_ok=True)
-        partial = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.partial")
+        partial = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}{PARTIAL}")
         try:
             partial.write_bytes(content)
             partial.replace(target)

@@ -13,9 +13,9 @@ import numpy as np
 import pyarrow as pa
 import ray
 from numpy.typing import NDArray
-from ray.data import Dataset
 
 from faceae import masks
+from faceae.data.execution import execute
 from faceae.data.reader import FaceSource, column_rows, image_bytes, pixels_array
 from faceae.data.sources import Entry
 
@@ -30,19 +30,25 @@ class Blocks:
     Attributes:
         refs: blocks as `faceae.data.reader` makes them; validation blocks have a `mask` column too.
         usable: for each block, the rows that hold a usable image.
+        ranks: (N,), of every usable image, block by block, its place in the order in which they were asked for: the
+            same wherever they are stored. Without it, as they lie.
     """
 
     refs: list[ray.ObjectRef]
     usable: list[NDArray[np.int32]]
+    ranks: NDArray[np.int32] | None = None
 
     def __len__(self) -> int:
         return sum(len(rows) for rows in self.usable)
 
     def positions(self) -> NDArray[np.int32]:
-        """(N, 2): block and row of every usable image."""
+        """(N, 2): block and row of every usable image, by rank."""
+        if not self.usable:
+            return np.zeros((0, 2), np.int32)
         counts = [len(rows) for rows in self.usable]
         block = np.repeat(np.arange(len(counts), dtype=np.int32), counts)
-        return np.stack([block, np.concatenate(self.usable)], axis=1) if counts else np.zeros((0, 2), np.int32)
+        places = np.stack([block, np.concatenate(self.usable)], axis=1)
+        return places if self.ranks is None else places[np.argsort(self.ranks)]
 
 
 def decode_train(
@@ -58,7 +64,7 @@ def decode_train(
     Raises:
         ray.exceptions.RayError: the storage failed while reading.
     """
-    return _materialize(_dataset(entries, image_size), on_images)
+    return _materialize(entries, image_size, on_images)
 
 
 def decode_val(
@@ -71,10 +77,7 @@ def decode_val(
         drawn = masks.draw(ids, seed=0, epoch=masks.VALIDATION_EPOCH, image_size=image_size, box_size=box_size)
         return block.append_column("mask", pixels_array(masks.pack(drawn)))
 
-    dataset = _dataset(entries, image_size)
-    return _materialize(
-        dataset.map_batches(draw, batch_size=None, batch_format="pyarrow", zero_copy_batch=True), on_images
-    )
+    return _materialize(entries, image_size, on_images, draw)
 
 
 def take(refs: Sequence[ray.ObjectRef], positions: NDArray[np.int32]) -> tuple[list[str], NDArray[np.uint8]]:
@@ -105,24 +108,25 @@ def fits(images: int, image_size: int) -> bool:
     return images * image_bytes(image_size) < 0.7 * ray.cluster_resources().get("object_store_memory", 0)
 
 
-def _dataset(entries: Sequence[Entry], image_size: int) -> Dataset:
+def _materialize(
+    entries: Sequence[Entry],
+    image_size: int,
+    on_images: Callable[[int], None],
+    finish: Callable[[pa.Table], pa.Table] | None = None,
+) -> tuple[Blocks, list[Rejected]]:
     source = FaceSource(entries, image_size)
-    dataset = ray.data.read_datasource(source, override_num_blocks=len(source.units))
-    dataset.context.enable_progress_bars = False
-    dataset.context.execution_options.preserve_order = True  # the order of training must not depend on timing
-    return dataset
-
-
-def _materialize(dataset: Dataset, on_images: Callable[[int], None]) -> tuple[Blocks, list[Rejected]]:
     refs = []
-    for bundle in dataset.iter_internal_ref_bundles():
-        for entry in bundle.blocks:
-            refs.append(entry.ref)
-            on_images(entry.metadata.num_rows)
+    for ref, rows in execute(source, len(source.units), finish=finish):
+        refs.append(ref)
+        on_images(rows)
     states = ray.get([_state.remote(ref) for ref in refs])
     usable = [rows for rows, _ in states]
     rejected = [image for _, bad in states for image in bad]
-    return Blocks(refs, usable), rejected
+    rank = {entry.image_id: rank for rank, entry in enumerate(entries)}
+    left_out = {image_id for image_id, _ in rejected}
+    read = (entry.image_id for unit in source.units for entry in unit)
+    ranks = np.array([rank[image_id] for image_id in read if image_id not in left_out], np.int32)
+    return Blocks(refs, usable, ranks), rejected
 
 
 @ray.remote

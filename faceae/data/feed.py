@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from faceae.data.batch import Batch
 from faceae.data.cache import Blocks
+from faceae.data.execution import execute
 from faceae.data.order import Order
 from faceae.data.reader import column_bytes, column_rows, image_bytes
 from faceae.data.window import Window, WindowSource
@@ -100,15 +101,7 @@ class Feed:
     def _draw(self, burst: list[Window]) -> deque[pa.Table]:
         if not burst:
             return deque()
-        dataset = ray.data.read_datasource(
-            WindowSource(burst), concurrency=min(self.tasks, len(burst)), override_num_blocks=len(burst)
-        )
-        context = dataset.context
-        context.enable_progress_bars = False
-        context.target_max_block_size = None  # a window comes out in one piece
-        context.execution_options.preserve_order = True
-        bundles = dataset.iter_internal_ref_bundles()  # iter_batches would start threads of its own for each burst
-        return deque(ray.get([entry.ref for bundle in bundles for entry in bundle.blocks]))
+        return deque(ray.get([ref for ref, _ in execute(WindowSource(burst), len(burst), tasks=len(burst))]))
 
 
 def _split(batches: list[NDArray[np.int32]], most: int) -> list[list[NDArray[np.int32]]]:

@@ -59,13 +59,13 @@ class Order:
     def epoch(self, epoch: int) -> NDArray[np.int32]:
         """(N, 2): block and row of every usable image, in the order of an epoch."""
         rng = np.random.default_rng([self.seed, epoch])
+        positions = self.blocks.positions()
+        shuffled = rng.permutation(len(positions))  # first: it must not depend on how many blocks there are
         counts = np.array([len(rows) for rows in self.blocks.usable])
         blocks = rng.permutation(len(counts))
         pool = np.cumsum(counts[blocks]) * image_bytes(self.image_size) // POOL_BYTES
         pool_of_block = np.empty_like(blocks)
         pool_of_block[blocks] = pool
-        positions = self.blocks.positions()
-        shuffled = rng.permutation(len(positions))
         return positions[shuffled[np.argsort(pool_of_block[positions[shuffled, 0]], kind="stable")]]
 
     def share(self, epoch: int, rank: int, workers: int) -> list[NDArray[np.int32]]:

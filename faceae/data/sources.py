@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from pathlib import PurePosixPath
 from typing import NamedTuple
 
@@ -19,23 +19,27 @@ import pyarrow.parquet as pq
 from pyarrow.fs import FileType
 
 from faceae import storage
+from faceae.console import LOG_EVERY_S, count, out
+from faceae.data.archives import Span, is_archive, list_members
+from faceae.data.manifest import prepared
 from faceae.errors import InputError
 from faceae.images import EXTENSIONS
 
 SYNTHETIC = "synthetic:"
-_LISTING_THREADS = 16  # Parquet footers are small: the wait is for the store, not for the processor
+_LISTING_THREADS = 16  # footers and headers are small: the wait is for the store, not for the processor
 
 
 class Entry(NamedTuple):
     """Where one image is found.
 
     Attributes:
-        image_id: the name of the image, the same wherever it is stored: its path in the source, or the
-            Parquet table's own `image_id` (or `path`) column.
+        image_id: the name of the image, the same wherever it is stored: its path in the folder or archive, or
+            the Parquet table's own `image_id` (or `path`) column.
         uri: the file that holds it; `synthetic:` for a drawn one.
         column: of a Parquet file, the column that holds it; empty for an image file of its own.
         row_group: of a Parquet file.
         row: inside the row group; the number of a synthetic portrait.
+        span: of an archive, the bytes that hold the image.
     """
 
     image_id: str
@@ -43,6 +47,7 @@ class Entry(NamedTuple):
     column: str = ""
     row_group: int = 0
     row: int = 0
+    span: Span | None = None
 
 
 class Listing(NamedTuple):
@@ -62,7 +67,7 @@ def list_sources(uris: Sequence[str], flag: str) -> Listing:
     """Lists all images of some sources.
 
     Args:
-        uris: folders, Parquet files, or `synthetic:N`; local or remote.
+        uris: image, zip, tar or Parquet files, folders of any of these, or `synthetic:N`; local or remote.
         flag: the setting they come from, for the errors.
 
     Raises:
@@ -78,7 +83,7 @@ def list_sources(uris: Sequence[str], flag: str) -> Listing:
             raise InputError(f"{flag} {error}") from None
         if not listing.entries:
             kinds = ", ".join(sorted(EXTENSIONS))
-            raise InputError(f"{flag} {uri}: there are no images ({kinds}) and no .parquet files in it")
+            raise InputError(f"{flag} {uri}: there are no images ({kinds}) and no .parquet, .zip or .tar files in it")
         # Several sources may use the same names for different images.
         prefix = f"{_name(uri)}/" if len(uris) > 1 else ""
         entries += [entry._replace(image_id=prefix + entry.image_id) for entry in listing.entries]
@@ -97,12 +102,16 @@ def _list_source(uri: str) -> Listing:
         files = [name]
     else:  # listing a folder that is missing says so
         folder, files = uri, storage.list_files(uri)
-    parquet = [name for name in files if name.lower().endswith(".parquet")]
-    if parquet:
-        return Listing(_list_parquet(folder, parquet), [])
+    if parquet := prepared(folder, files) or [name for name in files if name.lower().endswith(".parquet")]:
+        return _list_each(_list_parquet, folder, parquet)
+    archives = [name for name in files if is_archive(name) and not _is_apple_double(name)]
+    images = _list_images((name, storage.join(folder, name), None) for name in files)
+    if archives and not images.entries:
+        return _list_each(_list_archive, folder, archives)
     if at.type == FileType.File and PurePosixPath(uri).suffix.lower() not in EXTENSIONS:
-        raise InputError(f"{uri}: is neither a folder, nor a .parquet file, nor an image")
-    return _list_images(folder, files)
+        raise InputError(f"{uri}: is neither a folder, nor a .zip, .tar or .parquet file, nor an image")
+    images.refused.extend((name, "an archive beside images is not read; name it as a source too") for name in archives)
+    return images
 
 
 def _list_synthetic(uri: str) -> Listing:
@@ -112,28 +121,50 @@ def _list_synthetic(uri: str) -> Listing:
     return Listing([Entry(f"synthetic-{i:06d}", SYNTHETIC, row=i) for i in range(int(number))], [])
 
 
-def _list_images(folder: str, files: list[str]) -> Listing:
-    entries, refused = [], []
-    for name in files:
-        path = PurePosixPath(name)
-        if path.suffix.lower() not in EXTENSIONS:
+def _list_images(files: Iterable[tuple[str, str, Span | None]]) -> Listing:
+    """The images among some files, each given by its name, the file on the storage, and the place in that."""
+    listing = Listing([], [])
+    for name, uri, span in files:
+        if PurePosixPath(name).suffix.lower() not in EXTENSIONS:
             continue
-        if path.name.startswith("._") or "__MACOSX" in path.parts:
-            refused.append((name, "an AppleDouble file of macOS (._*), which holds attributes and no image"))
+        if _is_apple_double(name):
+            listing.refused.append((name, "an AppleDouble file of macOS (._*), which holds attributes and no image"))
         else:
-            entries.append(Entry(name, storage.join(folder, name)))
-    return Listing(entries, refused)
+            listing.entries.append(Entry(name, uri, span=span))
+    return listing
 
 
-def _list_parquet(folder: str, files: list[str]) -> list[Entry]:
-    def list_file(name: str) -> list[Entry]:
-        return _list_parquet_file(storage.join(folder, name), name)
+def _is_apple_double(name: str) -> bool:
+    path = PurePosixPath(name)
+    return path.name.startswith("._") or "__MACOSX" in path.parts
 
+
+def _list_each(list_file: Callable[[str, str], Listing], folder: str, files: list[str]) -> Listing:
+    """Lists files that hold many images, several at a time, and says how far it is when that takes long."""
     with ThreadPoolExecutor(_LISTING_THREADS) as threads:
-        return [entry for entries in threads.map(list_file, files) for entry in entries]
+        listings = [threads.submit(list_file, storage.join(folder, name), name) for name in files]
+        while wait(listings, LOG_EVERY_S, FIRST_EXCEPTION).not_done:
+            done = [listing for listing in listings if listing.done()]
+            if any(listing.exception() for listing in done):
+                threads.shutdown(cancel_futures=True)
+                break
+            out.print(f"listing   {len(done)} of {count(len(files), 'file')} of {folder}")
+        whole = Listing([], [])
+        for listing in listings:
+            entries, refused = listing.result()
+            whole.entries.extend(entries)
+            whole.refused.extend(refused)
+    return whole
 
 
-def _list_parquet_file(uri: str, name: str) -> list[Entry]:
+def _list_archive(uri: str, name: str) -> Listing:
+    try:
+        return _list_images((member, uri, span) for member, span in list_members(uri))
+    except (OSError, pa.ArrowException) as error:
+        raise storage.explain(error, uri) from None
+
+
+def _list_parquet(uri: str, name: str) -> Listing:
     filesystem, path = storage.resolve(uri)
     try:
         with pq.ParquetFile(filesystem.open_input_file(path)) as file:
@@ -145,7 +176,7 @@ def _list_parquet_file(uri: str, name: str) -> list[Entry]:
                 entries += [
                     Entry(str(ids[row] or f"{name}/{group}/{row}"), uri, column, group, row) for row in range(rows)
                 ]
-            return entries
+            return Listing(entries, [])
     except (OSError, pa.ArrowException) as error:
         raise storage.explain(error, uri) from None
 
@@ -178,5 +209,5 @@ def _check_unique(entries: list[Entry], flag: str) -> None:
     if count > 1:
         raise InputError(
             f"{flag}: {count} images have the id {image_id!r}; masks and the split go by id, so give each its own "
-            "(or name sources whose last folders differ)"
+            "(or name sources whose last parts differ, such as each archive of a folder)"
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Sequence
 
 from faceae.config import Data
 from faceae.data.sources import Entry, list_sources
@@ -33,12 +34,12 @@ class Split:
         """
         listing = list_sources(data.source, "--data.source")
         self.refused = list(listing.refused)
-        entries = sorted(listing.entries, key=lambda entry: _position(entry.image_id))[: data.limit]
+        entries = sample(listing.entries, data.limit)
         if data.val_source:
             val = list_sources(data.val_source, "--data.val-source")
             self.refused += val.refused
             self.train = entries
-            self.val = sorted(val.entries, key=lambda entry: _position(entry.image_id))
+            self.val = sample(val.entries)
             self.rule = "validation from --data.val-source"
         else:
             self.train, self.val, self.rule = _split(entries, data.val_fraction)
@@ -48,6 +49,11 @@ class Split:
                     f"--data.source {' '.join(data.source)}: no image is left for {name} out of {len(entries)} "
                     f"({self.rule}); give more images, another --data.val-fraction, or --data.val-source"
                 )
+
+
+def sample(entries: Sequence[Entry], limit: int | None = None) -> list[Entry]:
+    """All entries, or so many of them, in a random order that depends on their ids only."""
+    return sorted(entries, key=lambda entry: _position(entry.image_id))[:limit]
 
 
 def _split(entries: list[Entry], val_fraction: float) -> tuple[list[Entry], list[Entry], str]:

@@ -1,0 +1,42 @@
+"""Running Ray Data: a task for each part of a source, its blocks in the source's order."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import pyarrow as pa
+import ray
+from ray.data import Datasource
+from ray.data._internal.execution.resource_manager import ResourceManager
+
+# Ray Data asks what resources there are once a second, and has no answer when it asks first: in the first second of an
+# execution, longer than most of ours take, one task would run at a time.
+ResourceManager.GLOBAL_LIMITS_UPDATE_INTERVAL_S = 0.05
+
+
+def execute(
+    source: Datasource, parts: int, *, tasks: int | None = None, finish: Callable[[pa.Table], pa.Table] | None = None
+) -> Iterator[tuple[ray.ObjectRef, int]]:
+    """Reads a source on the cluster; what the read tasks yield stays in the object store.
+
+    Args:
+        source: to read.
+        parts: its read tasks; what one of them yields is one block.
+        tasks: that may run at a time; by default as many as there are CPUs.
+        finish: applied to each block.
+
+    Yields:
+        Reference and rows of each block, when it is there.
+
+    Raises:
+        ray.exceptions.RayError: a task failed.
+    """
+    dataset = ray.data.read_datasource(source, override_num_blocks=parts, concurrency=tasks)
+    context = dataset.context
+    context.enable_progress_bars = False
+    context.target_max_block_size = None  # a block comes out in one piece
+    context.execution_options.preserve_order = True  # the order of training must not depend on timing
+    if finish:
+        dataset = dataset.map_batches(finish, batch_size=None, batch_format="pyarrow", zero_copy_batch=True)
+    for bundle in dataset.iter_internal_ref_bundles():
+        yield from ((block.ref, block.metadata.num_rows) for block in bundle.blocks)
