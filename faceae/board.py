@@ -70,6 +70,7 @@ class State:
         order: what the workers are asked to do.
         ended: whether training has, one way or another.
         heard: when there was the last word of a step, on the clock of the board's process.
+        first_step: when the first step was done (seconds since 1970); 0 before.
     """
 
     records: list[dict[str, Any]] = field(default_factory=list)
@@ -82,6 +83,7 @@ class State:
     order: Pause = Pause.NONE
     ended: bool = False
     heard: float = 0.0
+    first_step: float = 0.0
 
 
 @dataclass
@@ -177,6 +179,7 @@ class Board:
         """Says how many images of an epoch are done; returns what is asked of the workers."""
         state = self.runs[run]
         state.step, state.heard = (epoch, images), time.monotonic()
+        state.first_step = state.first_step or time.time()
         return state.order
 
     async def saved(self, crew: str) -> None:

@@ -30,7 +30,7 @@ def train(settings: Settings) -> dict[str, Any]:
         InputError: the input is wrong; said before any worker starts, but for images that cannot be decoded.
         RunFailedError: the run failed.
     """
-    started = time.monotonic()
+    started = time.time()
     settings = config.validate(settings)
     folder = RunFolder(settings)
     split = Split(settings.data)
@@ -51,7 +51,9 @@ def train(settings: Settings) -> dict[str, Any]:
         history = storage.read_lines(folder.path("metrics.jsonl"))
         baselines = outcome.Baselines(images.val, settings.data.image_size, settings.train.batch_size).wait()
         summary = outcome.summarize(folder.name, settings, history, baselines, images) | {
-            "wall_seconds": round(time.monotonic() - started, 1),
+            "started": round(started, 1),
+            "seconds_to_first_step": round(state.first_step - started, 1) if state.first_step else None,
+            "wall_seconds": round(time.time() - started, 1),
             "workers": state.workers,
             "device": state.device,
         }

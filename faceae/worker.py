@@ -107,7 +107,7 @@ class _Run:
         self.before = self.progress.seconds
         self.end = self.started - self.before + 60 * (train.max_minutes or math.inf)
         self.closing = 0.0
-        self.said, self.answer, self.order = time.monotonic(), None, Pause.NONE
+        self.said, self.answer, self.order = -math.inf, None, Pause.NONE
         if rank == 0:
             if unusable:
                 checkpoint.discard_after(job.run_uri, self.progress)

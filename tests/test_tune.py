@@ -1,23 +1,21 @@
 """Whole grids, on a real Ray instance: one decode, trials that agree with single runs, and nothing left behind."""
 
 import contextlib
-import ctypes
 import dataclasses
 import json
 import os
 import pty
 import signal
-import struct
 import subprocess
 import sys
 import threading
 import time
 from collections import Counter
-from pathlib import Path
 
 import pytest
 import ray
 from conftest import ROOT, assert_no_process_is_left, assert_same, figures, history, small
+from opened import Opened
 from PIL import Image
 from ray.util import placement_group_table
 
@@ -36,31 +34,6 @@ def small_grid(source, root, name, *points, **changes) -> GridSettings:
     base = small(source, root, name, **changes)
     fields = {field.name: getattr(base, field.name) for field in dataclasses.fields(base)}
     return GridSettings(**fields, grid=Grid(points=points), asha=Asha(grace_epochs=1, reduction_factor=2))
-
-
-class Opened:
-    """Counts how often each file of some folders is opened, by any process (Linux inotify)."""
-
-    def __init__(self, *folders: Path) -> None:
-        libc = ctypes.CDLL(None, use_errno=True)
-        self.events = libc.inotify_init1(os.O_NONBLOCK)
-        assert self.events >= 0
-        for folder in folders:
-            assert libc.inotify_add_watch(self.events, str(folder).encode(), 0x20) >= 0  # IN_OPEN
-
-    def count(self) -> Counter:
-        counts, content = Counter(), b""
-        while True:
-            try:
-                content += os.read(self.events, 2**16)
-            except BlockingIOError:
-                break
-        while content:
-            _, mask, _, length = struct.unpack_from("iIII", content)
-            if not mask & 0x40000000:  # a file, not the folder itself
-                counts[content[16 : 16 + length].rstrip(b"\0").decode()] += 1
-            content = content[16 + length :]
-        return counts
 
 
 @pytest.fixture(scope="module")

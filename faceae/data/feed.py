@@ -121,12 +121,22 @@ def validation(blocks: Blocks, image_size: int, batch_size: int, rank: int = 0, 
         workers: all of them.
     """
     seen = 0
+    images: list[NDArray[np.uint8]] = []
+    bits: list[NDArray[np.uint8]] = []
     for ref, usable in zip(blocks.refs, blocks.usable, strict=True):
         mine = usable[(rank - seen) % workers :: workers]
         seen += len(usable)
         block = ray.get(ref)
-        pixels, bits = column_rows(block, "pixels"), column_rows(block, "mask")
-        for start in range(0, len(mine), batch_size):
-            rows = mine[start : start + batch_size]
-            images = np.stack([pixels[row] for row in rows]).reshape(-1, image_size, image_size, 3)
-            yield Batch(images, np.stack([bits[row] for row in rows]), len(rows))
+        pixels, masks = column_rows(block, "pixels"), column_rows(block, "mask")
+        for row in mine:
+            images.append(pixels[row])
+            bits.append(masks[row])
+            if len(images) == batch_size:
+                yield _stacked(images, bits, image_size)
+                images, bits = [], []
+    if images:
+        yield _stacked(images, bits, image_size)
+
+
+def _stacked(images: list[NDArray[np.uint8]], bits: list[NDArray[np.uint8]], image_size: int) -> Batch:
+    return Batch(np.stack(images).reshape(-1, image_size, image_size, 3), np.stack(bits), len(images))

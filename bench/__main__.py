@@ -1,0 +1,194 @@
+"""What the data path, training and the grid reach, as ratios to what bounds them, side by side in one run.
+
+    python -m bench                    # on drawn portraits: about 15 minutes on two cores
+    python -m bench --source FOLDER    # on pictures of your own, PNG or JPEG
+    python -m bench --only ingest      # a part of it
+
+The variants of a part are run in turn, as often as --repeats says, so that a machine that slows down slows all of them.
+Prints a table with median and spread, and writes bench/results.json. What a variant can and cannot show stands in the
+file that measures it: ingest.py, training.py, grid.py.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import statistics
+import tempfile
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+
+import ray
+from PIL import Image
+from rich.console import Console
+from rich.table import Table
+from seaweed import Seaweed
+
+from bench import grid, ingest, training
+from bench.machine import describe
+from faceae import cluster, config, storage
+from faceae.data.synthetic import portrait
+from faceae.prepare import prepare
+
+RESULTS = Path(__file__).with_name("results.json")
+PARTS = ("ingest", "training", "grid")
+GRID_IMAGES = 512
+Values = dict[str, list[float]]
+
+GOALS = {
+    "ingest_later_vs_dataloader": (">=", 4),
+    "ingest_first_vs_dataloader": (">=", 0.8),
+    "train_vs_in_memory": (">=", 0.97),
+    "data_wait_fraction": ("<=", 0.02),
+    "seconds_to_first_step": ("<=", 15),
+    "bytes_per_cached_image": ("<=", 1.1 * 49_152),
+    "grid_decodes_per_image": ("<=", 1),
+}
+
+
+def main() -> None:
+    """Measures, prints and writes."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--source", type=Path, help="a folder of pictures; by default portraits are drawn")
+    parser.add_argument("--images", type=int, default=4096, help="how many portraits to draw (4096)")
+    parser.add_argument("--repeats", type=int, default=3, help="of each variant; the grid is run once (3)")
+    parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS, help="parts to measure (all)")
+    arguments = parser.parse_args()
+    values: Values = defaultdict(list)
+    with tempfile.TemporaryDirectory() as folder:
+        source = arguments.source or draw(Path(folder) / "png", arguments.images)
+        what = str(arguments.source or f"{arguments.images} drawn portraits, 128x128 PNG")
+        if "ingest" in arguments.only:
+            measure_ingest(source, Path(folder), arguments.repeats, values)
+        if "training" in arguments.only:
+            measure_training(source, arguments.repeats, values)
+        if "grid" in arguments.only:
+            measure_grid(Path(folder) / "grid", values)
+    report(values, what)
+
+
+def draw(folder: Path, images: int) -> Path:
+    """Drawn portraits as PNG files."""
+    folder.mkdir()
+    for number in range(images):
+        Image.fromarray(portrait(number, ingest.SIZE)).save(folder / f"{number:05}.png")
+    return folder
+
+
+def measure_ingest(source: Path, scratch: Path, repeats: int, values: Values) -> None:
+    """Every source, beside the DataLoader and the bounds."""
+    paths = sorted(path for path in source.rglob("*") if path.suffix.lower() in (".png", ".jpg", ".jpeg"))
+    loader = ingest.dataloader(paths)
+    next(loader)
+    cluster.connect(0)
+    with _stored(source, paths, scratch) as sources:
+        for kind in sources.values():
+            ingest.faceae(kind)  # warm: Ray's worker processes have been started
+        for _ in range(repeats):
+            for name, uri in sources.items():
+                measured = ingest.faceae(uri)
+                values[f"ingest {name}: first epoch, images/s"].append(measured.first)
+                values[f"ingest {name}: later epochs, images/s"].append(measured.later)
+                values["bytes in the object store for each image"].append(measured.cached)
+            values["ingest PNG: DataLoader, images/s"].append(next(loader))
+            values["ingest PNG: decode bound, images/s"].append(ingest.decode_bound(paths))
+            values["ingest: copy bound, images/s"].append(ingest.copy_bound(len(paths)))
+    loader.close()
+    ray.shutdown()
+
+
+@contextlib.contextmanager
+def _stored(source: Path, paths: list[Path], scratch: Path) -> Iterator[dict[str, str]]:
+    """The same pictures in a folder, as prepared Parquet, and in a bucket of a SeaweedFS server."""
+    settings = config.PrepareSettings(
+        data=config.Source(source=(str(source),)), run=config.Folder(name="parquet", storage=str(scratch))
+    )
+    prepare(settings)
+    (scratch / "s3").mkdir()
+    with Seaweed(scratch / "s3") as server:
+        os.environ.update(server.environment)
+        server.make_bucket("faces")
+        for path in paths:
+            storage.write(f"s3://faces/png/{path.name}", path.read_bytes())
+        yield {"PNG": str(source), "Parquet": str(scratch / "parquet"), "S3": "s3://faces/png"}
+
+
+def measure_training(source: Path, repeats: int, values: Values) -> None:
+    """The job beside the step on batches in memory, at one worker and two."""
+    for _ in range(repeats):
+        for workers in (1, 2):
+            name = f"training, {workers} worker{'s' * (workers > 1)}"
+            values[f"{name}: in memory, images/s"].append(training.in_memory(workers))
+            job = training.job(str(source), workers)
+            values[f"{name}: job, images/s"].append(job.rate)
+            values[f"{name}: share of time waiting for data"].append(job.wait)
+            values[f"{name}: seconds to the first step"].append(job.first_step)
+            values[f"{name}: driver's memory, MB"].append(job.driver_bytes / 1e6)
+            values[f"{name}: a worker's memory, MB"].append(job.worker_bytes / 1e6)
+
+
+def measure_grid(folder: Path, values: Values) -> None:
+    """The grid beside single runs."""
+    draw(folder, GRID_IMAGES)
+    for name, cost in (("six settings as a grid", grid.together(folder)), ("one by one", grid.one_by_one(folder))):
+        values[f"{name}: seconds"].append(cost.seconds)
+        values[f"{name}: decodes an image"].append(cost.decodes)
+
+
+def ratios(middle: dict[str, float]) -> dict[str, float]:
+    """The goals' figures, of the medians that there are."""
+    formulas = {
+        "ingest_first_vs_dataloader": ("ingest PNG: first epoch, images/s", "ingest PNG: DataLoader, images/s"),
+        "ingest_later_vs_dataloader": ("ingest PNG: later epochs, images/s", "ingest PNG: DataLoader, images/s"),
+        "train_vs_in_memory": ("training, 1 worker: job, images/s", "training, 1 worker: in memory, images/s"),
+        "train_vs_in_memory_2_workers": (
+            "training, 2 workers: job, images/s",
+            "training, 2 workers: in memory, images/s",
+        ),
+        "data_wait_fraction": ("training, 1 worker: share of time waiting for data",),
+        "seconds_to_first_step": ("training, 1 worker: seconds to the first step",),
+        "bytes_per_cached_image": ("bytes in the object store for each image",),
+        "grid_decodes_per_image": ("six settings as a grid: decodes an image",),
+        "grid_vs_single_runs": ("one by one: seconds", "six settings as a grid: seconds"),
+    }
+    return {
+        name: middle[over[0]] / middle[over[1]] if len(over) == 2 else middle[over[0]]
+        for name, over in formulas.items()
+        if all(part in middle for part in over)
+    }
+
+
+def report(values: Values, what: str) -> None:
+    """Prints the table and writes the file, beside what other parts left there."""
+    middle = {name: statistics.median(each) for name, each in values.items()}
+    machine = describe()
+    table = Table(title=f"{what}; {machine}", box=None, pad_edge=False, title_justify="left")
+    for heading in ("measured", "median", "lowest", "highest"):
+        table.add_column(heading, justify="left" if heading == "measured" else "right")
+    for name, each in values.items():
+        table.add_row(name, *(_figure(value) for value in (middle[name], min(each), max(each))))
+    goals = Table(box=None, pad_edge=False)
+    for heading in ("figure", "here", "goal"):
+        goals.add_column(heading, justify="left" if heading == "figure" else "right")
+    for name, value in ratios(middle).items():
+        sign, goal = GOALS.get(name, ("", None))
+        goals.add_row(name, _figure(value), f"{sign} {_figure(goal)}" if goal else "")
+    console = Console()
+    console.print(table, "", goals)
+    old = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+    kept = old if (old.get("machine"), old.get("source")) == (machine, what) else {}
+    content = {**kept, "machine": machine, "source": what, **ratios(middle)}
+    content["values"] = kept.get("values", {}) | values
+    RESULTS.write_text(json.dumps(content, indent=2) + "\n")
+    console.print(f"\nwritten to {RESULTS}")
+
+
+def _figure(value: float) -> str:
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,60 @@
+"""A grid, beside the same settings run one by one: what is saved by decoding once and starting once.
+
+- `grid`: jobs/tune.py with the article's six settings, none of them stopped early.
+- `single runs`: jobs/train.py six times.
+
+Decodes are counted as the opening of picture files, by any process (Linux inotify): the listing opens none.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+from opened import Opened
+
+from bench.training import ROOT
+from faceae import grid, presets
+from faceae.cli import flags
+from faceae.grid import GridSettings
+
+EPOCHS = 2
+
+
+class Cost(NamedTuple):
+    """Of all runs together.
+
+    Attributes:
+        seconds: from the first command to the end of the last.
+        decodes: for each image.
+    """
+
+    seconds: float
+    decodes: float
+
+
+def together(source: Path) -> Cost:
+    """The grid."""
+    arguments = ["--preset", "article-grid", "--asha.grace-epochs", str(EPOCHS)]
+    return _measure(source, [["tune.py", *arguments]])
+
+
+def one_by_one(source: Path) -> Cost:
+    """The single runs."""
+    points = grid.points(presets.find("article-grid", GridSettings))
+    return _measure(source, [["train.py", *flags(point.settings)] for point in points])
+
+
+def _measure(source: Path, commands: list[list[str]]) -> Cost:
+    with tempfile.TemporaryDirectory() as folder:
+        opened, start = Opened(source), time.monotonic()
+        for number, (script, *arguments) in enumerate(commands):
+            where = ["--data.source", str(source), "--run.storage", folder, "--run.name", f"bench-{number}"]
+            command = [sys.executable, str(ROOT / "jobs" / script), *arguments, *where, "--train.epochs", str(EPOCHS)]
+            subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+        counts = opened.count()
+    return Cost(time.monotonic() - start, sum(counts.values()) / len(list(source.iterdir())))

@@ -1,0 +1,131 @@
+"""Reading pictures: from files to batches with holes, in images/s, beside a torch DataLoader and the bounds.
+
+All variants make the same thing from the same pictures: decoded uint8 pixels and a mask of one box, in batches of 64.
+
+- `first epoch`, `later epochs`: faceae's own path, `decode_train` and `Feed`, as a training worker uses it: the first
+  epoch with the decoding in it, and the mean of the epochs after it. Started beforehand: Ray, and a process for each of
+  its tasks. From a folder of PNG, the same in a bucket, and from Parquet shards made by jobs/prepare.py.
+- `DataLoader`: torch.utils.data.DataLoader on the folder, as many worker processes as cores, which decodes and masks in
+  every epoch: what a training script without Ray does. Started beforehand: its workers. It cannot show what a cluster
+  adds.
+- `decode bound`: Pillow alone on bytes in memory, a process for each core. Nothing that decodes is faster.
+- `copy bound`: decoded pixels gathered in a new order into batches, one process. Nothing that shuffles is faster.
+
+What none of them shows: the cost beside a training step, which shares the cores. `training.py` does.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import time
+from collections.abc import Callable, Generator
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import ray
+from numpy.typing import NDArray
+from torch.utils.data import DataLoader, Dataset
+
+from faceae import masks
+from faceae.data.cache import Blocks, decode_train
+from faceae.data.feed import Feed
+from faceae.data.order import Order
+from faceae.data.sources import list_sources
+from faceae.images import decode
+
+SIZE, BOX, BATCH = 128, 28, 64
+LATER_EPOCHS = 6
+CORES = len(os.sched_getaffinity(0))
+
+
+class Ingest(NamedTuple):
+    """What a source gave.
+
+    Attributes:
+        first: images/s of the first epoch.
+        later: images/s of the epochs after it.
+        cached: bytes in the object store for each image.
+    """
+
+    first: float
+    later: float
+    cached: float
+
+
+def faceae(source: str) -> Ingest:
+    """Reads a source, and feeds a worker with it."""
+    entries = list_sources([source], "--source").entries
+    start = time.perf_counter()
+    blocks, _ = decode_train(entries, SIZE, lambda images: None)
+    feed = Feed(Order(blocks, 0, BATCH, SIZE, BOX), 0, 1, range(1, LATER_EPOCHS + 2), tasks=CORES)
+    try:
+        images = consume(feed)
+        first = images / (time.perf_counter() - start)
+        later = rate(lambda: sum(consume(feed) for _ in range(LATER_EPOCHS)))
+    finally:
+        feed.close()
+    return Ingest(first, later, cached_bytes(blocks) / len(entries))
+
+
+def consume(feed: Feed) -> int:
+    """Takes the batches of an epoch, as an engine would; returns the images."""
+    return sum(len(batch.pixels) for batch in feed.epoch())
+
+
+def cached_bytes(blocks: Blocks) -> int:
+    """What the decoded images take in the object store."""
+    return sum(place["object_size"] for place in ray.experimental.get_object_locations(blocks.refs).values())
+
+
+class Files(Dataset[tuple[NDArray[np.uint8], NDArray[np.uint8]]]):
+    """Pictures and masks for a DataLoader."""
+
+    def __init__(self, paths: list[Path]) -> None:
+        self.paths = paths
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, index: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+        path = self.paths[index]
+        drawn = masks.draw([path.name], seed=0, epoch=1, image_size=SIZE, box_size=BOX)
+        return np.array(decode(path.read_bytes(), SIZE)), masks.pack(drawn)[0]
+
+
+def dataloader(paths: list[Path]) -> Generator[float, None, None]:
+    """Images/s of one epoch after the other; the workers are started before the first."""
+    loader = DataLoader(
+        Files(paths), BATCH, shuffle=True, num_workers=CORES, prefetch_factor=4, persistent_workers=True
+    )
+    next(iter(loader))
+    while True:
+        yield rate(lambda: sum(len(pixels) for pixels, _ in loader))
+
+
+def decode_bound(paths: list[Path]) -> float:
+    """Images/s of Pillow on all cores, from memory."""
+    shares = [[path.read_bytes() for path in paths[share :: 8 * CORES]] for share in range(8 * CORES)]
+    with multiprocessing.get_context("fork").Pool(CORES) as pool:
+        pool.map(_decode_all, [share[:8] for share in shares], chunksize=1)
+        return rate(lambda: sum(pool.map(_decode_all, shares, chunksize=1)))
+
+
+def _decode_all(contents: list[bytes]) -> int:
+    for content in contents:
+        decode(content, SIZE)
+    return len(contents)
+
+
+def copy_bound(images: int) -> float:
+    """Images/s of gathering decoded pixels in a new order."""
+    pixels = np.random.default_rng(0).integers(0, 256, (images, SIZE * SIZE * 3), np.uint8)
+    order = np.random.default_rng(1).permutation(images)
+    return rate(lambda: sum(len(pixels[order[start : start + BATCH]]) for start in range(0, images, BATCH)))
+
+
+def rate(work: Callable[[], int]) -> float:
+    """Images/s of something that returns how many it has done."""
+    start = time.perf_counter()
+    return work() / (time.perf_counter() - start)

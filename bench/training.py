@@ -1,0 +1,106 @@
+"""Training with real data, beside the same step on batches that lie in memory: what the data path costs.
+
+- `in memory`: `engine.train_one_epoch` on batches already in the process, with as many processes (DDP) and threads as
+  the job has, and nothing else on the machine. It is the bound: a job whose data path costs nothing.
+- `job`: jobs/train.py, its epochs after the first, as metrics.jsonl has them: Ray Data's tasks beside the workers.
+
+The share of time waiting for data is that of the job's first training worker. The time to the first step is from the
+command on, with all that starts in it, and ends when the first step is done. Memory is each process's peak.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from torch.multiprocessing.spawn import spawn
+from torch.nn.parallel import DistributedDataParallel
+
+from bench.ingest import BATCH, BOX, CORES, SIZE
+from faceae import engine, masks, models
+from faceae.config import Settings
+from faceae.data.batch import Batch
+
+ROOT = Path(__file__).parents[1]
+EPOCHS = 3
+IN_MEMORY = 1536
+"""Images that the bound is measured on, after half as many to warm up."""
+
+
+class Job(NamedTuple):
+    """What a run of jobs/train.py gave.
+
+    Attributes:
+        rate: images/s of its epochs after the first.
+        wait: share of that time that it waited for data.
+        first_step: seconds from the command to the end of the first step.
+        driver_bytes: the most that the driver held.
+        worker_bytes: the most that a training worker held.
+    """
+
+    rate: float
+    wait: float
+    first_step: float
+    driver_bytes: int
+    worker_bytes: int
+
+
+def job(source: str, workers: int) -> Job:
+    """Runs jobs/train.py with the article's settings."""
+    with tempfile.TemporaryDirectory() as folder:
+        flags = ["--preset", "article", "--data.source", source, "--train.epochs", str(EPOCHS)]
+        flags += ["--scale.workers", str(workers), "--run.storage", folder, "--run.name", "bench"]
+        command = time.time()
+        process = subprocess.Popen([sys.executable, str(ROOT / "jobs" / "train.py"), *flags], stdout=subprocess.DEVNULL)
+        _, status, usage = os.wait4(process.pid, 0)
+        if status:
+            raise SystemExit("jobs/train.py failed")
+        run = Path(folder) / "bench"
+        records = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+        summary = json.loads((run / "summary.json").read_text())
+    later = records[1:]
+    seconds = sum(record["seconds"] for record in later)
+    return Job(
+        rate=sum(record["images"] for record in later) / seconds,
+        wait=sum(record["data_wait_fraction"] * record["seconds"] for record in later) / seconds,
+        first_step=summary["started"] - command + summary["seconds_to_first_step"],
+        driver_bytes=usage.ru_maxrss * 1024,
+        worker_bytes=max(record["memory_bytes"] for record in records),
+    )
+
+
+def in_memory(workers: int) -> float:
+    """Images/s of the article's network on batches in memory, by so many processes that share the cores."""
+    with tempfile.TemporaryDirectory() as folder:
+        spawn(_train, (workers, folder), nprocs=workers)
+        return float((Path(folder) / "rate").read_text())
+
+
+def _train(rank: int, workers: int, folder: str) -> None:
+    torch.set_num_threads(max(1, CORES // workers))
+    settings = Settings()
+    torch.manual_seed(0)
+    network: torch.nn.Module = models.build(settings).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    if workers > 1:
+        dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=workers)
+        network = DistributedDataParallel(network, broadcast_buffers=False, gradient_as_bucket_view=True)
+    optimizer = engine.make_optimizer(network, settings.optim)
+    mine = BATCH // workers
+    pixels = np.random.default_rng(rank).integers(0, 256, (mine, SIZE, SIZE, 3), np.uint8)
+    drawn = masks.draw([str(i) for i in range(mine)], seed=0, epoch=1, image_size=SIZE, box_size=BOX)
+    batch = Batch(pixels, masks.pack(drawn), BATCH)
+    for images in (IN_MEMORY // 2, IN_MEMORY):
+        result = engine.train_one_epoch(
+            network, [batch] * (images // BATCH), optimizer, engine.LOSSES["mse"], device=torch.device("cpu")
+        )
+    if rank == 0:
+        (Path(folder) / "rate").write_text(str(result.images / result.seconds))
