@@ -98,9 +98,12 @@ def _train(rank: int, workers: int, folder: str) -> None:
     pixels = np.random.default_rng(rank).integers(0, 256, (mine, SIZE, SIZE, 3), np.uint8)
     drawn = masks.draw([str(i) for i in range(mine)], seed=0, epoch=1, image_size=SIZE, box_size=BOX)
     batch = Batch(pixels, masks.pack(drawn), BATCH)
+    cpu = torch.device("cpu")
     for images in (IN_MEMORY // 2, IN_MEMORY):
         result = engine.train_one_epoch(
-            network, [batch] * (images // BATCH), optimizer, engine.LOSSES["mse"], device=torch.device("cpu")
+            *(network, [batch] * (images // BATCH), optimizer, engine.LOSSES["mse"]),
+            device=cpu,
+            bf16=engine.in_bf16("auto", cpu),
         )
     if rank == 0:
         (Path(folder) / "rate").write_text(str(result.images / result.seconds))

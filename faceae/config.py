@@ -91,7 +91,7 @@ class Train(_Strict):
     best_by: Literal["mse", "composite_mse", "hole_mse"] = "mse"
     """The validation metric (lower is better) whose best epoch is kept in model/."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
-    """Arithmetic of the network; auto is bf16 on a GPU that has it, else fp32."""
+    """Arithmetic of the network; auto is bf16 on a GPU or a CPU (AVX512-BF16, AMX) that has it, else fp32."""
     checkpoint_minutes: PositiveFloat = 5.0
     """Time between two checkpoints inside an epoch; there is one after each epoch in any case."""
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0

@@ -69,6 +69,16 @@ def _upload(array: NDArray[np.uint8], device: torch.device) -> Tensor:
     return host.to(device, non_blocking=True)
 
 
+def in_bf16(precision: str, device: torch.device) -> bool:
+    """Whether the forward pass runs in bfloat16: as the settings say, or with `auto` where the hardware has it."""
+    if precision != "auto":
+        return precision == "bf16"
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    able = torch.cpu.get_capabilities()
+    return bool(able.get("avx512_bf16") or able.get("amx_bf16"))
+
+
 def autocast(device: torch.device, bf16: bool) -> contextlib.AbstractContextManager[object]:
     """The arithmetic of the forward pass."""
     return torch.autocast(device.type, torch.bfloat16) if bf16 else contextlib.nullcontext()

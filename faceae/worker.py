@@ -99,9 +99,7 @@ class _Run:
             network = nn.SyncBatchNorm.convert_sync_batchnorm(network)
         self.network = network.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.optimizer = engine.make_optimizer(self.network, job.settings.optim)
-        self.bf16 = train.precision == "bf16" or (
-            train.precision == "auto" and device.type == "cuda" and torch.cuda.is_bf16_supported()
-        )
+        self.bf16 = engine.in_bf16(train.precision, device)
         self.progress, unusable = checkpoint.load(job.run_uri, self.network, self.optimizer, device)
         self.started = self.saved = time.monotonic()
         self.before = self.progress.seconds
