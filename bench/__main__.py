@@ -23,13 +23,13 @@ from pathlib import Path
 
 import ray
 from PIL import Image
-from rich.console import Console
 from rich.table import Table
 from seaweed import Seaweed
 
 from bench import grid, ingest, training
 from bench.machine import describe
-from faceae import cluster, config, storage
+from faceae import config, storage
+from faceae.console import count, out
 from faceae.data.synthetic import portrait
 from faceae.prepare import prepare
 
@@ -83,11 +83,11 @@ def measure_ingest(source: Path, scratch: Path, repeats: int, values: Values) ->
     paths = sorted(path for path in source.rglob("*") if path.suffix.lower() in (".png", ".jpg", ".jpeg"))
     loader = ingest.dataloader(paths)
     next(loader)
-    cluster.connect(0)
     with _stored(source, paths, scratch) as sources:
         for kind in sources.values():
             ingest.faceae(kind)  # warm: Ray's worker processes have been started
-        for _ in range(repeats):
+        for turn in range(repeats):
+            out.print(f"ingest    {turn + 1} of {repeats}")
             for name, uri in sources.items():
                 measured = ingest.faceae(uri)
                 values[f"ingest {name}: first epoch, images/s"].append(measured.first)
@@ -106,11 +106,11 @@ def _stored(source: Path, paths: list[Path], scratch: Path) -> Iterator[dict[str
     settings = config.PrepareSettings(
         data=config.Source(source=(str(source),)), run=config.Folder(name="parquet", storage=str(scratch))
     )
-    prepare(settings)
     (scratch / "s3").mkdir()
     with Seaweed(scratch / "s3") as server:
-        os.environ.update(server.environment)
+        os.environ.update(server.environment)  # before Ray starts: its workers read the bucket
         server.make_bucket("faces")
+        prepare(settings)
         for path in paths:
             storage.write(f"s3://faces/png/{path.name}", path.read_bytes())
         yield {"PNG": str(source), "Parquet": str(scratch / "parquet"), "S3": "s3://faces/png"}
@@ -118,9 +118,10 @@ def _stored(source: Path, paths: list[Path], scratch: Path) -> Iterator[dict[str
 
 def measure_training(source: Path, repeats: int, values: Values) -> None:
     """The job beside the step on batches in memory, at one worker and two."""
-    for _ in range(repeats):
+    for turn in range(repeats):
         for workers in (1, 2):
-            name = f"training, {workers} worker{'s' * (workers > 1)}"
+            out.print(f"training  {turn + 1} of {repeats}, {count(workers, 'worker')}")
+            name = f"training, {count(workers, 'worker')}"
             values[f"{name}: in memory, images/s"].append(training.in_memory(workers))
             job = training.job(str(source), workers)
             values[f"{name}: job, images/s"].append(job.rate)
@@ -132,6 +133,7 @@ def measure_training(source: Path, repeats: int, values: Values) -> None:
 
 def measure_grid(folder: Path, values: Values) -> None:
     """The grid beside single runs."""
+    out.print(f"grid      six settings, {grid.EPOCHS} epochs on {GRID_IMAGES} portraits, at once and one by one")
     draw(folder, GRID_IMAGES)
     for name, cost in (("six settings as a grid", grid.together(folder)), ("one by one", grid.one_by_one(folder))):
         values[f"{name}: seconds"].append(cost.seconds)
@@ -176,14 +178,13 @@ def report(values: Values, what: str) -> None:
     for name, value in ratios(middle).items():
         sign, goal = GOALS.get(name, ("", None))
         goals.add_row(name, _figure(value), f"{sign} {_figure(goal)}" if goal else "")
-    console = Console()
-    console.print(table, "", goals)
+    out.print(table, "", goals)
     old = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
     kept = old if (old.get("machine"), old.get("source")) == (machine, what) else {}
     content = {**kept, "machine": machine, "source": what, **ratios(middle)}
     content["values"] = kept.get("values", {}) | values
     RESULTS.write_text(json.dumps(content, indent=2) + "\n")
-    console.print(f"\nwritten to {RESULTS}")
+    out.print(f"\nwritten to {RESULTS}")
 
 
 def _figure(value: float) -> str:

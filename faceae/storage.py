@@ -175,9 +175,17 @@ def _select(uri: str, missing_ok: bool) -> list[FileInfo]:
     return filesystem.get_file_info(FileSelector(path, allow_not_found=missing_ok, recursive=True))
 
 
-@patiently
 def read(uri: str, offset: int = 0, length: int | None = None) -> bytes:
     """A whole file, or so many bytes of it (or what there is of them). Raises FileNotFoundError or another OSError."""
+    if is_remote(uri):
+        return _read_remote(uri, offset, length)
+    with open(resolve(uri)[1], "rb") as file:  # a tenth of the time to decode a small picture less than by pyarrow
+        file.seek(offset)
+        return file.read(length)
+
+
+@patiently
+def _read_remote(uri: str, offset: int, length: int | None) -> bytes:
     filesystem, path = resolve(uri)
     with filesystem.open_input_file(path) as file:
         return file.read() if length is None else file.read_at(length, offset)

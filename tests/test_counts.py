@@ -86,10 +86,10 @@ def decoded(ray_cluster):
     return blocks, parts
 
 
-def test_images_are_decoded_by_sixteen_tasks_or_one_for_each_block(decoded):
+def test_images_are_decoded_by_eight_tasks_or_one_for_each_block(decoded):
     blocks, parts = decoded
-    assert parts == [16]
-    assert len(blocks.refs) == 16
+    assert parts == [8]
+    assert len(blocks.refs) == 8
     from faceae.data.reader import FaceSource
 
     many = list_sources(["synthetic:100000"], "--data.source").entries

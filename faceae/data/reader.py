@@ -29,10 +29,9 @@ from faceae.data.sources import SYNTHETIC, Entry
 from faceae.images import BadImage, decode
 
 BLOCK_BYTES = 24 * 2**20
-"""Decoded size of a block: 512 images at 128x128. A task decodes one, and Ray Data looks for finished tasks every
-0.1 s."""
+"""Decoded size of a block, which a task decodes: 512 images at 128x128, a third of a second."""
 
-AT_LEAST = 16
+AT_LEAST = 8
 """Blocks of a set that is small: for as many cores."""
 
 _FETCHES = 16  # concurrent requests of one read task to an object store, where latency is the bound
