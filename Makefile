@@ -2,7 +2,7 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN = .venv/bin
 
-.PHONY: setup train test lint faults cluster cluster-local
+.PHONY: setup train test lint bench faults cluster cluster-local
 
 setup: .venv/ready
 
@@ -16,6 +16,9 @@ train: setup  ## the main job, on synthetic portraits: about 3 minutes on two co
 
 test: setup
 	$(BIN)/pytest
+
+bench: setup  ## what data path, training and grid reach of their bounds, into bench/results.json: about 15 minutes on two cores
+	$(BIN)/python -m bench
 
 faults: setup  ## workers, nodes, drivers and stores that fail, and what a run loses by it: about 20 minutes on two cores
 	$(BIN)/pytest -m slow tests/test_train.py tests/test_prepare.py tests/test_small_store.py

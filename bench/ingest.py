@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 import time
 from collections.abc import Callable, Generator
 from pathlib import Path
@@ -107,7 +108,8 @@ def dataloader(paths: list[Path]) -> Generator[float, None, None]:
 def decode_bound(paths: list[Path]) -> float:
     """Images/s of Pillow on all cores, from memory."""
     shares = [[path.read_bytes() for path in paths[share :: 8 * CORES]] for share in range(8 * CORES)]
-    with multiprocessing.get_context("fork").Pool(CORES) as pool:
+    quietly = (signal.SIGTERM, signal.SIG_DFL)  # the end of a pool; faceae makes a KeyboardInterrupt of it
+    with multiprocessing.get_context("fork").Pool(CORES, signal.signal, quietly) as pool:
         pool.map(_decode_all, [share[:8] for share in shares], chunksize=1)
         return rate(lambda: sum(pool.map(_decode_all, shares, chunksize=1)))
 

@@ -92,7 +92,7 @@ def _train(rank: int, workers: int, folder: str) -> None:
     network: torch.nn.Module = models.build(settings).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     if workers > 1:
         dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=workers)
-        network = DistributedDataParallel(network, broadcast_buffers=False, gradient_as_bucket_view=True)
+        network = DistributedDataParallel(network, forward_sync_buffers=False, gradient_as_bucket_view=True)
     optimizer = engine.make_optimizer(network, settings.optim)
     mine = BATCH // workers
     pixels = np.random.default_rng(rank).integers(0, 256, (mine, SIZE, SIZE, 3), np.uint8)

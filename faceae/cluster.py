@@ -34,6 +34,8 @@ def connect(training_cpus: int) -> None:
         cpus = max(os.cpu_count() or 1, training_cpus + DATA_CPUS)
         # Nobody takes nodes away from a machine of one's own; Ray Train would start a process to watch for it.
         os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
+        # Ray gives workers a niceness of 15: on a small machine all of its own processes would go before training.
+        os.environ.setdefault("RAY_worker_niceness", "0")
         ray.init(address="local", num_cpus=cpus, include_dashboard=False, **quiet)
     else:
         ray.init(**quiet)

@@ -68,6 +68,9 @@ def _watch(folder: RunFolder[Settings], images: int, crews: Crews, tracker: Trac
             if meter is None and state.device:
                 meter = stack.enter_context(Meter("training", images * epochs - before))
                 history = tracker.history[: state.begun[0]]  # an epoch without its checkpoint is trained again
+                # It imports torch, which takes seconds: here rather than when the first epoch is over.
+                import faceae.track.events  # noqa: F401
+
                 if before:
                     inside = f", image {state.begun[1]}" if state.begun[1] else ""
                     meter.line(f"resumed   in epoch {state.begun[0] + 1}{inside}")

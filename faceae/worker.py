@@ -189,7 +189,7 @@ class _Run:
         return DistributedDataParallel(
             self.network,
             device_ids=[self.device] if self.device.type == "cuda" else None,
-            broadcast_buffers=False,  # once an epoch is enough, see engine.average_buffers
+            forward_sync_buffers=False,  # once an epoch is enough, see engine.average_buffers
             gradient_as_bucket_view=True,
         )
 

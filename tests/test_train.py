@@ -60,6 +60,7 @@ def test_a_run_leaves_what_the_contract_says(finished):
     assert history(folder)[1]["train_loss"] < history(folder)[0]["train_loss"]
     assert {"black", "mean", "telea"} == set(summary["baselines"])
     assert (folder / "tensorboard" / "events.out.tfevents.faceae").stat().st_size > 1000
+    assert 0 < summary["seconds_to_first_step"] < summary["wall_seconds"]
     assert summary["val"] == history(folder)[summary["best_epoch"] - 1]["val"]
 
 

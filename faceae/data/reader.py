@@ -25,6 +25,7 @@ from ray.data.datasource import ReadTask
 from faceae import storage
 from faceae.data import synthetic
 from faceae.data.archives import read_member
+from faceae.data.execution import give_way
 from faceae.data.sources import SYNTHETIC, Entry
 from faceae.images import BadImage, decode
 
@@ -106,7 +107,12 @@ def _read_task(unit: Sequence[Entry], image_size: int) -> ReadTask:
     metadata = BlockMetadata(
         num_rows=len(unit), size_bytes=len(unit) * image_bytes(image_size), input_files=None, exec_stats=None
     )
-    return ReadTask(lambda: read_unit(unit, image_size), metadata)
+    return ReadTask(lambda: _read_aside(unit, image_size), metadata)
+
+
+def _read_aside(unit: Sequence[Entry], image_size: int) -> Iterator[pa.Table]:
+    give_way()
+    return read_unit(unit, image_size)
 
 
 def block_rows(image_size: int) -> int:

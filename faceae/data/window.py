@@ -16,6 +16,7 @@ from ray.data.datasource import ReadTask
 
 from faceae import masks
 from faceae.data.cache import take
+from faceae.data.execution import give_way
 from faceae.data.order import Order
 from faceae.data.reader import image_bytes, pixels_array
 
@@ -81,4 +82,5 @@ class WindowSource(Datasource):
 
 
 def _drawn(window: Window) -> list[pa.Table]:
+    give_way()
     return [window.draw()]

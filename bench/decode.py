@@ -1,0 +1,60 @@
+"""What a core decodes, by the size and the kind of the stored picture: a figure that docs/scale.md needs.
+
+    python -m bench.decode
+
+The pictures are portraits with noise of 6 levels, so that a PNG of 1024x1024 has about the size that one of FFHQ has
+(1.27 MB: 89.1 GB of 70,000). It cannot show what a store or a disk takes to deliver them.
+"""
+
+from __future__ import annotations
+
+import io
+from functools import partial
+
+import numpy as np
+from PIL import Image
+from rich.table import Table
+
+from bench.ingest import rate
+from bench.machine import describe
+from faceae.console import out
+from faceae.data.synthetic import portrait
+from faceae.images import decode
+
+NOISE = 6
+IMAGES = {128: 256, 256: 64, 1024: 8}
+
+
+def main() -> None:
+    """Measures and prints."""
+    table = Table(title=f"one of {describe()}", box=None, pad_edge=False, title_justify="left")
+    for heading in ("stored", "bytes", "decoded", "images/s"):
+        table.add_column(heading, justify="right")
+    for stored, count in IMAGES.items():
+        for kind in ("PNG", "JPEG"):
+            files = [encoded(number, stored, kind) for number in range(count)]
+            for size in sorted({128, min(stored, 256), stored}):
+                if size <= stored:
+                    figure = max(rate(partial(_decode, files, size)) for _ in range(3))
+                    mean = f"{np.mean([len(file) for file in files]):,.0f}"
+                    table.add_row(f"{stored}x{stored} {kind}", mean, f"{size}x{size}", f"{figure:,.0f}")
+    out.print(table)
+
+
+def encoded(number: int, size: int, kind: str) -> bytes:
+    """A noisy portrait as a file."""
+    noise = np.random.default_rng(number).normal(0, NOISE, (size, size, 3))
+    pixels = (portrait(number, size) + noise).clip(0, 255).astype(np.uint8)
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, kind, quality=90)
+    return buffer.getvalue()
+
+
+def _decode(files: list[bytes], size: int) -> int:
+    for file in files:
+        decode(file, size)
+    return len(files)
+
+
+if __name__ == "__main__":
+    main()
