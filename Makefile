@@ -11,13 +11,13 @@ setup: .venv/ready
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
 	touch $@
 
-train: setup  ## the main job, on synthetic portraits: about 3 minutes on two cores
+train: setup  ## the main job, on synthetic portraits: about 2 minutes on two cores
 	$(BIN)/python jobs/train.py
 
 test: setup
 	$(BIN)/pytest
 
-bench: setup  ## what data path, training and grid reach of their bounds, into bench/results.json: about 15 minutes on two cores
+bench: setup  ## what data path, training and grid reach of their bounds, into bench/results.json: about 17 minutes on two cores
 	$(BIN)/python -m bench
 
 faults: setup  ## workers, nodes, drivers and stores that fail, and what a run loses by it: about 20 minutes on two cores

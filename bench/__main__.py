@@ -1,6 +1,6 @@
 """What the data path, training and the grid reach, as ratios to what bounds them, side by side in one run.
 
-    python -m bench                    # on drawn portraits: about 15 minutes on two cores
+    python -m bench                    # on drawn portraits: about 17 minutes on two cores
     python -m bench --source FOLDER    # on pictures of your own, PNG or JPEG
     python -m bench --only ingest      # a part of it
 
