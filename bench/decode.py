@@ -2,8 +2,8 @@
 
     python -m bench.decode
 
-The pictures are portraits with noise of 6 levels: a PNG of 1024x1024 has 2.0 MB, one of FFHQ 1.27 MB (89.1 GB of 70,000),
-so that real ones are rather faster. It cannot show what a store or a disk takes to deliver them.
+The pictures are portraits with noise of 6 levels: a PNG of 1024x1024 has 2.0 MB, one of FFHQ 1.27 MB (89.1 GB of
+70,000), so that real ones are rather faster. It cannot show what a store or a disk takes to deliver them.
 """
 
 from __future__ import annotations
