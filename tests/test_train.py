@@ -75,7 +75,8 @@ def test_the_saved_model_gives_the_reported_metrics(finished, ray_cluster):
     settings, summary, folder = finished
     network = faceae.load(str(folder / "model"))
     val, _ = decode_val(Split(settings.data).val, 32, 8, lambda images: None)
-    sums = engine.evaluate(network, validation(val, 32, 5), device=torch.device("cpu"))
+    cpu = torch.device("cpu")
+    sums = engine.evaluate(network, validation(val, 32, 5), device=cpu, bf16=engine.in_bf16("auto", cpu))
     assert sums.count == summary["counts"]["val"]
     assert sums.means() == pytest.approx(summary["val"], rel=1e-4)
 
