@@ -214,8 +214,12 @@ class Board:
         return replace(state, records=state.records[seen:])
 
 
+def here() -> NodeAffinitySchedulingStrategy:
+    """Puts an actor on the driver's own node, which it shall live as long as."""
+    return NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+
+
 def hang_up() -> tuple[Any, str]:
-    """A board on the driver's own node, which it shall live as long as, and the name to find it by."""
-    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    """A board beside the driver, and the name to find it by."""
     name = f"board-{uuid.uuid4().hex}"
-    return ray.remote(Board).options(name=name, num_cpus=0, scheduling_strategy=here).remote(), name
+    return ray.remote(Board).options(name=name, num_cpus=0, scheduling_strategy=here()).remote(), name

@@ -14,8 +14,8 @@ from enum import Enum, auto
 from typing import Any, NamedTuple
 
 import ray
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from faceae.board import here
 from faceae.placement import Placement
 
 ROOM_S = 20
@@ -116,9 +116,8 @@ def _trainer() -> type[Any]:
 
 
 def employ() -> Any:  # noqa: ANN401  (an actor's handle)
-    """A foreman on the driver's own node, which it shall live as long as."""
-    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-    return ray.remote(Foreman).options(num_cpus=0, scheduling_strategy=here).remote()
+    """A foreman beside the driver."""
+    return ray.remote(Foreman).options(num_cpus=0, scheduling_strategy=here()).remote()
 
 
 def _cause(error: BaseException) -> str:

@@ -30,14 +30,13 @@ def give_way() -> None:
 
 
 def execute(
-    source: Datasource, parts: int, *, tasks: int | None = None, finish: Callable[[pa.Table], pa.Table] | None = None
+    source: Datasource, parts: int, finish: Callable[[pa.Table], pa.Table] | None = None
 ) -> Iterator[tuple[ray.ObjectRef, int]]:
     """Reads a source on the cluster; what the read tasks yield stays in the object store.
 
     Args:
         source: to read.
-        parts: its read tasks; what one of them yields is one block.
-        tasks: that may run at a time; by default as many as there are CPUs.
+        parts: its read tasks, all of which may run at a time; what one of them yields is one block.
         finish: applied to each block.
 
     Yields:
@@ -46,7 +45,7 @@ def execute(
     Raises:
         ray.exceptions.RayError: a task failed.
     """
-    dataset = ray.data.read_datasource(source, override_num_blocks=parts, concurrency=tasks)
+    dataset = ray.data.read_datasource(source, override_num_blocks=parts)
     context = dataset.context
     context.enable_progress_bars = False
     context.memory_usage_poll_interval_s = None  # a thread in each task, for estimates that nobody reads

@@ -101,7 +101,7 @@ class Feed:
     def _draw(self, burst: list[Window]) -> deque[pa.Table]:
         if not burst:
             return deque()
-        return deque(ray.get([ref for ref, _ in execute(WindowSource(burst), len(burst), tasks=len(burst))]))
+        return deque(ray.get([ref for ref, _ in execute(WindowSource(burst), len(burst))]))
 
 
 def _split(batches: list[NDArray[np.int32]], most: int) -> list[list[NDArray[np.int32]]]:
