@@ -68,9 +68,6 @@ def _watch(folder: RunFolder[Settings], images: int, crews: Crews, tracker: Trac
             if meter is None and state.device:
                 meter = stack.enter_context(Meter("training", images * epochs - before))
                 history = tracker.history[: state.begun[0]]  # an epoch without its checkpoint is trained again
-                # It imports torch, which takes seconds: here rather than when the first epoch is over.
-                import faceae.track.events  # noqa: F401
-
                 if before:
                     inside = f", image {state.begun[1]}" if state.begun[1] else ""
                     meter.line(f"resumed   in epoch {state.begun[0] + 1}{inside}")
@@ -81,6 +78,9 @@ def _watch(folder: RunFolder[Settings], images: int, crews: Crews, tracker: Trac
                     meter.set(images * record["epoch"] - before)
                     meter.line(console.epoch_line(record, epochs, meter.seconds_left()))
                 if state.step:
+                    # It imports torch, which takes seconds: while epochs are trained, but not while the first step is.
+                    import faceae.track.events  # noqa: F401
+
                     meter.set(images * (state.step[0] - 1) + state.step[1] - before)
             seen += len(state.records)
             if state.ended:

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import ray
 
 from faceae.board import here
+from faceae.cluster import is_local
 from faceae.placement import Placement
 
 ROOM_S = 20
@@ -49,7 +50,14 @@ class Outcome(NamedTuple):
 class Foreman:
     """Runs Ray Train's controller."""
 
-    def __init__(self) -> None:
+    def __init__(self, cleaned: bool) -> None:
+        """Gets ready.
+
+        Args:
+            cleaned: whether a process shall watch over this one, and free what it held should it die. It hears of that
+                from the dashboard, which clusters have and a cluster in this process does not.
+        """
+        self.cleaned = cleaned
         os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", str(CONTROLLER_POLL_S))
         os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", str(ROOM_S))
         import faceae.worker  # noqa: F401  (takes seconds: before the first group is asked for)
@@ -67,7 +75,7 @@ class Foreman:
         from faceae.worker import train_worker
 
         with tempfile.TemporaryDirectory() as scratch:  # what a run keeps, the workers write themselves
-            trainer = _trainer()(
+            trainer = _trainer(self.cleaned)(
                 train_worker,
                 train_loop_config=config,
                 scaling_config=ScalingConfig(
@@ -91,18 +99,21 @@ class Foreman:
                 return Outcome(End.LOST, _cause(error))
 
 
-def _trainer() -> type[Any]:
+def _trainer(cleaned: bool) -> type[Any]:
     from ray.train.torch import TorchTrainer
     from ray.train.v2._internal.callbacks import DatasetsCallback
+    from ray.train.v2._internal.callbacks.placement_group_callback import PlacementGroupCleanerCallback
     from ray.train.v2._internal.execution.callback import RayTrainCallback
     from ray.train.v2._internal.execution.controller import TrainController
+
+    needless = (DatasetsCallback,) if cleaned else (DatasetsCallback, PlacementGroupCleanerCallback)
 
     class Trainer(TorchTrainer):
         """Runs the controller here, where Ray Train starts an actor for it, and another for data sets, which faceae
         reads without it."""
 
         def _create_default_callbacks(self) -> list[RayTrainCallback]:
-            return [each for each in super()._create_default_callbacks() if not isinstance(each, DatasetsCallback)]
+            return [each for each in super()._create_default_callbacks() if not isinstance(each, needless)]
 
         def _initialize_and_run_controller(self, **arguments: Any) -> ray.train.Result:  # noqa: ANN401
             controller = TrainController(**arguments)
@@ -117,7 +128,7 @@ def _trainer() -> type[Any]:
 
 def employ() -> Any:  # noqa: ANN401  (an actor's handle)
     """A foreman beside the driver."""
-    return ray.remote(Foreman).options(num_cpus=0, scheduling_strategy=here()).remote()
+    return ray.remote(Foreman).options(num_cpus=0, scheduling_strategy=here()).remote(cleaned=not is_local())
 
 
 def _cause(error: BaseException) -> str:
