@@ -30,8 +30,10 @@ from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset
 
 from faceae import masks
+from faceae.config import Mask
 from faceae.data.cache import Blocks, decode_train
 from faceae.data.feed import Feed
+from faceae.data.holes import Holes
 from faceae.data.order import Order
 from faceae.data.sources import list_sources
 from faceae.images import decode
@@ -60,7 +62,7 @@ def faceae(source: str) -> Ingest:
     entries = list_sources([source], "--source").entries
     start = time.perf_counter()
     blocks, _ = decode_train(entries, SIZE, lambda images: None)
-    feed = Feed(Order(blocks, 0, BATCH, SIZE, BOX), 0, 1, range(1, LATER_EPOCHS + 2), tasks=CORES)
+    feed = Feed(Order(blocks, 0, BATCH, Holes(Mask(size=BOX), SIZE)), 0, 1, range(1, LATER_EPOCHS + 2), tasks=CORES)
     try:
         images = consume(feed)
         first = images / (time.perf_counter() - start)
@@ -91,7 +93,7 @@ class Files(Dataset[tuple[NDArray[np.uint8], NDArray[np.uint8]]]):
 
     def __getitem__(self, index: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
         path = self.paths[index]
-        drawn = masks.draw([path.name], seed=0, epoch=1, image_size=SIZE, box_size=BOX)
+        drawn = masks.draw([path.name], Mask(size=BOX), seed=0, epoch=1, image_size=SIZE)
         return np.array(decode(path.read_bytes(), SIZE)), masks.pack(drawn)[0]
 
 

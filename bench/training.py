@@ -27,8 +27,9 @@ from torch.nn.parallel import DistributedDataParallel
 
 from bench.ingest import BATCH, BOX, CORES, SIZE
 from faceae import engine, masks, models
-from faceae.config import Settings
+from faceae.config import Mask, Settings
 from faceae.data.batch import Batch
+from faceae.learner import Learner
 
 ROOT = Path(__file__).parents[1]
 EPOCHS = 3
@@ -90,18 +91,18 @@ def _train(rank: int, workers: int, folder: str) -> None:
     settings = Settings()
     torch.manual_seed(0)
     network: torch.nn.Module = models.build(settings).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    learner = Learner(network, settings)
     if workers > 1:
         dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=workers)
         network = DistributedDataParallel(network, forward_sync_buffers=False, gradient_as_bucket_view=True)
-    optimizer = engine.make_optimizer(network, settings.optim)
     mine = BATCH // workers
     pixels = np.random.default_rng(rank).integers(0, 256, (mine, SIZE, SIZE, 3), np.uint8)
-    drawn = masks.draw([str(i) for i in range(mine)], seed=0, epoch=1, image_size=SIZE, box_size=BOX)
+    drawn = masks.draw([str(i) for i in range(mine)], Mask(size=BOX), seed=0, epoch=1, image_size=SIZE)
     batch = Batch(pixels, masks.pack(drawn), BATCH)
     cpu = torch.device("cpu")
     for images in (IN_MEMORY // 2, IN_MEMORY):
         result = engine.train_one_epoch(
-            *(network, [batch] * (images // BATCH), optimizer, engine.LOSSES["mse"]),
+            *(network, [batch] * (images // BATCH), learner),
             device=cpu,
             bf16=engine.in_bf16("auto", cpu),
         )

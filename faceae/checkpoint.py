@@ -13,32 +13,32 @@ import json
 from dataclasses import asdict
 
 import torch
-from torch import nn
 
 from faceae import models, storage
 from faceae.errors import RunFailedError
+from faceae.learner import Learner
 from faceae.models import files
 from faceae.progress import EpochResult, Progress
 
 KEEP = 2
 """Checkpoints of a run that are kept, the last ones."""
 
-OPTIMIZER, PROGRESS = "optimizer.pt", "progress.json"
+STATE, PROGRESS = "state.pt", "progress.json"
 
 
 class _DamagedError(Exception):
     """Why a checkpoint cannot be used."""
 
 
-def save(run_uri: str, network: nn.Module, optimizer: torch.optim.Optimizer, progress: Progress) -> None:
+def save(run_uri: str, learner: Learner, progress: Progress) -> None:
     """Writes a checkpoint, and deletes those that are too old to be kept.
 
     Raises:
         OSError: the storage refuses; the checkpoints before are as they were.
     """
     state = io.BytesIO()
-    torch.save(optimizer.state_dict(), state)
-    content = {files.WEIGHTS: models.weights(network), OPTIMIZER: state.getvalue()}
+    torch.save(learner.state(), state)
+    content = {files.WEIGHTS: models.weights(learner.network), STATE: state.getvalue()}
     digests = {name: hashlib.sha256(data).hexdigest() for name, data in content.items()}
     content[PROGRESS] = json.dumps({**asdict(progress), "sha256": digests}).encode()
     uri = storage.join(run_uri, "checkpoints")
@@ -48,10 +48,8 @@ def save(run_uri: str, network: nn.Module, optimizer: torch.optim.Optimizer, pro
         storage.delete_folder(storage.join(uri, old))
 
 
-def load(
-    run_uri: str, network: nn.Module, optimizer: torch.optim.Optimizer, device: torch.device
-) -> tuple[Progress, list[str]]:
-    """Puts the last checkpoint of a run that is whole, if it has any, into a network and its optimizer.
+def load(run_uri: str, learner: Learner, device: torch.device) -> tuple[Progress, list[str]]:
+    """Puts the last checkpoint of a run that is whole, if it has any, into a learner.
 
     Returns:
         How far it was, and a sentence for each later checkpoint that could not be used.
@@ -66,7 +64,7 @@ def load(
         try:
             if not complete:
                 raise _DamagedError("it was not written to its end")
-            return _load(storage.join(uri, name), network, optimizer, device), unusable
+            return _load(storage.join(uri, name), learner, device), unusable
         except _DamagedError as error:
             unusable.append(f"checkpoint {name} cannot be used: {error}")
     if any(found.values()):
@@ -74,7 +72,7 @@ def load(
     return Progress(), unusable
 
 
-def _load(uri: str, network: nn.Module, optimizer: torch.optim.Optimizer, device: torch.device) -> Progress:
+def _load(uri: str, learner: Learner, device: torch.device) -> Progress:
     content: dict[str, bytes] = {}
     try:
         progress = storage.read_json(storage.join(uri, PROGRESS))
@@ -86,9 +84,8 @@ def _load(uri: str, network: nn.Module, optimizer: torch.optim.Optimizer, device
         raise _DamagedError("a file of it is missing") from error
     except (ValueError, KeyError) as error:
         raise _DamagedError(f"{PROGRESS} is not what was written") from error
-    models.load_weights(network, content[files.WEIGHTS])
-    state = torch.load(io.BytesIO(content[OPTIMIZER]), map_location=device, weights_only=True)
-    optimizer.load_state_dict(state)
+    models.load_weights(learner.network, content[files.WEIGHTS])
+    learner.load_state(torch.load(io.BytesIO(content[STATE]), map_location=device, weights_only=True))
     return Progress(progress["history"], EpochResult(**progress["part"]), progress["seconds"])
 
 

@@ -18,6 +18,15 @@ from faceae.errors import InputError
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 
 
+_RANGE = r"[1-9]\d*(:[1-9]\d*)?"
+
+
+def _range(text: int | str) -> tuple[int, int]:
+    """A number, or MIN:MAX."""
+    least, _, most = str(text).partition(":")
+    return int(least), int(most or least)
+
+
 class _Strict:
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid", allow_inf_nan=False)
 
@@ -52,18 +61,40 @@ class Data(Source):
 class Mask(_Strict):
     """What is hidden from the network."""
 
-    size: PositiveInt = 28
-    """Side of the black box in pixels, at a new random place in every image and epoch."""
+    kind: Annotated[tuple[Literal["box", "strokes", "half", "border", "image"], ...], Field(min_length=1)] = ("box",)
+    """box: black squares. strokes: of a brush. half: one of the four halves. border: all but the middle (outpainting).
+    image: masks of your own, from mask.images. Of several kinds each image has one. All at a new random place, or
+    another of its kind, in every image and epoch."""
+    size: int | str = 28
+    """In pixels: the side of a box, the width of a border; brushes are a quarter to half as wide. With MIN:MAX (16:48)
+    each mask has its own."""
+    count: PositiveInt = 1
+    """Boxes in an image."""
+    images: str | None = None
+    """For the kind image: a folder, zip, tar or Parquet file of masks, white where the hole is."""
+
+    @property
+    def sizes(self) -> tuple[int, int]:
+        """The least and the most pixels."""
+        return _range(self.size)
 
 
 @dataclasses.dataclass(frozen=True)
 class Model(_Strict):
     """The network."""
 
-    name: Literal["article"] = "article"
-    """article: strided convolutions, a dense latent vector, transposed convolutions."""
+    name: Literal["article", "unet"] = "article"
+    """article: strided convolutions, a dense latent vector, transposed convolutions. unet: fills the hole from a window
+    around it, with skip connections."""
     latent_dim: PositiveInt = 300
-    """Length of the latent vector (the article's Z_DIM)."""
+    """Length of the latent vector of the whole face (the article's Z_DIM)."""
+    window: Annotated[int, Field(ge=32, multiple_of=8)] = 64
+    """unet: side in pixels of the window that the network sees; a larger hole is seen scaled down. For strokes or
+    several boxes take the whole frame: data.image-size."""
+    width: Annotated[int, Field(ge=8, multiple_of=8)] = 32
+    """unet: channels at the finest of its three levels; they double at each of the others."""
+    blocks: PositiveInt = 1
+    """unet: residual blocks of each level, on the way down and up."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,6 +105,13 @@ class Optim(_Strict):
     """The optimizer; sgd is plain, without momentum, as in the article."""
     lr: PositiveFloat = 0.001
     """Learning rate, the same at any number of workers: the batch size is global."""
+    schedule: Literal["constant", "cosine"] = "constant"
+    """cosine: the rate falls to zero along a half cosine, over the epochs or the minutes, whichever end first."""
+    warmup: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Share of the run in which the rate rises from zero."""
+    average: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Keep a moving average of the weights, over about this share of the steps so far; it is validated and saved in
+    their place (Karras et al., 2024)."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,8 +124,11 @@ class Train(_Strict):
     """A budget: training, validation included, ends within so many minutes, even inside an epoch."""
     batch_size: PositiveInt = 64
     """Images a step, over all workers together (the global batch)."""
-    loss: Literal["mse", "bce", "l1"] = "mse"
-    """Between the network's output and the original, over the whole frame."""
+    loss: Literal["mse", "bce", "l1", "hole"] = "mse"
+    """Between the network's output and the original, over the whole frame. hole: the squared error inside the hole,
+    and a tenth of that of the frame."""
+    augment: Literal["none", "mirror"] = "none"
+    """mirror: half of the training images are mirrored, others in every epoch."""
     best_by: Literal["mse", "composite_mse", "hole_mse"] = "mse"
     """The validation metric (lower is better) whose best epoch is kept in model/."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
@@ -116,10 +157,7 @@ class Scale(_Strict):
     @property
     def bounds(self) -> tuple[int, int] | None:
         """The least and the most workers, or None where the settings leave it open."""
-        if self.workers is None:
-            return None
-        least, _, most = str(self.workers).partition(":")
-        return int(least), int(most or least)
+        return None if self.workers is None else _range(self.workers)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -149,7 +187,8 @@ class Settings(_Strict):
 
     preset: str = "demo"
     """Settings to start from; flags given beside it win. demo: a small model of synthetic portraits.
-    article: the Keras article's own settings (15 epochs, batch 64, Adam 0.001, mse, latent 300)."""
+    article: the Keras article's own settings (15 epochs, batch 64, Adam 0.001, mse, latent 300).
+    restore: fills holes better than OpenCV (20 minutes: train.max-minutes)."""
     data: Data = Data()
     mask: Mask = Mask()
     model: Model = Model()
@@ -250,16 +289,29 @@ def flag(*path: str | int) -> str:
     return "--" + ".".join(str(part) for part in path if isinstance(part, str)).replace("_", "-")
 
 
+def check_mask(mask: Mask, image_size: int) -> None:
+    """Raises InputError if such masks cannot be drawn on images of that side."""
+    if not re.fullmatch(_RANGE, str(mask.size)):
+        raise InputError(f"--mask.size {mask.size}: write a number of pixels, or MIN:MAX as in 16:48")
+    least, most = mask.sizes
+    if least > most:
+        raise InputError(f"--mask.size {mask.size}: write the smaller number first, as in {most}:{least}")
+    for kind, room in (("box", image_size), ("border", image_size // 2 - 1)):
+        if kind in mask.kind and most > room:
+            raise InputError(
+                f"--mask.size {mask.size}: a {kind} of {most} pixels is too large for the {image_size}x{image_size} "
+                f"image; use {room} or less, or a larger --data.image-size"
+            )
+    if ("image" in mask.kind) != (mask.images is not None):
+        raise InputError("--mask.images: give the masks together with --mask.kind image, and only with it")
+
+
 def _check_together(settings: Settings) -> None:
     data, train, scale = settings.data, settings.train, settings.scale
-    if not re.fullmatch(r"None|[1-9]\d*(:[1-9]\d*)?", str(scale.workers)):
+    check_mask(settings.mask, data.image_size)
+    if not re.fullmatch(f"None|{_RANGE}", str(scale.workers)):
         raise InputError(f"--scale.workers {scale.workers}: write a number of workers, or MIN:MAX as in 2:8")
     least, most = scale.bounds or (1, 1)
-    if settings.mask.size > data.image_size:
-        raise InputError(
-            f"--mask.size {settings.mask.size}: the box is larger than the {data.image_size}x{data.image_size} "
-            "image; use a smaller box or a larger --data.image-size"
-        )
     if least > most:
         raise InputError(f"--scale.workers {scale.workers}: write the smaller number first, as in {most}:{least}")
     if train.batch_size < most:

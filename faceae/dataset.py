@@ -9,6 +9,7 @@ from faceae import rejected
 from faceae.config import Settings
 from faceae.console import Meter, out
 from faceae.data.cache import Blocks, decode_train, decode_val, fits
+from faceae.data.holes import Holes
 from faceae.data.order import Order
 from faceae.data.reader import image_bytes
 from faceae.data.split import Split
@@ -23,12 +24,14 @@ class Images:
     Attributes:
         train: to train on.
         val: to validate on, with their masks.
+        holes: what is hidden in them.
         counts: read, rejected, train, val, for summary.json.
         seconds: that it took to read and decode them.
     """
 
     train: Blocks
     val: Blocks
+    holes: Holes
     counts: dict[str, int]
     seconds: float
 
@@ -38,8 +41,8 @@ class Images:
             blocks=self.train,
             seed=settings.train.seed,
             batch_size=settings.train.batch_size,
-            image_size=settings.data.image_size,
-            box_size=settings.mask.size,
+            holes=self.holes,
+            mirror=settings.train.augment == "mirror",
             most_workers=most_workers,
         )
 
@@ -74,8 +77,9 @@ def load(settings: Settings, split: Split, folder: RunFolder[Any]) -> Images:
             f"note      {total * image_bytes(size) / 1e9:.1f} GB of decoded images do not fit in the cluster's object "
             "store: Ray keeps the rest on the nodes' disks"
         )
+    holes = Holes.of(settings.mask, size)
     with Meter("decoding", total) as meter:
-        val, bad_val = decode_val(split.val, size, settings.mask.size, meter.add)
+        val, bad_val = decode_val(split.val, holes, meter.add)
         train, bad_train = decode_train(split.train, size, meter.add)
     out.print(f"decoded   {meter.summary()}")
     bad = bad_train + bad_val
@@ -89,4 +93,4 @@ def load(settings: Settings, split: Split, folder: RunFolder[Any]) -> Images:
         "train": len(train),
         "val": len(val),
     }
-    return Images(train, val, counts, meter.seconds())
+    return Images(train, val, holes, counts, meter.seconds())

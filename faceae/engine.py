@@ -10,13 +10,12 @@ from typing import NamedTuple
 import numpy as np
 import torch
 import torch.distributed as dist
-import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from faceae import metrics
-from faceae.config import Optim
 from faceae.data.batch import Batch
+from faceae.learner import Learner
 from faceae.progress import EpochResult
 
 CHECK_STEPS = {"cuda": 20, "cpu": 1}
@@ -36,21 +35,6 @@ class NonFiniteLossError(ArithmeticError):
 
 
 _NOTHING = EpochResult()
-
-Loss = Callable[[Tensor, Tensor], Tensor]
-"""(output, original) -> scalar mean over all samples."""
-
-LOSSES: dict[str, Loss] = {"mse": F.mse_loss, "bce": F.binary_cross_entropy, "l1": F.l1_loss}
-
-
-def make_optimizer(network: nn.Module, optim: Optim) -> torch.optim.Optimizer:
-    """The optimizer of the settings, with Keras' defaults where torch's differ (the article is in Keras)."""
-    parameters = network.parameters()
-    if optim.name == "adam":
-        return torch.optim.Adam(parameters, lr=optim.lr, fused=True)
-    if optim.name == "sgd":
-        return torch.optim.SGD(parameters, lr=optim.lr, fused=True)
-    return torch.optim.RMSprop(parameters, lr=optim.lr, alpha=0.9, eps=1e-7, foreach=True)
 
 
 def to_device(batch: Batch, device: torch.device) -> Views:
@@ -87,28 +71,31 @@ def autocast(device: torch.device, bf16: bool) -> contextlib.AbstractContextMana
 def train_one_epoch(
     network: nn.Module,
     batches: Iterable[Batch],
-    optimizer: torch.optim.Optimizer,
-    loss_of: Loss,
+    learner: Learner,
     *,
     device: torch.device,
     bf16: bool = False,
     so_far: EpochResult = _NOTHING,
     pause: Callable[[], int] = lambda: 0,
     on_step: Callable[[int], None] = lambda images: None,
+    done: Callable[[int], float] = lambda images: 0.0,
+    spent: Callable[[], float] = lambda: 0.0,
 ) -> EpochResult:
     """Trains on every batch once, or on those that are left of an epoch.
 
     Args:
-        network: the network, wrapped in DDP when there are several ranks.
+        network: the learner's, wrapped in DDP when there are several ranks.
         batches: this rank's shares; equally many on every rank.
-        optimizer: of the network's parameters.
-        loss_of: one of `LOSSES`.
+        learner: what is trained.
         device: where the network is.
         bf16: whether the forward pass runs in bfloat16.
         so_far: what the epoch gave before it was left; the result is of all of it.
         pause: why to leave the epoch now, or 0, asked on every rank every `CHECK_STEPS` steps; the greatest answer of
             any rank holds for all.
         on_step: called after each step with the images of the epoch seen so far by all ranks.
+        done: share of the run's steps that are over, from the images of the epoch; the same on every rank.
+        spent: share of the run's time that is over, on this rank, asked like `pause`. The schedule follows the greater
+            of the two.
 
     Raises:
         NonFiniteLossError: the loss is NaN or infinite, seen within `CHECK_STEPS` steps.
@@ -119,19 +106,21 @@ def train_one_epoch(
     images, why = so_far.images, 0
     timed = _Timed(batches)
     start = time.monotonic()
+    gone = float(_all_reduce(torch.tensor(spent(), device=device), dist.ReduceOp.MAX))
     for step, batch in enumerate(timed):
         views = to_device(batch, device)
         with autocast(device, bf16):
             output = network(views.given, views.mask)
-        share = loss_of(output, views.original) * (len(batch.pixels) / batch.global_rows)
-        optimizer.zero_grad(set_to_none=True)
-        (share * ranks).backward()  # DDP averages over ranks; the shares of a global batch must add up
-        optimizer.step()
+        share = learner.loss_of(output, views.original, views.mask) * (len(batch.pixels) / batch.global_rows)
+        # DDP averages over ranks; the shares of a global batch must add up.
+        learner.step(share * ranks, max(done(images), gone))
         loss_sum += share.detach() * batch.global_rows
         images += batch.global_rows
         on_step(images)
-        if step % CHECK_STEPS[device.type] == 0 and (why := _check(loss_sum, pause)):
-            break
+        if step % CHECK_STEPS[device.type] == 0:
+            why, gone = _check(loss_sum, pause(), spent())
+            if why:
+                break
     _all_reduce(loss_sum)
     loss = (loss_sum.item() + so_far.loss * so_far.images) / max(images, 1)
     if not np.isfinite(loss):
@@ -141,12 +130,13 @@ def train_one_epoch(
     return EpochResult(images, seconds, waited / seconds, loss, why)
 
 
-def _check(loss_sum: Tensor, pause: Callable[[], int]) -> int:
-    flags = torch.stack([~loss_sum.isfinite(), torch.tensor(pause(), device=loss_sum.device)]).float()
-    diverged, why = _all_reduce(flags, dist.ReduceOp.MAX).tolist()
+def _check(loss_sum: Tensor, why: int, spent: float) -> tuple[int, float]:
+    """The greatest of any rank."""
+    words = torch.tensor([why, spent], dtype=torch.float64, device=loss_sum.device)
+    diverged, why, spent = _all_reduce(torch.cat([~loss_sum.isfinite()[None], words]), dist.ReduceOp.MAX).tolist()
     if diverged:
         raise NonFiniteLossError("the training loss is no longer finite")
-    return int(why)
+    return int(why), spent
 
 
 def any_rank(flag: bool, device: torch.device) -> bool:

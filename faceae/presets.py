@@ -22,9 +22,18 @@ _ARTICLE_POINTS = dict.fromkeys(  # without the line that differs in its epochs 
     for line in ARTICLE
 )
 
+_RESTORE = Settings(
+    preset="restore",
+    mask=Mask(size=28),
+    model=Model(name="unet", latent_dim=128, window=64, width=32),
+    optim=Optim(name="adam", lr=0.001, schedule="cosine", warmup=0.02, average=0.05),
+    train=Train(epochs=1000, max_minutes=20, batch_size=64, loss="hole", augment="mirror", best_by="composite_mse"),
+)
+
 PRESETS: dict[str, Settings] = {
     "demo": Settings(),
     "article": _ARTICLE,
+    "restore": _RESTORE,
     "demo-grid": GridSettings(
         preset="demo-grid",
         data=Data(source=("synthetic:600",)),

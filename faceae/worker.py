@@ -27,6 +27,7 @@ from faceae.data.batch import Batch
 from faceae.data.feed import Feed, validation
 from faceae.dataset import Job
 from faceae.errors import RunFailedError
+from faceae.learner import Learner
 from faceae.progress import EpochResult, Record
 
 STEP_REPORT_S = 0.2
@@ -97,10 +98,10 @@ class _Run:
         network = models.build(job.settings)
         if workers > 1 and device.type == "cuda":
             network = nn.SyncBatchNorm.convert_sync_batchnorm(network)
-        self.network = network.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.optimizer = engine.make_optimizer(self.network, job.settings.optim)
+        network = network.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.learner = Learner(network, job.settings)
         self.bf16 = engine.in_bf16(train.precision, device)
-        self.progress, unusable = checkpoint.load(job.run_uri, self.network, self.optimizer, device)
+        self.progress, unusable = checkpoint.load(job.run_uri, self.learner, device)
         self.started = self.saved = time.monotonic()
         self.before = self.progress.seconds
         self.end = self.started - self.before + 60 * (train.max_minutes or math.inf)
@@ -150,17 +151,18 @@ class _Run:
             result = engine.train_one_epoch(
                 wrapped,
                 batches,
-                self.optimizer,
-                engine.LOSSES[train.loss],
+                self.learner,
                 device=self.device,
                 bf16=self.bf16,
                 so_far=self.progress.part,
                 pause=self._pause,
                 on_step=lambda images: self._say_step(epoch, images),
+                done=lambda images: (epoch - 1 + images / self.job.order.images) / train.epochs,
+                spent=self._spent,
             )
             if result.pause in (Pause.NONE, Pause.TIME_UP):
                 return result
-            engine.average_buffers(self.network)  # their mean at the end of the epoch will be the same
+            self._average_buffers()  # their mean at the end of the epoch will be the same
             self.progress.part = result
             self._write(self._save)
             if result.pause != Pause.SAVE:
@@ -180,14 +182,19 @@ class _Run:
         due = time.monotonic() - self.saved > 60 * self.job.settings.train.checkpoint_minutes
         return Pause.SAVE if due else Pause.NONE
 
+    def _spent(self) -> float:
+        """The share of the budget of minutes that is over; 0 without one."""
+        begun = self.started - self.before
+        return (time.monotonic() - begun) / max(self.end - self.closing - begun, 1e-9)
+
     def _time_is_up(self) -> bool:
         return time.monotonic() > self.end - self.closing
 
     def _wrap(self) -> nn.Module:
         if self.workers == 1:
-            return self.network
+            return self.learner.network
         return DistributedDataParallel(
-            self.network,
+            self.learner.network,
             device_ids=[self.device] if self.device.type == "cuda" else None,
             forward_sync_buffers=False,  # once an epoch is enough, see engine.average_buffers
             gradient_as_bucket_view=True,
@@ -199,7 +206,7 @@ class _Run:
     def _evaluate(self, batches: int | None = None) -> dict[str, float]:
         size = self.job.settings.data.image_size
         feed = validation(self.job.val, size, self._validation_batch(), self.rank, self.workers)
-        sums = engine.evaluate(self.network, islice(feed, batches), device=self.device, bf16=self.bf16)
+        sums = engine.evaluate(self.learner.result, islice(feed, batches), device=self.device, bf16=self.bf16)
         return sums.means()
 
     def _estimate_validation(self) -> float:
@@ -210,7 +217,7 @@ class _Run:
 
     def _finish_epoch(self, epoch: int, result: EpochResult) -> None:
         """Validates, keeps the model if it is the best so far, and checkpoints."""
-        engine.average_buffers(self.network)
+        self._average_buffers()
         record: Record = {
             "epoch": epoch,
             "time": round(time.time(), 1),
@@ -231,19 +238,24 @@ class _Run:
         if self.rank == 0:
             self.board.epoch.remote(self.job.run_uri, record)
 
+    def _average_buffers(self) -> None:
+        engine.average_buffers(self.learner.network)
+        if self.learner.averaged is not None:
+            engine.average_buffers(self.learner.averaged)
+
     def _keep_epoch(self) -> None:
         # The checkpoint last: if the run dies before it, the epoch is trained again and gives the same.
         history, best_by = self.progress.history, self.job.settings.train.best_by
         if self.progress.best(best_by) is history[-1]:
             uri = storage.join(self.job.run_uri, "model")
             best = {name: history[-1][name] for name in ("epoch", "val")}
-            models.save(uri, self.network, self.job.settings, **best)
+            models.save(uri, self.learner.result, self.job.settings, **best)
         storage.write_lines(storage.join(self.job.run_uri, "metrics.jsonl"), history)
         self._save()
 
     def _save(self) -> None:
         self.progress.seconds = self.before + time.monotonic() - self.started
-        checkpoint.save(self.job.run_uri, self.network, self.optimizer, self.progress)
+        checkpoint.save(self.job.run_uri, self.learner, self.progress)
         self.board.saved.remote(self.crew)
 
     def _write(self, write: Callable[[], None]) -> None:

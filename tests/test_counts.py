@@ -9,15 +9,17 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from faceae import engine, masks, models
-from faceae.config import Data, Model, Optim, Settings
+from faceae.config import Data, Mask, Model, Optim, Settings
 from faceae.data import cache, feed
 from faceae.data.batch import Batch
 from faceae.data.cache import decode_train
 from faceae.data.feed import Feed
+from faceae.data.holes import Holes
 from faceae.data.order import Order
 from faceae.data.reader import BLOCK_BYTES, image_bytes
 from faceae.data.sources import list_sources
 from faceae.data.synthetic import portrait
+from faceae.learner import Learner
 
 SIZE, BOX, BATCH = 32, 8, 8
 CPU = torch.device("cpu")
@@ -37,16 +39,16 @@ class Operations(TorchDispatchMode):
 
 def batch(images=BATCH):
     pixels = np.stack([portrait(number, SIZE) for number in range(images)])
-    drawn = masks.draw([str(i) for i in range(images)], seed=0, epoch=1, image_size=SIZE, box_size=BOX)
+    drawn = masks.draw([str(i) for i in range(images)], Mask(size=BOX), seed=0, epoch=1, image_size=SIZE)
     return Batch(pixels, masks.pack(drawn), images)
 
 
 def steps_counted(steps):
     settings = Settings(data=Data(image_size=SIZE), model=Model(latent_dim=8), optim=Optim(name="sgd"))
     network = models.build(settings).to(memory_format=torch.channels_last)
-    optimizer = engine.make_optimizer(network, settings.optim)
+    learner = Learner(network, settings)
     with Operations() as operations:
-        engine.train_one_epoch(network, [batch()] * steps, optimizer, engine.LOSSES["mse"], device=CPU)
+        engine.train_one_epoch(network, [batch()] * steps, learner, device=CPU)
     return operations.counts
 
 
@@ -101,7 +103,7 @@ def test_an_epoch_costs_as_many_tasks_as_its_bytes_need(decoded, tasks, monkeypa
     monkeypatch.setattr(feed, "BURST_BYTES", tasks * 3 * BATCH * image_bytes(SIZE))  # three steps a task
     monkeypatch.setattr(feed, "HEAD_BYTES", BATCH * image_bytes(SIZE))
     with executions(feed) as parts:
-        running = Feed(Order(decoded[0], 0, BATCH, SIZE, BOX), 0, 1, range(1, 4), tasks)
+        running = Feed(Order(decoded[0], 0, BATCH, Holes(Mask(size=BOX), SIZE)), 0, 1, range(1, 4), tasks)
         assert sum(len(batch.pixels) for _ in range(3) for batch in running.epoch()) == 240
         running.close()
     assert sum(parts) == 3 + 4 + 4  # 9 steps beside the first, which the worker draws itself; then 10 an epoch
@@ -109,7 +111,7 @@ def test_an_epoch_costs_as_many_tasks_as_its_bytes_need(decoded, tasks, monkeypa
 
 
 def test_batches_are_views_of_their_window(decoded):
-    running = Feed(Order(decoded[0], 0, BATCH, SIZE, BOX), 0, 1, range(1, 3), 1)
+    running = Feed(Order(decoded[0], 0, BATCH, Holes(Mask(size=BOX), SIZE)), 0, 1, range(1, 3), 1)
     list(running.epoch())
     first, second, *_ = running.epoch()  # of a burst, from the object store
     running.close()

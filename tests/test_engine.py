@@ -6,9 +6,10 @@ import torch.multiprocessing as mp
 from torch import nn
 
 from faceae import engine, masks, metrics, models
-from faceae.config import Data, Model, Optim, Settings
+from faceae.config import Data, Mask, Model, Optim, Settings, Train
 from faceae.data.batch import Batch
 from faceae.data.synthetic import portrait
+from faceae.learner import LOSSES, Learner
 from faceae.progress import EpochResult
 
 CPU = torch.device("cpu")
@@ -32,15 +33,18 @@ def batches(counts, rank=0, ranks=1):
     for count in counts:
         ids = range(start, start + count)
         pixels = np.stack([portrait(i, SIZE) for i in ids])
-        drawn = masks.draw([str(i) for i in ids], seed=0, epoch=1, image_size=SIZE, box_size=8)
+        drawn = masks.draw([str(i) for i in ids], Mask(size=8), seed=0, epoch=1, image_size=SIZE)
         made.append(Batch(pixels[rank::ranks], masks.pack(drawn)[rank::ranks], count))
         start += count
     return made
 
 
 def train(network, feed, optim=None, **options):
-    optimizer = engine.make_optimizer(network, optim or Optim(name="sgd", lr=0.5))
-    return engine.train_one_epoch(network, feed, optimizer, engine.LOSSES["mse"], device=CPU, **options)
+    return engine.train_one_epoch(network, feed, learner(network, optim), device=CPU, **options)
+
+
+def learner(network, optim=None, loss="mse"):
+    return Learner(network, Settings(optim=optim or Optim(name="sgd", lr=0.5), train=Train(loss=loss)))
 
 
 def test_the_device_sees_the_hole_black_and_nothing_else_changed():
@@ -53,14 +57,14 @@ def test_the_device_sees_the_hole_black_and_nothing_else_changed():
     assert torch.equal(views.given * (1 - views.mask), views.original * (1 - views.mask))
 
 
-@pytest.mark.parametrize("loss", engine.LOSSES)
+@pytest.mark.parametrize("loss", LOSSES)
 @pytest.mark.parametrize("name", ["adam", "sgd", "rmsprop"])
 def test_every_optimizer_and_loss_learns(name, loss):
     torch.manual_seed(0)
     network = models.build(Settings(data=Data(image_size=SIZE), model=Model(latent_dim=8)))
-    optimizer = engine.make_optimizer(network, Optim(name=name, lr=0.05 if name == "sgd" else 0.003))
+    learning = learner(network, Optim(name=name, lr=0.05 if name == "sgd" else 0.003), loss)
     feed = batches([16]) * 6
-    results = [engine.train_one_epoch(network, feed, optimizer, engine.LOSSES[loss], device=CPU) for _ in range(2)]
+    results = [engine.train_one_epoch(network, feed, learning, device=CPU) for _ in range(2)]
     assert results[1].loss < results[0].loss
     assert results[0].images == 96
     assert not results[0].pause
@@ -116,12 +120,12 @@ def test_a_diverging_loss_stops_within_the_check_interval():
 
 def test_an_epoch_that_pauses_and_goes_on_is_the_same_as_one_that_does_not():
     whole, parts = Plain(), Plain()
-    optimizer = engine.make_optimizer(parts, Optim(name="sgd", lr=0.5))
+    learning = learner(parts)
     feed, result = iter(batches([8, 8, 8, 5])), EpochResult()
     seen = []
     for images, why in ((8, 3), (16, 2), (29, 0)):
         result = engine.train_one_epoch(
-            *(parts, feed, optimizer, engine.LOSSES["mse"]),
+            *(parts, feed, learning),
             device=CPU,
             so_far=result,
             pause=lambda why=why: why,

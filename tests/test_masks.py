@@ -3,6 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from faceae import masks
+from faceae.config import Mask
 
 ids = st.lists(st.text(min_size=1, max_size=20), min_size=1, max_size=8, unique=True)
 seeds = st.integers(0, 2**63 - 1)
@@ -18,7 +19,7 @@ def sizes(draw):
 @given(ids, seeds, epochs, sizes())
 def test_a_mask_is_one_full_box_inside_the_image(image_ids, seed, epoch, size):
     image_size, box_size = size
-    drawn = masks.draw(image_ids, seed=seed, epoch=epoch, image_size=image_size, box_size=box_size)
+    drawn = masks.draw(image_ids, Mask(size=box_size), seed=seed, epoch=epoch, image_size=image_size)
     assert drawn.shape == (len(image_ids), image_size, image_size)
     for mask in drawn:
         rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
@@ -29,16 +30,16 @@ def test_a_mask_is_one_full_box_inside_the_image(image_ids, seed, epoch, size):
 
 @given(ids, seeds, epochs, st.randoms())
 def test_masks_do_not_depend_on_the_batch_or_its_order(image_ids, seed, epoch, random):
-    together = masks.draw(image_ids, seed=seed, epoch=epoch, image_size=32, box_size=9)
+    together = masks.draw(image_ids, Mask(size=9), seed=seed, epoch=epoch, image_size=32)
     shuffled = random.sample(image_ids, len(image_ids))
     for image_id in shuffled:
-        alone = masks.draw([image_id], seed=seed, epoch=epoch, image_size=32, box_size=9)
+        alone = masks.draw([image_id], Mask(size=9), seed=seed, epoch=epoch, image_size=32)
         assert (alone[0] == together[image_ids.index(image_id)]).all()
 
 
 def test_masks_change_with_the_epoch_the_seed_and_the_image():
     def corner(image_id="a", seed=0, epoch=1):
-        return tuple(masks.boxes([image_id], seed=seed, epoch=epoch, image_size=128, box_size=28)[0])
+        return tuple(masks.boxes([image_id], Mask(size=28), seed=seed, epoch=epoch, image_size=128)[0][0])
 
     by_epoch = {corner(epoch=epoch) for epoch in range(200)}
     by_seed = {corner(seed=seed) for seed in range(200)}
@@ -47,7 +48,7 @@ def test_masks_change_with_the_epoch_the_seed_and_the_image():
 
 
 def test_corners_are_uniform_over_all_places():
-    corners = masks.boxes([str(i) for i in range(20_000)], seed=0, epoch=0, image_size=16, box_size=13)
+    corners = masks.boxes([str(i) for i in range(20_000)], Mask(size=13), seed=0, epoch=0, image_size=16)[0]
     counts = np.zeros((4, 4))
     np.add.at(counts, tuple(corners.T), 1)
     # Each of the 16 places expects 1250 with a deviation of 34.
@@ -56,7 +57,7 @@ def test_corners_are_uniform_over_all_places():
 
 def test_the_masks_of_a_seed_stay_what_they_were():
     """A change here changes every run and every validation metric: old results are no longer comparable."""
-    corners = masks.boxes(["00000/00000.png", "b"], seed=3, epoch=7, image_size=128, box_size=28)
+    corners = masks.boxes(["00000/00000.png", "b"], Mask(size=28), seed=3, epoch=7, image_size=128)[0]
     assert corners.tolist() == [[67, 30], [65, 73]]
 
 

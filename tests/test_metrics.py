@@ -3,6 +3,7 @@ import pytest
 import torch
 
 from faceae import baselines, masks, metrics
+from faceae.config import Mask
 from faceae.data.batch import Batch
 from faceae.data.synthetic import portrait
 
@@ -12,7 +13,7 @@ def images(count, seed):
 
 
 def holes(count, box_size=8):
-    drawn = masks.draw([str(i) for i in range(count)], seed=0, epoch=0, image_size=32, box_size=box_size)
+    drawn = masks.draw([str(i) for i in range(count)], Mask(size=box_size), seed=0, epoch=0, image_size=32)
     return torch.from_numpy(drawn)[:, None].float()
 
 
@@ -71,7 +72,7 @@ def test_means_do_not_depend_on_the_batches():
 
 def batch_of(count=6, size=64, box=14):
     pixels = np.stack([portrait(i, size) for i in range(count)])
-    drawn = masks.draw([str(i) for i in range(count)], seed=0, epoch=0, image_size=size, box_size=box)
+    drawn = masks.draw([str(i) for i in range(count)], Mask(size=box), seed=0, epoch=0, image_size=size)
     return Batch(pixels, masks.pack(drawn), count), drawn
 
 
@@ -102,7 +103,7 @@ def test_the_real_baselines_are_near_what_was_measured_before(shared):
 
     paths = sorted((shared / "ffhq").rglob("*.png"))
     pixels = np.stack([decode(path.read_bytes(), 128) for path in paths])
-    drawn = masks.draw([path.name for path in paths], seed=0, epoch=0, image_size=128, box_size=28)
+    drawn = masks.draw([path.name for path in paths], Mask(size=28), seed=0, epoch=0, image_size=128)
     measured = baselines.measure([Batch(pixels, masks.pack(drawn), len(paths))])
     assert 0.010 < measured["black"].means()["mse"] < 0.016
     assert 0.002 < measured["mean"].means()["mse"] < 0.004

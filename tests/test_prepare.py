@@ -19,8 +19,9 @@ from test_archives import tarred, zipped
 from test_sources import SIZE, read_all, write_parquet
 
 from faceae import cli, images, storage
-from faceae.config import Data, Folder, PrepareSettings, Settings, Shard, Source
+from faceae.config import Data, Folder, Mask, PrepareSettings, Settings, Shard, Source
 from faceae.data.cache import decode_train, take
+from faceae.data.holes import Holes
 from faceae.data.order import Order
 from faceae.data.sources import list_sources
 from faceae.data.split import Split
@@ -101,7 +102,7 @@ def test_training_sees_the_same_images_in_the_same_order(forms, tmp_path):
     for source in (forms / "tree", forms / "ffhq.zip", forms / "face.parquet", folder):
         train = Split(Data(source=(str(source),))).train
         blocks, _ = decode_train(train, SIZE, lambda count: None)
-        ids, pixels = take(blocks.refs, Order(blocks, 3, 8, SIZE, 8).epoch(2))
+        ids, pixels = take(blocks.refs, Order(blocks, 3, 8, Holes(Mask(size=8), SIZE)).epoch(2))
         seen.append((ids, pixels.tobytes()))
     assert all(one == seen[0] for one in seen[1:])
 

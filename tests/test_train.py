@@ -13,6 +13,7 @@ from PIL import Image
 
 import faceae
 from faceae import metrics, storage
+from faceae.data.holes import Holes
 from faceae.data.synthetic import portrait
 from faceae.errors import InputError, RunFailedError
 from faceae.train import train
@@ -74,7 +75,7 @@ def test_the_saved_model_gives_the_reported_metrics(finished, ray_cluster):
 
     settings, summary, folder = finished
     network = faceae.load(str(folder / "model"))
-    val, _ = decode_val(Split(settings.data).val, 32, 8, lambda images: None)
+    val, _ = decode_val(Split(settings.data).val, Holes(settings.mask, 32), lambda images: None)
     cpu = torch.device("cpu")
     sums = engine.evaluate(network, validation(val, 32, 5), device=cpu, bf16=engine.in_bf16("auto", cpu))
     assert sums.count == summary["counts"]["val"]

@@ -14,8 +14,8 @@ import pyarrow as pa
 import ray
 from numpy.typing import NDArray
 
-from faceae import masks
 from faceae.data.execution import execute
+from faceae.data.holes import Holes
 from faceae.data.reader import FaceSource, column_rows, image_bytes, pixels_array
 from faceae.data.sources import Entry
 
@@ -68,16 +68,14 @@ def decode_train(
 
 
 def decode_val(
-    entries: Sequence[Entry], image_size: int, box_size: int, on_images: Callable[[int], None]
+    entries: Sequence[Entry], holes: Holes, on_images: Callable[[int], None]
 ) -> tuple[Blocks, list[Rejected]]:
     """Reads and decodes the validation images and draws their masks, which never change. See `decode_train`."""
 
     def draw(block: pa.Table) -> pa.Table:
-        ids = block["image_id"].to_pylist()
-        drawn = masks.draw(ids, seed=0, epoch=masks.VALIDATION_EPOCH, image_size=image_size, box_size=box_size)
-        return block.append_column("mask", pixels_array(masks.pack(drawn)))
+        return block.append_column("mask", pixels_array(holes.draw_validation(block["image_id"].to_pylist())))
 
-    return _materialize(entries, image_size, on_images, draw)
+    return _materialize(entries, holes.image_size, on_images, draw)
 
 
 def take(refs: Sequence[ray.ObjectRef], positions: NDArray[np.int32]) -> tuple[list[str], NDArray[np.uint8]]:

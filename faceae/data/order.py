@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from faceae.data.cache import Blocks
+from faceae.data.holes import Holes
 from faceae.data.reader import image_bytes
 
 POOL_BYTES = 512 * 2**20
@@ -29,17 +30,22 @@ class Order:
         blocks: the images.
         seed: of the run.
         batch_size: images of a global batch.
-        image_size: side in pixels.
-        box_size: side of the hole in pixels.
+        holes: what is hidden in them.
+        mirror: whether each is shown mirrored in half of the epochs.
         most_workers: that may ever share the images; the last global batch of an epoch is left out if it has fewer.
     """
 
     blocks: Blocks
     seed: int
     batch_size: int
-    image_size: int
-    box_size: int
+    holes: Holes
+    mirror: bool = False
     most_workers: int = 1
+
+    @property
+    def image_size(self) -> int:
+        """Side in pixels."""
+        return self.holes.image_size
 
     @property
     def steps(self) -> int:

@@ -176,6 +176,18 @@ def _fetch_one(entry: Entry, image_size: int) -> Stored:
         return BadImage("no permission to read the file")
 
 
+def read_encoded(entry: Entry) -> bytes:
+    """The bytes of an image file, in an archive or a table or not.
+
+    Raises:
+        BadImage: there are none.
+    """
+    (stored,) = _fetch([entry], 0)
+    if isinstance(stored, bytes):
+        return stored
+    raise stored if isinstance(stored, BadImage) else BadImage("it is not an image file")
+
+
 def _fetch_row_group(unit: Sequence[Entry]) -> Iterator[Stored]:
     first = unit[0]
     values = _read_row_group(first.uri, first.row_group, first.column)

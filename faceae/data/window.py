@@ -17,6 +17,7 @@ from ray.data.datasource import ReadTask
 from faceae import masks
 from faceae.data.cache import take
 from faceae.data.execution import give_way
+from faceae.data.holes import Holes
 from faceae.data.order import Order
 from faceae.data.reader import image_bytes, pixels_array
 
@@ -28,15 +29,17 @@ class Window:
     Attributes:
         refs: the blocks that they are in.
         positions: (n, 2), for each image the index of its block in `refs`, and its row there.
-        seed, epoch, image_size, box_size: of `faceae.masks.draw`.
+        holes: what is hidden.
+        seed, epoch: of `faceae.masks.draw`.
+        mirror: whether half of the images are mirrored.
     """
 
     refs: list[ray.ObjectRef]
     positions: NDArray[np.int32]
+    holes: Holes
     seed: int
     epoch: int
-    image_size: int
-    box_size: int
+    mirror: bool
 
     @staticmethod
     def of(order: Order, epoch: int, positions: NDArray[np.int32]) -> Window:
@@ -44,7 +47,7 @@ class Window:
         needed, which = np.unique(positions[:, 0], return_inverse=True)
         refs = [order.blocks.refs[block] for block in needed]
         rows = np.stack([which, positions[:, 1]], axis=1)
-        return Window(refs, rows, order.seed, epoch, order.image_size, order.box_size)
+        return Window(refs, rows, order.holes, order.seed, epoch, order.mirror)
 
     def draw(self) -> pa.Table:
         """Gathers the images and draws their holes; runs on the Ray Data workers.
@@ -53,8 +56,16 @@ class Window:
             A table of `image_id`, `pixels` and `mask` (see `faceae.masks.pack`), in the same order.
         """
         ids, pixels = take(self.refs, self.positions)
-        drawn = masks.draw(ids, seed=self.seed, epoch=self.epoch, image_size=self.image_size, box_size=self.box_size)
-        return pa.table({"image_id": ids, "pixels": pixels_array(pixels), "mask": pixels_array(masks.pack(drawn))})
+        if self.mirror:
+            self._mirror_half(ids, pixels)
+        drawn = self.holes.draw(ids, self.seed, self.epoch)
+        return pa.table({"image_id": ids, "pixels": pixels_array(pixels), "mask": pixels_array(drawn)})
+
+    def _mirror_half(self, ids: list[str], pixels: NDArray[np.uint8]) -> None:
+        images = pixels.reshape(-1, self.holes.image_size, self.holes.image_size, 3)
+        mirrored = masks.uniform(ids, seed=self.seed, epoch=self.epoch, count=5)[:, 0] < 0.5
+        for number in np.flatnonzero(mirrored):
+            images[number] = images[number, :, ::-1]
 
 
 class WindowSource(Datasource):
@@ -78,7 +89,7 @@ class WindowSource(Datasource):
 
     @staticmethod
     def _bytes(window: Window) -> int:
-        return len(window.positions) * image_bytes(window.image_size) * 25 // 24  # with a bit a pixel of mask
+        return len(window.positions) * image_bytes(window.holes.image_size) * 25 // 24  # with a bit a pixel of mask
 
 
 def _drawn(window: Window) -> list[pa.Table]:

@@ -13,6 +13,7 @@ from faceae import config, storage
 from faceae.config import Settings
 from faceae.errors import InputError
 from faceae.models.article import ArticleAutoencoder
+from faceae.models.unet import WindowUnet
 
 WEIGHTS = "model.safetensors"
 CONFIG = "config.json"
@@ -20,7 +21,10 @@ CONFIG = "config.json"
 
 def build(settings: Settings) -> nn.Module:
     """A new network with random weights (from torch's global generator)."""
-    return ArticleAutoencoder(settings.data.image_size, settings.model.latent_dim)
+    model, image_size = settings.model, settings.data.image_size
+    if model.name == "unet":
+        return WindowUnet(min(model.window, image_size), model.width, model.latent_dim, model.blocks)
+    return ArticleAutoencoder(image_size, model.latent_dim)
 
 
 def weights(network: nn.Module) -> bytes:
