@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Table
 
-from faceae.config import Settings
+from faceae.config import Settings, Train
 from faceae.reference import ARTICLE, matching
 
 LOG_EVERY_S = 15
@@ -50,9 +50,9 @@ def count(number: float, what: str) -> str:
 class Meter:
     """Progress of something that is counted in images."""
 
-    def __init__(self, what: str, total: int) -> None:
-        """Shows `what` (a participle, as in "reading") of `total` images."""
-        self.what, self.total, self.done = what, total, 0
+    def __init__(self, what: str, total: int, limit: float | None = None) -> None:
+        """Shows `what` (a participle, as in "reading") of `total` images, or until so many seconds are over."""
+        self.what, self.total, self.limit, self.done = what, total, limit, 0
         self.start = self.said = time.monotonic()
         self.bar = Progress(
             TextColumn("{task.description}"),
@@ -81,8 +81,10 @@ class Meter:
     def set(self, images: int) -> None:
         """Sets the count, and shows it when it is time."""
         self.done = images
-        state = f"{images} of {self.total} images, {self.rate():.0f} images/s, {clock(self.seconds_left())} left"
-        self.bar.update(self.task, completed=images, state=state)
+        of = "" if self.limit else f"of {self.total} "
+        state = f"{images} {of}images, {self.rate():.0f} images/s, {clock(self.seconds_left())} left"
+        by_time = self.total * self.seconds() / self.limit if self.limit else 0
+        self.bar.update(self.task, completed=max(images, by_time), state=state)
         if not out.is_terminal and time.monotonic() - self.said > LOG_EVERY_S:
             self.line(f"{self.what}: {state}")
 
@@ -96,8 +98,9 @@ class Meter:
         return self.done / self.seconds()
 
     def seconds_left(self) -> float:
-        """At this rate; 0 before the first image."""
-        return (self.total - self.done) / self.rate() if self.done else 0.0
+        """At this rate, or until the limit; 0 before the first image."""
+        left = (self.total - self.done) / self.rate() if self.done else 0.0
+        return left if self.limit is None else max(0.0, min(left, self.limit - self.seconds()))
 
     def seconds(self) -> float:
         """So far."""
@@ -108,12 +111,12 @@ class Meter:
         return f"{self.done} images in {clock(self.seconds())} ({self.rate():.0f} images/s)"
 
 
-def epoch_line(record: Mapping[str, Any], epochs: int, seconds_left: float) -> str:
+def epoch_line(record: Mapping[str, Any], settings: Train, seconds_left: float) -> str:
     """One finished epoch in one line."""
-    val = record["val"]
-    width = len(str(epochs))
+    val, last = record["val"], settings.epochs
+    number = f"{record['epoch']:{len(str(last))}}" + ("" if settings.max_minutes else f"/{last}")
     return (
-        f"epoch {record['epoch']:{width}}/{epochs}  loss {record['train_loss']:.4f}  val: mse {val['mse']:.4f}, "
+        f"epoch {number}  loss {record['train_loss']:.4f}  val: mse {val['mse']:.4f}, "
         f"hole {val['hole_mse']:.4f}, composite {val['composite_mse']:.5f}  {record['images_per_second']:.0f} images/s"
         f" ({record['data_wait_fraction']:.1%} waiting for data), {clock(seconds_left)} left"
     )

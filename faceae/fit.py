@@ -53,8 +53,10 @@ def fit(folder: RunFolder[Settings], images: Images, crews: Crews, tracker: Trac
 
 def _watch(folder: RunFolder[Settings], images: int, crews: Crews, tracker: Tracker) -> State:
     """Shows the board until the training is over; returns what stands on it then."""
-    epochs, seen, notes = folder.settings.train.epochs, 0, 0
+    settings, seen, notes = folder.settings.train, 0, 0
+    trained = sum(record["seconds"] for record in tracker.history)  # before this session
     meter: Meter | None = None
+    limit = 60 * settings.max_minutes - trained if settings.max_minutes else None
     history: list[Record] = []
     with ExitStack() as stack:
         while True:
@@ -66,7 +68,7 @@ def _watch(folder: RunFolder[Settings], images: int, crews: Crews, tracker: Trac
                 say(f"note      {note}")
             notes = len(state.notes)
             if meter is None and state.device:
-                meter = stack.enter_context(Meter("training", images * epochs - before))
+                meter = stack.enter_context(Meter("training", images * settings.epochs - before, limit))
                 history = tracker.history[: state.begun[0]]  # an epoch without its checkpoint is trained again
                 if before:
                     inside = f", image {state.begun[1]}" if state.begun[1] else ""
@@ -76,7 +78,7 @@ def _watch(folder: RunFolder[Settings], images: int, crews: Crews, tracker: Trac
                     history.append(record)
                     tracker.epoch(history)
                     meter.set(images * record["epoch"] - before)
-                    meter.line(console.epoch_line(record, epochs, meter.seconds_left()))
+                    meter.line(console.epoch_line(record, settings, meter.seconds_left()))
                 if state.step:
                     # It imports torch, which takes seconds: while epochs are trained, but not while the first step is.
                     import faceae.track.events  # noqa: F401
