@@ -67,3 +67,54 @@ def test_packing_loses_nothing(count, sixteenths, seed):
     packed = masks.pack(drawn)
     assert packed.nbytes * 8 == drawn.size
     assert (masks.unpack(packed, 16 * sixteenths) == drawn).all()
+
+
+def drawn(settings, count=200, epoch=1, **options):
+    names = [f"{number:05}.png" for number in range(count)]
+    return masks.draw(names, settings, seed=0, epoch=epoch, image_size=64, **options)
+
+
+def test_several_boxes_of_any_size():
+    ones, twos = (drawn(Mask(size="4:20", count=count)).sum((1, 2)) for count in (1, 2))
+    assert {round(area**0.5) for area in ones.tolist()} == set(range(4, 21))
+    assert (twos >= ones).all()  # the first box is the same
+    assert (twos > ones).mean() > 0.8
+
+
+def test_strokes_hide_something_and_never_all():
+    share = drawn(Mask(kind=("strokes",), size=14)).mean((1, 2))
+    assert 0 < share.min() < share.max() < 0.7
+    assert len(np.unique(share)) > 150
+
+
+def test_halves_are_the_four_of_them():
+    found = {mask.tobytes() for mask in drawn(Mask(kind=("half",)))}
+    assert len(found) == 4
+    assert all(np.frombuffer(mask, bool).mean() == 0.5 for mask in found)
+
+
+def test_a_border_leaves_the_middle():
+    mask = drawn(Mask(kind=("border",), size=10), count=1)[0]
+    assert not mask[10:54, 10:54].any()
+    assert mask.sum() == 64 * 64 - 44 * 44
+
+
+def test_masks_of_the_user_are_all_used():
+    library = np.zeros((5, 64, 64), bool)
+    for number in range(5):
+        library[number, number] = True
+    shown = drawn(Mask(kind=("image",), images="folder"), library=masks.pack(library))
+    assert set(shown.argmax(1)[:, 0].tolist()) == set(range(5))
+    assert (shown.sum((1, 2)) == 64).all()
+
+
+def test_of_several_kinds_each_image_has_one_whatever_the_others():
+    settings = Mask(kind=("box", "half", "border", "strokes"), size=12)
+    names = [f"{number:05}.png" for number in range(200)]
+    kinds = masks.kinds(names, settings, seed=0, epoch=1)
+    assert set(kinds) == set(settings.kind)
+    together = drawn(settings)
+    for name, kind, mask in zip(names[:40], kinds, together, strict=False):
+        alone = masks.draw([name], Mask(kind=(kind,), size=12), seed=0, epoch=1, image_size=64)[0]
+        assert (alone == mask).all()
+    assert (drawn(settings, epoch=2) != together).any((1, 2)).mean() > 0.8  # two borders are one
