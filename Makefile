@@ -21,7 +21,7 @@ bench: setup  ## what data path, training and grid reach of their bounds, into b
 	$(BIN)/python -m bench
 
 faults: setup  ## workers, nodes, drivers and stores that fail, and what a run loses by it: about 20 minutes on two cores
-	$(BIN)/pytest -m slow tests/test_train.py tests/test_prepare.py tests/test_small_store.py
+	$(BIN)/pytest -m slow tests/test_train.py tests/test_tune.py tests/test_prepare.py tests/test_small_store.py
 	$(BIN)/pytest -m slow tests/test_faults.py
 
 cluster: setup  ## jobs submitted with a token; cluster.yaml's node types under Ray's autoscaler: about 6 minutes

@@ -163,6 +163,7 @@ def wait_for(condition, runs, what):
         time.sleep(0.02)
 
 
+@pytest.mark.slow
 def test_a_grid_that_is_stopped_and_killed_gives_what_a_single_run_gives(ray_cluster, faces, tmp_path):
     """Ctrl-C in a terminal in the first trial, SIGKILL in the second, which the same processes had begun; then to the
     end. The second as a single run of its settings: so it had the same split, masks, order and initial weights, too."""
