@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
 
 import pyarrow as pa
 import ray
@@ -29,15 +31,38 @@ def give_way() -> None:
     os.nice(max(0, NICENESS - os.nice(0)))
 
 
+@dataclass(frozen=True)
+class Pool:
+    """Processes that set themselves up once and then take block after block.
+
+    Attributes:
+        make: a class whose instances are called with a block, and return another.
+        arguments: for its constructor.
+        size: how many there are.
+        cpus: that each has. With one, and no GPU, Ray Data would read in these processes, too.
+        gpu: share of a GPU that each has.
+    """
+
+    make: type
+    arguments: tuple[Any, ...]
+    size: int
+    cpus: float
+    gpu: float
+
+
 def execute(
-    source: Datasource, parts: int, finish: Callable[[pa.Table], pa.Table] | None = None
+    source: Datasource,
+    parts: int,
+    finish: Callable[[pa.Table], pa.Table] | None = None,
+    pool: Pool | None = None,
 ) -> Iterator[tuple[ray.ObjectRef, int]]:
     """Reads a source on the cluster; what the read tasks yield stays in the object store.
 
     Args:
         source: to read.
         parts: its read tasks, all of which may run at a time; what one of them yields is one block.
-        finish: applied to each block.
+        finish: applied to each block, by the task that read it.
+        pool: applied to each block after that.
 
     Yields:
         Reference and rows of each block, when it is there.
@@ -53,5 +78,16 @@ def execute(
     context.execution_options.preserve_order = True  # the order of training must not depend on timing
     if finish:
         dataset = dataset.map_batches(finish, batch_size=None, batch_format="pyarrow", zero_copy_batch=True)
+    if pool:
+        dataset = dataset.map_batches(
+            pool.make,
+            fn_constructor_args=pool.arguments,
+            compute=ray.data.ActorPoolStrategy(size=pool.size),
+            num_cpus=pool.cpus,
+            num_gpus=pool.gpu,
+            batch_size=None,
+            batch_format="pyarrow",
+            zero_copy_batch=True,
+        )
     for bundle in dataset.iter_internal_ref_bundles():
         yield from ((block.ref, block.metadata.num_rows) for block in bundle.blocks)
