@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.metadata
-import os
 import time
 from typing import Any
 
@@ -64,8 +63,6 @@ def _evaluate(folder: RunFolder[EvaluateSettings], started: float) -> dict[str, 
     mask, size = settings.mask.instead_of(trained.mask), trained.data.image_size
     config.check_mask(mask, size)
     listing = _list(settings, trained.data)
-    # Ray takes it for an error of the driver's that Ray Data's actors could not restart without Ray Data.
-    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     cluster.connect(CPUS)
     placed = place(settings.scale)
     scoring = Scoring(network, Holes.of(mask, size), settings.batch_size)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +13,9 @@ import ray
 from ray.data import Datasource
 from ray.data._internal.execution import streaming_executor_state
 from ray.data._internal.execution.resource_manager import ResourceManager
+from ray.util.annotations import RayDeprecationWarning
+
+from faceae.cluster import is_local
 
 # Ray Data is made for executions of minutes; ours take a second. It asks what resources there are once a second, and
 # has no answer when it asks first: one task would run at a time until then. And it looks for finished tasks every
@@ -79,15 +83,23 @@ def execute(
     if finish:
         dataset = dataset.map_batches(finish, batch_size=None, batch_format="pyarrow", zero_copy_batch=True)
     if pool:
-        dataset = dataset.map_batches(
+        dataset = _through(dataset, pool)
+    for bundle in dataset.iter_internal_ref_bundles():
+        yield from ((block.ref, block.metadata.num_rows) for block in bundle.blocks)
+
+
+def _through(dataset: ray.data.Dataset, pool: Pool) -> ray.data.Dataset:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RayDeprecationWarning)  # Ray 2.60 knows no other way to set it
+        return dataset.map_batches(
             pool.make,
             fn_constructor_args=pool.arguments,
             compute=ray.data.ActorPoolStrategy(size=pool.size),
             num_cpus=pool.cpus,
             num_gpus=pool.gpu,
+            # They start again elsewhere when a node is lost, of which Ray warns; on one machine there is no elsewhere.
+            ray_remote_args_fn=(lambda: {"max_restarts": 0}) if is_local() else None,
             batch_size=None,
             batch_format="pyarrow",
             zero_copy_batch=True,
         )
-    for bundle in dataset.iter_internal_ref_bundles():
-        yield from ((block.ref, block.metadata.num_rows) for block in bundle.blocks)
