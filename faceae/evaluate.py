@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import importlib.metadata
+import re
 import time
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from ray.exceptions import RayError
 from torch import nn
 
 from faceae import cluster, config, evaluate_report, groups, models, rejected, report, storage
@@ -17,7 +19,7 @@ from faceae.console import Meter, out
 from faceae.data.holes import Holes
 from faceae.data.sources import SYNTHETIC, Listing, list_sources
 from faceae.data.split import Split, choose
-from faceae.errors import InputError
+from faceae.errors import InputError, RunFailedError
 from faceae.placement import Placement
 from faceae.rejected import Rejected
 from faceae.run import RunFolder
@@ -40,6 +42,7 @@ def evaluate(settings: EvaluateSettings) -> dict[str, Any]:
 
     Raises:
         InputError: the input is wrong; said before any worker starts, but for images that cannot be decoded.
+        RunFailedError: the storage failed, or the cluster did.
     """
     started = time.time()
     settings = config.validate(settings)
@@ -152,6 +155,7 @@ def _measure(
 
     Raises:
         InputError: too many images cannot be used.
+        RunFailedError: the storage failed while reading, or the cluster did.
     """
     blocks: list[pa.Table] = []
     bad: list[Rejected] = []
@@ -165,6 +169,8 @@ def _measure(
                 bad += zip(unusable["image_id"].to_pylist(), unusable["reason"].to_pylist(), strict=True)
                 rejected.check(bad, total, folder)
                 meter.add(len(block))
+    except RayError as error:
+        raise RunFailedError(_reason(error)) from None
     finally:
         rejected.write(bad, listing.refused, folder)
     out.print(f"evaluated {meter.summary()}")
@@ -172,3 +178,10 @@ def _measure(
     if not len(table):
         raise InputError(f"SOURCE: no usable image; all are listed in {folder.path(rejected.FILE)}")
     return table, meter.seconds()
+
+
+def _reason(error: RayError) -> str:
+    """What went wrong, out of what Ray Data says of it: a traceback, then how it could be told to try again."""
+    lines = [line.strip() for line in str(error).strip().splitlines()]
+    raised = [line for line in lines if re.match(r"[\w.]*Error: ", line)]
+    return (raised or lines)[-1]

@@ -1,4 +1,4 @@
-"""An evaluation: exact means, every image once, the run's own validation set, pages that stand alone."""
+"""An evaluation: exact means, every image once, wrong input; of a run's own validation set, see test_train."""
 
 import json
 import sys
@@ -12,7 +12,7 @@ from PIL import Image
 from test_pages import assert_stands_alone
 
 import faceae
-from faceae import baselines, cli, config, engine, metrics, storage
+from faceae import baselines, cli, config, engine, metrics, models, storage
 from faceae.config import EvaluateSettings, Machines, Mask, Measured, OtherMask, Restarted
 from faceae.data.cache import decode_val
 from faceae.data.feed import validation
@@ -20,24 +20,26 @@ from faceae.data.holes import Holes
 from faceae.data.sources import list_sources
 from faceae.errors import InputError
 from faceae.evaluate import evaluate
-from faceae.train import train
 
 CPU = torch.device("cpu")
+KINDS = OtherMask(kind=("box", "strokes", "half"), size="4:12")
 
 
 @pytest.fixture(scope="module")
-def run(ray_cluster, faces, tmp_path_factory):
-    """A run of one epoch: its settings, summary and folder."""
+def model(faces, tmp_path_factory):
+    """A model with random weights, and the settings that a run on the portraits would have saved with it."""
     root = tmp_path_factory.mktemp("run")
-    settings = small(faces, root, "run", train__epochs=1)
-    return settings, train(settings), root / "run"
+    settings = small(faces, root, "run")
+    torch.manual_seed(0)
+    models.save(str(root / "run" / "model"), models.build(settings), settings)
+    return settings, root / "run" / "model"
 
 
 def evaluated(model, source, out, name="e", mask=OtherMask(), resume=False, **data):  # noqa: B008
     """Evaluates by in-process Ray; returns the summary and the folder."""
     settings = EvaluateSettings(
         str(model),
-        Measured(tuple(map(str, [source] if isinstance(source, str) or hasattr(source, "parts") else source)), **data),
+        Measured((str(source),), **data),
         mask,
         batch_size=7,
         scale=Machines(gpu="off"),
@@ -47,30 +49,28 @@ def evaluated(model, source, out, name="e", mask=OtherMask(), resume=False, **da
 
 
 @pytest.fixture(scope="module")
-def mixed(run, faces, tmp_path_factory):
+def mixed(ray_cluster, model, faces, tmp_path_factory):
     """All portraits and two files that cannot be used, under holes of several kinds."""
-    root = tmp_path_factory.mktemp("mixed")
+    source = tmp_path_factory.mktemp("mixed")
     for path in faces.rglob("*.png"):
-        (root / "faces" / path.name).parent.mkdir(exist_ok=True)
-        (root / "faces" / path.name).write_bytes(path.read_bytes())
-    (root / "faces" / "bad.png").write_bytes(b"not an image")
-    (root / "faces" / "._face1.png").write_bytes(b"attributes")
-    mask = OtherMask(kind=("box", "strokes", "half"), size="4:12")
-    summary, folder = evaluated(run[2] / "model", root / "faces", root, mask=mask, max_rejected_fraction=0.02)
-    return summary, folder, root / "faces"
+        (source / path.name).write_bytes(path.read_bytes())
+    (source / "bad.png").write_bytes(b"not an image")
+    (source / "._face1.png").write_bytes(b"attributes")
+    out = tmp_path_factory.mktemp("out")
+    return (*evaluated(model[1], source, out, mask=KINDS, max_rejected_fraction=0.02), str(source))
 
 
 def rows_of(folder):
     return pq.read_table(folder / "images.parquet")
 
 
-def test_the_means_are_those_of_training(mixed, run):
+def test_the_means_are_those_of_training(mixed, model):
     """By the path that training validates on: other blocks, other batches, other processes."""
     summary, _, source = mixed
     mask = Mask(kind=("box", "strokes", "half"), size="4:12")
     assert summary["mask"] == json.loads(json.dumps(config.to_dict(mask)))
-    val, _ = decode_val(list_sources([str(source)], "--data.source").entries, Holes(mask, 32), lambda images: None)
-    network = faceae.load(str(run[2] / "model"))
+    val, _ = decode_val(list_sources([source], "--data.source").entries, Holes(mask, 32), lambda images: None)
+    network = faceae.load(str(model[1]))
     sums = engine.evaluate(network, validation(val, 32, 16), device=CPU, bf16=engine.in_bf16("auto", CPU))
     assert sums.count == summary["counts"]["val"] == 96
     assert summary["val"] == pytest.approx(sums.means(), rel=1e-4)
@@ -116,14 +116,11 @@ def test_it_leaves_what_a_run_leaves(mixed, tmp_path):
         assert Image.open(folder / "report" / f"{name}.png").height == 4 * 32
 
 
-def test_a_runs_own_validation_set_gives_its_own_metrics(run, tmp_path, capsys):
-    settings, trained, folder = run
-    summary, _ = evaluated(folder / "model", settings.data.source, tmp_path, subset="val")
-    assert summary["counts"]["val"] == trained["counts"]["val"]
-    assert summary["val"] == pytest.approx(trained["val"], rel=1e-4)
-    for name, values in trained["baselines"].items():
-        assert summary["baselines"][name] == pytest.approx(values, rel=1e-6)
-    again, _ = evaluated(folder / "model", settings.data.source, tmp_path, subset="val", resume=True)
+def test_a_finished_evaluation_is_shown_again(mixed, model, capsys):
+    summary, folder, source = mixed
+    with pytest.raises(InputError, match=r"--run\.name e: there is a run of this name"):
+        evaluated(model[1], source, folder.parent, mask=KINDS)
+    again, _ = evaluated(model[1], source, folder.parent, mask=KINDS, resume=True)
     assert again == summary
     assert "is finished" in capsys.readouterr().out
 
@@ -140,25 +137,25 @@ def test_a_runs_own_validation_set_gives_its_own_metrics(run, tmp_path, capsys):
         ({"max_rejected_fraction": 0.0, "source": "{bad}"}, {}, r"SOURCE: 1 of 2 images cannot be used, more than"),
     ],
 )
-def test_wrong_input_is_an_error_of_one_line_and_frees_the_name(run, faces, tmp_path, data, mask, words):
+def test_wrong_input_is_an_error_of_one_line_and_frees_the_name(ray_cluster, model, faces, tmp_path, data, mask, words):
     (tmp_path / "bad").mkdir()
     (tmp_path / "bad" / "0.png").write_bytes(b"")
     (tmp_path / "bad" / "1.png").write_bytes(png(Image.new("RGB", (32, 32))))
-    places = {"faces": faces, "run": run[2], "bad": tmp_path / "bad"}
+    places = {"faces": faces, "run": model[1].parent, "bad": tmp_path / "bad"}
     given = {key: value.format(**places) if isinstance(value, str) else value for key, value in data.items()}
-    model = given.pop("model", run[2] / "model")
+    uri = given.pop("model", model[1])
     source = given.pop("source", str(faces))
     with pytest.raises(InputError, match=words) as error:
-        evaluated(model, source, tmp_path, mask=OtherMask(**mask), **given)
+        evaluated(uri, source, tmp_path, mask=OtherMask(**mask), **given)
     assert "\n" not in str(error.value)
     assert not (tmp_path / "e" / "config.json").exists()
 
 
-def test_a_copy_elsewhere_is_told_by_its_ids_and_a_validation_source_by_its_name(run, faces, tmp_path):
+def test_a_copy_elsewhere_is_told_by_its_ids_and_a_validation_source_by_its_name(model, faces, tmp_path):
     from faceae.data.split import Split
     from faceae.evaluate import _list
 
-    trained = run[0].data
+    trained = model[0].data
     kept = {entry.image_id for entry in Split(trained).val}
     for path in faces.rglob("*.png"):
         storage.write(str(tmp_path / path.relative_to(faces)), path.read_bytes())
