@@ -182,6 +182,6 @@ def _measure(
 
 def _reason(error: RayError) -> str:
     """What went wrong, out of what Ray Data says of it: a traceback, then how it could be told to try again."""
-    lines = [line.strip() for line in str(error).strip().splitlines()]
-    raised = [line for line in lines if re.match(r"[\w.]*Error: ", line)]
-    return (raised or lines)[-1]
+    text = str(error).strip()
+    raised = re.findall(r"^\s*[\w.]*Error: (.+)$", text, re.MULTILINE)
+    return (raised or text.splitlines())[-1]

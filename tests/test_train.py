@@ -87,7 +87,7 @@ def test_an_evaluation_of_its_own_validation_set_gives_the_reported_metrics(fini
     from faceae.evaluate import evaluate
 
     settings, summary, folder = finished
-    data = Measured(settings.data.source, subset="val", max_rejected_fraction=0.02)
+    data = Measured(settings.data.source, subset="val", max_rejected_fraction=0.1)
     out = Restarted(storage=str(tmp_path), name="val")
     evaluated = evaluate(EvaluateSettings(str(folder / "model"), data, scale=Machines(gpu="off"), run=out))
     assert evaluated["counts"]["val"] == summary["counts"]["val"]
