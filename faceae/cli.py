@@ -43,7 +43,7 @@ def _exit_code(description: str, function: str, kind: type[AnySettings]) -> int:
         return 2
     except KeyboardInterrupt:
         print(
-            "interrupted; --run.resume with the same --run.name goes on from where it stopped",
+            "interrupted; --run.resume with the same --run.name goes on",
             file=sys.stderr,
         )
         return 130

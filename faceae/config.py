@@ -12,11 +12,12 @@ import re
 from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 from pydantic import ConfigDict, Field, PositiveFloat, PositiveInt, TypeAdapter, ValidationError
+from tyro.conf import Positional, arg
 
 from faceae.errors import InputError
 
 Fraction = Annotated[float, Field(gt=0, lt=1)]
-
+Kind = Literal["box", "strokes", "half", "border", "image"]
 
 _RANGE = r"[1-9]\d*(:[1-9]\d*)?"
 
@@ -61,7 +62,7 @@ class Data(Source):
 class Mask(_Strict):
     """What is hidden from the network."""
 
-    kind: Annotated[tuple[Literal["box", "strokes", "half", "border", "image"], ...], Field(min_length=1)] = ("box",)
+    kind: Annotated[tuple[Kind, ...], Field(min_length=1)] = ("box",)
     """box: black squares. strokes: of a brush. half: one of the four halves. border: all but the middle (outpainting).
     image: masks of your own, from mask.images. Of several kinds each image has one. All at a new random place, or
     another of its kind, in every image and epoch."""
@@ -201,6 +202,8 @@ class Settings(_Strict):
         {"preset", "run", "scale", "train.epochs", "train.max_minutes", "train.checkpoint_minutes"}
     )
     """What may differ between a run and its continuation: nothing that the result so far depends on."""
+    SOURCE: ClassVar[str] = "--data.source"
+    """What the images are called on the command line."""
 
     @property
     def makes(self) -> str:
@@ -225,6 +228,7 @@ class PrepareSettings(_Strict):
     run: Folder = Folder()
 
     FREE_ON_RESUME: ClassVar[frozenset[str]] = frozenset({"run", "data.max_rejected_fraction"})
+    SOURCE: ClassVar[str] = "--data.source"
 
     @property
     def makes(self) -> str:
@@ -232,11 +236,85 @@ class PrepareSettings(_Strict):
         return f"faces-{self.data.image_size}"
 
 
-AnySettings = Settings | PrepareSettings
+@dataclasses.dataclass(frozen=True)
+class Measured(_Strict):
+    """Which images to measure on."""
+
+    source: Annotated[Positional[tuple[str, ...]], arg(name="", metavar="SOURCE ...")] = ()
+    """Where the images are: one or several of all that jobs/train.py reads."""
+    subset: Literal["all", "val"] = "all"
+    """val: only the images that the model's own run kept for validation, told by their image_id; the source that it
+    was trained on is listed for that."""
+    limit: PositiveInt | None = None
+    """Use at most so many of these images: the same random sample every time."""
+    max_rejected_fraction: Annotated[float, Field(ge=0, le=1)] = 0.01
+    """Stop when a larger share of the images cannot be used."""
+
+
+@dataclasses.dataclass(frozen=True)
+class OtherMask(_Strict):
+    """What is hidden, where it is not to be what the model was trained with; see jobs/train.py --help."""
+
+    kind: tuple[Kind, ...] = ()
+    """Of several kinds each image has one; the result is then shown by kind, too."""
+    size: int | str | None = None
+    """In pixels, or MIN:MAX."""
+    count: PositiveInt | None = None
+    """Boxes in an image."""
+    images: str | None = None
+    """For the kind image: masks of your own."""
+
+    def instead_of(self, mask: Mask) -> Mask:
+        """Those masks with what is given here."""
+        given = {name: value for name, value in dataclasses.asdict(self).items() if value not in (None, ())}
+        if self.kind and "image" not in self.kind and not self.images:
+            given["images"] = None
+        return dataclasses.replace(mask, **given)
+
+
+@dataclasses.dataclass(frozen=True)
+class Machines(_Strict):
+    """What to run on."""
+
+    gpu: Literal["auto", "on", "off"] = "auto"
+    """auto: a copy of the model on each GPU of the cluster, if it has any; else on CPUs."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Restarted(Folder):
+    """Where the results go."""
+
+    resume: bool = False
+    """Show the evaluation of this name if it is finished; otherwise start it over."""
+
+
+@dataclasses.dataclass(frozen=True)
+class EvaluateSettings(_Strict):
+    """All settings of jobs/evaluate.py."""
+
+    model: Annotated[Positional[str], arg(metavar="MODEL")] = ""
+    """A saved model: the folder model/ of a run or a grid, local or s3://bucket/path."""
+    data: Measured = Measured()
+    mask: OtherMask = OtherMask()
+    batch_size: PositiveInt = 64
+    """Images that a copy of the model takes at a time; the result does not depend on it."""
+    scale: Machines = Machines()
+    run: Restarted = Restarted()
+
+    FREE_ON_RESUME: ClassVar[frozenset[str]] = frozenset({"run", "scale", "batch_size", "data.max_rejected_fraction"})
+    SOURCE: ClassVar[str] = "SOURCE"
+
+    @property
+    def makes(self) -> str:
+        """What the run makes, for its default name."""
+        return "evaluation"
+
+
+AnySettings = Settings | PrepareSettings | EvaluateSettings
 SettingsT = TypeVar("SettingsT", bound=AnySettings)
 
 
-def to_dict(settings: AnySettings) -> dict[str, Any]:
+def to_dict(settings: AnySettings | Mask) -> dict[str, Any]:
     """The tree as JSON-ready dictionaries, for config.json."""
     return TypeAdapter(type(settings)).dump_python(settings, mode="json")
 
@@ -275,9 +353,11 @@ def from_dict(tree: dict[str, Any], kind: type[SettingsT]) -> SettingsT:
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         raise InputError(f"{flag(*first['loc'])} {first['input']!r}: {first['msg']}") from None
+    if isinstance(settings, EvaluateSettings) and not settings.model:
+        raise InputError("MODEL: no model is given; name the folder of a saved one, as in out/ffhq/model, then SOURCE")
     if not settings.data.source:
         raise InputError(
-            "--data.source: no source is given; name a folder, a zip, tar or Parquet file, or s3://bucket/..."
+            f"{settings.SOURCE}: no source is given; name a folder, a zip, tar or Parquet file, or s3://bucket/..."
         )
     if isinstance(settings, Settings):
         _check_together(settings)
@@ -300,7 +380,7 @@ def check_mask(mask: Mask, image_size: int) -> None:
         if kind in mask.kind and most > room:
             raise InputError(
                 f"--mask.size {mask.size}: a {kind} of {most} pixels is too large for the {image_size}x{image_size} "
-                f"image; use {room} or less, or a larger --data.image-size"
+                f"image; use {room} or less, or larger images"
             )
     if ("image" in mask.kind) != (mask.images is not None):
         raise InputError("--mask.images: give the masks together with --mask.kind image, and only with it")

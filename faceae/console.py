@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Any
 
@@ -16,7 +16,7 @@ from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Table
 
 from faceae.config import Settings, Train
-from faceae.reference import ARTICLE, matching
+from faceae.reference import ARTICLE, Reported, matching
 
 LOG_EVERY_S = 15
 """Seconds between two lines of progress in a log."""
@@ -122,13 +122,27 @@ def epoch_line(record: Mapping[str, Any], settings: Train, seconds_left: float) 
     )
 
 
-def rows(summary: Mapping[str, Any], settings: Settings) -> list[tuple[str, list[str]]]:
-    """The result beside the baselines and the article: a label and a cell for each of `COLUMNS`."""
+Row = tuple[str, list[str]]
+"""A label, and a cell for each of `COLUMNS`."""
+
+
+def rows(summary: Mapping[str, Any], settings: Settings) -> list[Row]:
+    """The result of a run beside the baselines and the article."""
     named = {f"this model, epoch {summary['best_epoch']}": summary["val"], **summary["baselines"]}
-    table = [
+    return measured(named) + reported(matching(settings) or [ARTICLE[0]])
+
+
+def measured(named: Mapping[str, Mapping[str, float]]) -> list[Row]:
+    """Metrics by whose they are."""
+    return [
         (label, [format(values[name], form) for name, (_, form) in COLUMNS.items()]) for label, values in named.items()
     ]
-    for line in matching(settings) or [ARTICLE[0]]:
+
+
+def reported(lines: Sequence[Reported]) -> list[Row]:
+    """What there is of the article's figures."""
+    table = []
+    for line in lines:
         known = {"rgb_argmax_accuracy": line.rgb_argmax_accuracy}
         if line.loss == "mse":
             known["mse"] = line.value
@@ -137,12 +151,18 @@ def rows(summary: Mapping[str, Any], settings: Settings) -> list[tuple[str, list
     return table
 
 
-def result_table(summary: Mapping[str, Any], settings: Settings) -> Table:
-    """The same as a table for the terminal."""
+def result_table(heading: str, rows: Sequence[Row], columns: Sequence[str] | None = None) -> Table:
+    """Rows as a table for the terminal.
+
+    Args:
+        heading: of the labels.
+        rows: labels and cells.
+        columns: headings of the cells; those of `COLUMNS` if not given.
+    """
     table = Table(box=None, pad_edge=False)
-    table.add_column(f"\n{summary['counts']['val']} validation images")
-    for heading, _ in COLUMNS.values():
-        table.add_column(heading, justify="right")
-    for label, cells in rows(summary, settings):
+    table.add_column(f"\n{heading}")
+    for column in columns or [column for column, _ in COLUMNS.values()]:
+        table.add_column(column, justify="right")
+    for label, cells in rows:
         table.add_row(label, *cells)
     return table

@@ -152,18 +152,23 @@ def average_buffers(network: nn.Module) -> None:
             buffer /= dist.get_world_size() if dist.is_initialized() else 1
 
 
-@torch.inference_mode()
 def evaluate(network: nn.Module, batches: Iterable[Batch], *, device: torch.device, bf16: bool = False) -> metrics.Sums:
     """Metrics over all batches of all ranks, each image counted once, however unevenly they are shared."""
     network.eval()
     sums = metrics.Sums(device)
     for batch in batches:
-        views = to_device(batch, device)
-        with autocast(device, bf16):
-            output = network(views.given, views.mask)
-        sums.add(metrics.per_example(output, views.original, views.mask))
+        sums.add(measure(network, batch, device=device, bf16=bf16))
     _all_reduce(sums.totals)
     return sums
+
+
+@torch.inference_mode()
+def measure(network: nn.Module, batch: Batch, *, device: torch.device, bf16: bool = False) -> dict[str, Tensor]:
+    """The metrics of each image of a batch, see `metrics.per_example`; the network is in evaluation mode."""
+    views = to_device(batch, device)
+    with autocast(device, bf16):
+        output = network(views.given, views.mask)
+    return metrics.per_example(output, views.original, views.mask)
 
 
 def _all_reduce(tensor: Tensor, op: dist.ReduceOp.RedOpType = dist.ReduceOp.SUM) -> Tensor:

@@ -19,7 +19,7 @@ from faceae.console import Meter, count, out
 from faceae.data.manifest import MADE_BY, MANIFEST
 from faceae.data.shards import FINISHED, ShardWriter, plan, read_record
 from faceae.data.sources import Entry, list_sources
-from faceae.data.split import sample
+from faceae.data.split import choose
 from faceae.errors import InputError, RunFailedError
 from faceae.rejected import Rejected
 from faceae.run import RunFolder
@@ -46,7 +46,7 @@ def prepare(settings: PrepareSettings) -> Manifest:
     settings = config.validate(settings)
     folder = RunFolder(settings)
     listing = list_sources(settings.data.source, "--data.source")
-    entries = _choose(listing.entries, settings.data.limit)
+    entries = choose(listing.entries, settings.data.limit)
     begun = _begin(folder, entries)
     if not begun["finished"]:
         _write_shards(folder, entries, listing.refused)
@@ -54,12 +54,6 @@ def prepare(settings: PrepareSettings) -> Manifest:
     manifest: Manifest = storage.read_json(folder.path(MANIFEST))
     _say(manifest, folder)
     return manifest
-
-
-def _choose(entries: Sequence[Entry], limit: int | None) -> list[Entry]:
-    """The sample that training with this limit would take, in the order of the source, which is read best so."""
-    chosen = {entry.image_id for entry in sample(entries, limit)}
-    return [entry for entry in entries if entry.image_id in chosen]
 
 
 def _begin(folder: RunFolder[PrepareSettings], entries: Sequence[Entry]) -> Manifest:

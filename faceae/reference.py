@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from faceae.config import Settings
+from faceae.config import Mask, Settings
 
 
 class Reported(NamedTuple):
@@ -49,3 +49,8 @@ def matching(settings: Settings) -> list[Reported]:
     """The article's lines with the same optimizer, rate and loss."""
     wanted = (settings.optim.name, settings.optim.lr, settings.train.loss)
     return [line for line in ARTICLE if (line.optimizer, line.lr, line.loss) == wanted]
+
+
+def comparable(image_size: int, mask: Mask) -> bool:
+    """Whether that is what the article measured on, but for the pictures: a 28x28 box at 128x128."""
+    return image_size == 128 and (tuple(mask.kind), mask.sizes, mask.count) == (("box",), (28, 28), 1)

@@ -37,6 +37,6 @@ def check(bad: Sequence[Rejected], total: int, folder: RunFolder[Any]) -> None:
     if len(bad) > allowed * total:
         reason, number = Counter(reason for _, reason in bad).most_common(1)[0]
         raise InputError(
-            f"--data.source: {len(bad)} of {total} images cannot be used, more than --data.max-rejected-fraction "
+            f"{settings.SOURCE}: {len(bad)} of {total} images cannot be used, more than --data.max-rejected-fraction "
             f"{allowed:g} allows; {number} of them: {reason}. They are listed in {folder.path(FILE)}"
         )

@@ -15,9 +15,11 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
+from torch import nn
 
 from faceae import config, console, engine, metrics, models, storage
-from faceae.config import Settings
+from faceae.config import AnySettings, Mask, Settings
+from faceae.data.batch import Batch
 from faceae.data.cache import Blocks
 from faceae.data.feed import validation
 
@@ -55,12 +57,18 @@ def write(
     )
 
 
-def write_page(uri: str, template: str, pictures: Mapping[str, bytes], settings: Settings, **content: Any) -> None:  # noqa: ANN401
+def write_page(
+    uri: str,
+    template: str,
+    pictures: Mapping[str, bytes],
+    settings: AnySettings,
+    **content: Any,  # noqa: ANN401
+) -> None:
     """Writes a page that needs no other file, and its pictures beside it.
 
     Args:
         uri: the report's folder.
-        template: of the package; knows the pictures by their name.
+        template: of the package; has the pictures by their name in `pictures`.
         pictures: PNG files.
         settings: shown in full.
         **content: for the template.
@@ -74,10 +82,27 @@ def write_page(uri: str, template: str, pictures: Mapping[str, bytes], settings:
         settings=settings,
         flat=config.flat(config.to_dict(settings)),
         clock=console.clock,
-        **{name: base64.b64encode(picture).decode() for name, picture in pictures.items()},
+        hidden=hidden,
+        pictures={name: base64.b64encode(picture).decode() for name, picture in pictures.items()},
         **content,
     )
     storage.write(storage.join(uri, "index.html"), html.encode())
+
+
+def hidden(mask: Mask) -> str:
+    """What is hidden, in words that follow "faces with": "a 28×28 hole", "a missing half or brush strokes"."""
+    least, most = mask.sizes
+    pixels = f"{most}" if least == most else f"{least} to {most}"
+    box = f"{most}×{most}" if least == most else f"{pixels} pixels square"
+    words = {
+        "box": f"{mask.count} holes of {box}" if mask.count > 1 else f"a hole of {box}",
+        "strokes": "brush strokes over them",
+        "half": "a missing half",
+        "border": f"a missing border of {pixels} pixels",
+        "image": "holes of given shapes",
+    }
+    *others, last = [words[kind] for kind in dict.fromkeys(mask.kind)]
+    return f"{', '.join(others)} or {last}" if others else last
 
 
 def curves(history: Sequence[Mapping[str, Any]], summary: Mapping[str, Any]) -> bytes:
@@ -117,28 +142,32 @@ def savefig(figure: Figure) -> bytes:
     return buffer.getvalue()
 
 
-@torch.inference_mode()
 def contact_sheet(model_uri: str, val: Blocks, image_size: int) -> Image.Image:
+    """The first validation images as `sheet` shows them, restored by a saved model."""
+    return sheet(models.load(model_uri), next(validation(val, image_size, FACES)))
+
+
+@torch.inference_mode()
+def sheet(network: nn.Module, batch: Batch) -> Image.Image:
     """Rows of pictures in the article's manner: original, given, reconstructed, composited; a column an image.
 
     Args:
-        model_uri: of a saved model.
-        val: the validation images; the first are shown.
-        image_size: side in pixels.
+        network: on the CPU, in evaluation mode.
+        batch: what is shown.
     """
-    views = engine.to_device(next(validation(val, image_size, FACES)), torch.device("cpu"))
-    output = models.load(model_uri)(views.given, views.mask)
+    views = engine.to_device(batch, torch.device("cpu"))
+    output = network(views.given, views.mask)
     pasted = metrics.composite(output, views.original, views.mask)
     rows = [_side_by_side(row) for row in (views.original, views.given, output, pasted)]
     height, width = rows[0].shape[:2]
     font = ImageFont.load_default(size=max(10, height // 8))
     margin = 8 + max(int(font.getlength(name)) for name in _ROWS)
-    sheet = Image.new("RGB", (margin + width, len(rows) * height), "white")
-    pen = ImageDraw.Draw(sheet)
+    whole = Image.new("RGB", (margin + width, len(rows) * height), "white")
+    pen = ImageDraw.Draw(whole)
     for i, (name, row) in enumerate(zip(_ROWS, rows, strict=True)):
         pen.text((4, i * height + height // 2), name, fill="black", font=font, anchor="lm")
-        sheet.paste(Image.fromarray(row), (margin, i * height))
-    return sheet
+        whole.paste(Image.fromarray(row), (margin, i * height))
+    return whole
 
 
 def _side_by_side(images: torch.Tensor) -> NDArray[np.uint8]:

@@ -62,7 +62,8 @@ def train(settings: Settings) -> dict[str, Any]:
         storage.write_json(folder.path("summary.json"), summary)
         tracker.summary = summary
     out.print()
-    out.print(console.result_table(summary, settings))
+    heading = f"{summary['counts']['val']} validation images"
+    out.print(console.result_table(heading, console.rows(summary, settings)))
     outcome.say_caveats(summary)
     out.print(f"\nmodel     {folder.path('model')}")
     out.print(f"report    {folder.path('report', 'index.html')}")

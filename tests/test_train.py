@@ -13,6 +13,7 @@ from PIL import Image
 
 import faceae
 from faceae import metrics, storage
+from faceae.config import EvaluateSettings, Machines, Measured, Restarted
 from faceae.data.holes import Holes
 from faceae.data.synthetic import portrait
 from faceae.errors import InputError, RunFailedError
@@ -80,6 +81,19 @@ def test_the_saved_model_gives_the_reported_metrics(finished, ray_cluster):
     sums = engine.evaluate(network, validation(val, 32, 5), device=cpu, bf16=engine.in_bf16("auto", cpu))
     assert sums.count == summary["counts"]["val"]
     assert sums.means() == pytest.approx(summary["val"], rel=1e-4)
+
+
+def test_an_evaluation_of_its_own_validation_set_gives_the_reported_metrics(finished, ray_cluster, tmp_path):
+    from faceae.evaluate import evaluate
+
+    settings, summary, folder = finished
+    data = Measured(settings.data.source, subset="val", max_rejected_fraction=0.1)
+    out = Restarted(storage=str(tmp_path), name="val")
+    evaluated = evaluate(EvaluateSettings(str(folder / "model"), data, scale=Machines(gpu="off"), run=out))
+    assert evaluated["counts"]["val"] == summary["counts"]["val"]
+    assert evaluated["val"] == pytest.approx(summary["val"], rel=1e-4)
+    for name, values in summary["baselines"].items():
+        assert evaluated["baselines"][name] == pytest.approx(values, rel=1e-6)
 
 
 def test_the_report_is_whole(finished):

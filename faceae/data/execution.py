@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
 
 import pyarrow as pa
 import ray
 from ray.data import Datasource
 from ray.data._internal.execution import streaming_executor_state
 from ray.data._internal.execution.resource_manager import ResourceManager
+from ray.util.annotations import RayDeprecationWarning
+
+from faceae.cluster import is_local
 
 # Ray Data is made for executions of minutes; ours take a second. It asks what resources there are once a second, and
 # has no answer when it asks first: one task would run at a time until then. And it looks for finished tasks every
@@ -29,15 +35,38 @@ def give_way() -> None:
     os.nice(max(0, NICENESS - os.nice(0)))
 
 
+@dataclass(frozen=True)
+class Pool:
+    """Processes that set themselves up once and then take block after block.
+
+    Attributes:
+        make: a class whose instances are called with a block, and return another.
+        arguments: for its constructor.
+        size: how many there are.
+        cpus: that each has. With one, and no GPU, Ray Data would read in these processes, too.
+        gpu: share of a GPU that each has.
+    """
+
+    make: type
+    arguments: tuple[Any, ...]
+    size: int
+    cpus: float
+    gpu: float
+
+
 def execute(
-    source: Datasource, parts: int, finish: Callable[[pa.Table], pa.Table] | None = None
+    source: Datasource,
+    parts: int,
+    finish: Callable[[pa.Table], pa.Table] | None = None,
+    pool: Pool | None = None,
 ) -> Iterator[tuple[ray.ObjectRef, int]]:
     """Reads a source on the cluster; what the read tasks yield stays in the object store.
 
     Args:
         source: to read.
         parts: its read tasks, all of which may run at a time; what one of them yields is one block.
-        finish: applied to each block.
+        finish: applied to each block, by the task that read it.
+        pool: applied to each block after that.
 
     Yields:
         Reference and rows of each block, when it is there.
@@ -53,5 +82,24 @@ def execute(
     context.execution_options.preserve_order = True  # the order of training must not depend on timing
     if finish:
         dataset = dataset.map_batches(finish, batch_size=None, batch_format="pyarrow", zero_copy_batch=True)
+    if pool:
+        dataset = _through(dataset, pool)
     for bundle in dataset.iter_internal_ref_bundles():
         yield from ((block.ref, block.metadata.num_rows) for block in bundle.blocks)
+
+
+def _through(dataset: ray.data.Dataset, pool: Pool) -> ray.data.Dataset:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RayDeprecationWarning)  # Ray 2.60 knows no other way to set it
+        return dataset.map_batches(
+            pool.make,
+            fn_constructor_args=pool.arguments,
+            compute=ray.data.ActorPoolStrategy(size=pool.size),
+            num_cpus=pool.cpus,
+            num_gpus=pool.gpu,
+            # They start again elsewhere when a node is lost, of which Ray warns; on one machine there is no elsewhere.
+            ray_remote_args_fn=(lambda: {"max_restarts": 0}) if is_local() else None,
+            batch_size=None,
+            batch_format="pyarrow",
+            zero_copy_batch=True,
+        )

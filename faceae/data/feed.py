@@ -132,11 +132,12 @@ def validation(blocks: Blocks, image_size: int, batch_size: int, rank: int = 0, 
             images.append(pixels[row])
             bits.append(masks[row])
             if len(images) == batch_size:
-                yield _stacked(images, bits, image_size)
+                yield stacked(images, bits, image_size)
                 images, bits = [], []
     if images:
-        yield _stacked(images, bits, image_size)
+        yield stacked(images, bits, image_size)
 
 
-def _stacked(images: list[NDArray[np.uint8]], bits: list[NDArray[np.uint8]], image_size: int) -> Batch:
+def stacked(images: list[NDArray[np.uint8]], bits: list[NDArray[np.uint8]], image_size: int) -> Batch:
+    """A batch of images and their masks, given one by one."""
     return Batch(np.stack(images).reshape(-1, image_size, image_size, 3), np.stack(bits), len(images))
