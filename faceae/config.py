@@ -12,6 +12,7 @@ import re
 from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 from pydantic import ConfigDict, Field, PositiveFloat, PositiveInt, TypeAdapter, ValidationError
+from tyro.conf import Positional, arg
 
 from faceae.errors import InputError
 
@@ -29,6 +30,9 @@ def _range(text: int | str) -> tuple[int, int]:
 
 class _Strict:
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+    GOES_ON: ClassVar[str] = "--run.resume with the same --run.name goes on from where it stopped"
+    """What a job of these settings says when it is interrupted."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -232,11 +236,39 @@ class PrepareSettings(_Strict):
         return f"faces-{self.data.image_size}"
 
 
+@dataclasses.dataclass(frozen=True)
+class Machines(_Strict):
+    """What to run on."""
+
+    gpu: Literal["auto", "on", "off"] = "auto"
+    """auto: a copy of the model on each GPU of the cluster, if it has any; else on every second CPU."""
+
+
+@dataclasses.dataclass(frozen=True)
+class ReconstructSettings(_Strict):
+    """All settings of jobs/reconstruct.py."""
+
+    model: Annotated[Positional[str], arg(metavar="MODEL", help_behavior_hint="")] = ""
+    """A saved model: the folder model/ of a run or a grid, local or s3://bucket/path."""
+    source: Annotated[Positional[str], arg(metavar="SOURCE", help_behavior_hint="")] = ""
+    """The pictures to restore, of any size: all that jobs/train.py reads."""
+    dest: Annotated[Positional[str], arg(metavar="DEST", help_behavior_hint="")] = ""
+    """Folder or s3://bucket/path for the restored pictures, as PNG."""
+    masks: str | None = None
+    """Masks, white where the hole is, each named as its picture but for the extension: all that jobs/train.py reads.
+    Without them the holes are the solid black boxes of the pictures, of 8x8 pixels or more."""
+    scale: Machines = Machines()
+
+    GOES_ON: ClassVar[str] = "the same command goes on from where it stopped"
+
+
 AnySettings = Settings | PrepareSettings
+"""Of the jobs that have a folder of their own for each run."""
 SettingsT = TypeVar("SettingsT", bound=AnySettings)
+JobT = TypeVar("JobT", bound=AnySettings | ReconstructSettings)
 
 
-def to_dict(settings: AnySettings) -> dict[str, Any]:
+def to_dict(settings: AnySettings | ReconstructSettings) -> dict[str, Any]:
     """The tree as JSON-ready dictionaries, for config.json."""
     return TypeAdapter(type(settings)).dump_python(settings, mode="json")
 
@@ -255,7 +287,7 @@ def with_run(settings: SettingsT, **changes: Any) -> SettingsT:  # noqa: ANN401
     return dataclasses.replace(settings, run=run)
 
 
-def validate(settings: SettingsT) -> SettingsT:
+def validate(settings: JobT) -> JobT:
     """Checks a tree of settings that was made in Python.
 
     Raises:
@@ -264,7 +296,7 @@ def validate(settings: SettingsT) -> SettingsT:
     return from_dict(dataclasses.asdict(settings), type(settings))
 
 
-def from_dict(tree: dict[str, Any], kind: type[SettingsT]) -> SettingsT:
+def from_dict(tree: dict[str, Any], kind: type[JobT]) -> JobT:
     """Reads and checks the dictionaries of a config.json.
 
     Raises:
@@ -275,7 +307,9 @@ def from_dict(tree: dict[str, Any], kind: type[SettingsT]) -> SettingsT:
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         raise InputError(f"{flag(*first['loc'])} {first['input']!r}: {first['msg']}") from None
-    if not settings.data.source:
+    if isinstance(settings, ReconstructSettings):
+        _check_named(settings)
+    elif not settings.data.source:
         raise InputError(
             "--data.source: no source is given; name a folder, a zip, tar or Parquet file, or s3://bucket/..."
         )
@@ -304,6 +338,12 @@ def check_mask(mask: Mask, image_size: int) -> None:
             )
     if ("image" in mask.kind) != (mask.images is not None):
         raise InputError("--mask.images: give the masks together with --mask.kind image, and only with it")
+
+
+def _check_named(settings: ReconstructSettings) -> None:
+    for name, what in (("model", "model"), ("source", "pictures to restore"), ("dest", "place for the results")):
+        if not getattr(settings, name):
+            raise InputError(f"{name.upper()}: no {what} given; write MODEL SOURCE DEST, as in out/ffhq/model in out")
 
 
 def _check_together(settings: Settings) -> None:

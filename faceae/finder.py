@@ -34,9 +34,7 @@ class _Box(NamedTuple):
 
     def grown(self, pixels: int) -> _Box:
         """Larger on each side; beyond the upper and left border of the picture there is nothing."""
-        return _Box(
-            max(0, self.top - pixels), self.bottom + pixels, max(0, self.left - pixels), self.right + pixels
-        )
+        return _Box(max(0, self.top - pixels), self.bottom + pixels, max(0, self.left - pixels), self.right + pixels)
 
 
 class _Black(NamedTuple):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
 
 import pyarrow as pa
 import ray
@@ -29,6 +31,23 @@ def give_way() -> None:
     os.nice(max(0, NICENESS - os.nice(0)))
 
 
+@dataclass(frozen=True)
+class Pool:
+    """Processes that set themselves up once and then take block after block.
+
+    Attributes:
+        make: a class whose instances are called with a block, and return another.
+        arguments: for its constructor.
+        size: how many there are.
+        gpu: share of a GPU that each has.
+    """
+
+    make: type
+    arguments: tuple[Any, ...]
+    size: int
+    gpu: float = 0.0
+
+
 def execute(
     source: Datasource, parts: int, finish: Callable[[pa.Table], pa.Table] | None = None
 ) -> Iterator[tuple[ray.ObjectRef, int]]:
@@ -45,13 +64,44 @@ def execute(
     Raises:
         ray.exceptions.RayError: a task failed.
     """
-    dataset = ray.data.read_datasource(source, override_num_blocks=parts)
+    dataset = _dataset(source, parts)
     context = dataset.context
-    context.enable_progress_bars = False
-    context.memory_usage_poll_interval_s = None  # a thread in each task, for estimates that nobody reads
     context.target_max_block_size = None  # a block comes out in one piece
     context.execution_options.preserve_order = True  # the order of training must not depend on timing
     if finish:
         dataset = dataset.map_batches(finish, batch_size=None, batch_format="pyarrow", zero_copy_batch=True)
     for bundle in dataset.iter_internal_ref_bundles():
         yield from ((block.ref, block.metadata.num_rows) for block in bundle.blocks)
+
+
+def stream(source: Datasource, parts: int, pool: Pool, then: Callable[[pa.Table], pa.Table]) -> Iterator[pa.Table]:
+    """Reads a source on the cluster and works on it as it comes, in any order.
+
+    Args:
+        source: to read; each table that one of its read tasks yields is passed on at once.
+        parts: its read tasks.
+        pool: applied to each table.
+        then: applied to each of these, by a task of its own: what it makes comes back to the driver.
+
+    Raises:
+        ray.exceptions.RayError: a task failed.
+    """
+    dataset = _dataset(source, parts)
+    dataset.context.target_max_block_size = 1
+    whole: dict[str, Any] = {"batch_size": None, "batch_format": "pyarrow", "zero_copy_batch": True}
+    worked = dataset.map_batches(
+        pool.make,
+        fn_constructor_args=pool.arguments,
+        compute=ray.data.ActorPoolStrategy(size=pool.size),
+        num_cpus=1,
+        num_gpus=pool.gpu,
+        **whole,
+    ).map_batches(then, **whole)
+    yield from worked.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0)
+
+
+def _dataset(source: Datasource, parts: int) -> ray.data.Dataset:
+    dataset = ray.data.read_datasource(source, override_num_blocks=parts)
+    dataset.context.enable_progress_bars = False
+    dataset.context.memory_usage_poll_interval_s = None  # a thread in each task, for estimates that nobody reads
+    return dataset

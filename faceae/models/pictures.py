@@ -70,7 +70,9 @@ class Restorer(nn.Module):
             restored = (image if image.mode == "RGB" else to_rgb(image)).copy()
         except BadImage as error:
             raise InputError(f"the picture cannot be used: {error}") from None
-        restored.paste(Image.fromarray(self.restore([np.asarray(restored)], [hole])[0]))  # what it knows of itself stays
+        restored.paste(
+            Image.fromarray(self.restore([np.asarray(restored)], [hole])[0])
+        )  # what it knows of itself stays
         return restored
 
     @torch.inference_mode()
@@ -140,7 +142,7 @@ def _check(picture: Pixels, hole: Hole) -> None:
 def _scaled(part: Pixels, hole: Hole, size: int) -> tuple[Tensor, Tensor]:
     """A square part as the network takes it: (3, size, size), black inside the hole, and (1, size, size).
 
-    Where it is scaled, a pixel has the mean colour of what is known of it, and is of the hole if that is less than half.
+    Where it is scaled a pixel has the mean colour of what is known of it, and is in the hole if that is less than half.
     """
     known = torch.from_numpy(~hole)[None].float()
     colours = torch.tensor(part).permute(2, 0, 1) / 255 * known
@@ -148,7 +150,7 @@ def _scaled(part: Pixels, hole: Hole, size: int) -> tuple[Tensor, Tensor]:
         scaled = _resized(torch.cat([colours, known])[None], size)[0]
         known = (scaled[3:] >= 0.5).float()
         colours = (scaled[:3] / scaled[3:].clamp_min(0.5)).clamp(0, 1) * known
-        if known.all():  # a hole too thin to be seen at this size: what covers most of it is asked for
+        if known.all():  # a hole too small to be seen at this size: the pixel that has most of it stands for it
             known = (scaled[3:] > scaled[3:].amin()).float()
             colours = colours * known
     return colours, 1 - known
