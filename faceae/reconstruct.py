@@ -6,6 +6,7 @@ import functools
 import hashlib
 import importlib.metadata
 import os
+import re
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -58,7 +59,9 @@ def reconstruct(settings: ReconstructSettings) -> Summary:
     _check_apart(listing.entries, names, storage.absolute(settings.source), dest)
     masks = _masks(listing.entries, settings.masks)
     summary = _begin(settings, model, dest)
-    there = set(storage.list_files(dest, missing_ok=True))
+    there = set(storage.list_files(dest))
+    for half_written in (name for name in there if name.endswith(storage.PARTIAL)):
+        storage.delete(storage.join(dest, half_written))
 
     bad, todo = list(listing.refused), dict[Entry, str]()
     for entry in listing.entries:
@@ -126,8 +129,8 @@ def _masks(entries: Sequence[Entry], uri: str | None) -> dict[Entry, Entry] | No
     found = {entry: masks[stem] for entry in entries if (stem := _stem(entry.image_id)) in masks}
     if not found:
         raise InputError(
-            f"--masks {uri}: none is named as a picture of SOURCE, but for the extension; {entries[0].image_id} for one "
-            "has none"
+            f"--masks {uri}: none is named as a picture of SOURCE, but for the extension; for one, there is none for "
+            f"{entries[0].image_id}"
         )
     return found
 
@@ -192,7 +195,9 @@ def _work(source: PictureSource, model: Restorer, gpu: str, dest: str) -> list[R
                 bad += [(row["image_id"], row["reason"]) for row in said.to_pylist() if row["reason"] is not None]
                 meter.add(said.num_rows)
     except (RayError, OSError) as error:
-        reason = str(error).strip().splitlines()[-1]
+        # Ray tells where it happened, then what, then how it might be asked to try again.
+        said = [line for line in str(error).splitlines() if re.match(r"[\w.]+(Error|Exception): ", line)]
+        reason = said[-1] if said else str(error).strip().splitlines()[-1]
         raise RunFailedError(
             f"{reason}; the pictures that are finished stay: mend this, and the same command goes on"
         ) from None
