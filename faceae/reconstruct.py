@@ -195,14 +195,18 @@ def _work(source: PictureSource, model: Restorer, gpu: str, dest: str) -> list[R
                 bad += [(row["image_id"], row["reason"]) for row in said.to_pylist() if row["reason"] is not None]
                 meter.add(said.num_rows)
     except (RayError, OSError) as error:
-        # Ray tells where it happened, then what, then how it might be asked to try again.
-        said = [line for line in str(error).splitlines() if re.match(r"[\w.]+(Error|Exception): ", line)]
-        reason = said[-1] if said else str(error).strip().splitlines()[-1]
         raise RunFailedError(
-            f"{reason}; the pictures that are finished stay: mend this, and the same command goes on"
+            f"{_cause(error)}; what is finished stays: mend this, and the same command goes on"
         ) from None
     out.print(f"restored  {meter.summary()}")
     return bad
+
+
+def _cause(error: Exception) -> str:
+    """What went wrong in a task, out of the traceback and the advice that Ray puts around it."""
+    lines = str(error).strip().splitlines()
+    causes = [line for line in lines if re.match(r"(?!ray\.)[\w.]+(Error|Exception): ", line)]
+    return [*lines, *causes][-1]
 
 
 def _pool(model: Restorer, gpu: str, parts: int) -> Pool:

@@ -6,6 +6,8 @@ import subprocess
 import sys
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from conftest import ROOT, png
 from PIL import Image
@@ -15,6 +17,8 @@ from test_sources import write_parquet
 
 from faceae import models, reconstruct, storage
 from faceae.config import ReconstructSettings
+from faceae.data.pictures import read_pictures, unpacked
+from faceae.data.sources import list_sources
 from faceae.data.synthetic import portrait
 from faceae.errors import InputError, RunFailedError
 
@@ -134,7 +138,7 @@ def test_from_and_to_a_bucket_with_masks(model, pictures, s3):
     assert scaled.any(2).sum() <= 50
 
 
-def test_parquet_and_names_that_differ_in_their_extension_only(model, pictures, tmp_path):
+def test_names_that_differ_in_their_extension_only():
     assert reconstruct.output_names(["a.png", "a.jpg", "b.c/d.tiff", "e.f", "/g.png"]) == {
         "a.png": "a.png.png",
         "a.jpg": "a.jpg.png",
@@ -142,15 +146,22 @@ def test_parquet_and_names_that_differ_in_their_extension_only(model, pictures, 
         "e.f": "e.f.png",
         "/g.png": None,
     }
-    write_parquet(tmp_path / "faces.parquet", "hugging face", count=3)
-    mask = Image.new("L", (32, 32))
-    mask.paste(255, (4, 4, 14, 14))
-    masks = put(tmp_path / "masks", {f"{number:05}.png": png(mask) for number in range(3)})
-    summary = restore(model, tmp_path / "faces.parquet", tmp_path / "out", masks=masks)
-    assert summary["counts"]["restored"] == 3
-    for number in range(3):
-        after = pixels_of((tmp_path / "out" / f"{number:05}.png").read_bytes())
-        assert (after[14:] == portrait(number, 32)[14:]).all()
+
+
+@pytest.mark.parametrize("kind", ["hugging face", "decoded"])
+def test_pictures_and_masks_in_tables(tmp_path, kind):
+    write_parquet(tmp_path / "faces.parquet", kind, count=5)
+    mask = Image.new("L", (64, 64))
+    mask.paste(255, (8, 8, 28, 28))
+    encoded = pa.array([png(mask)] * 5, pa.binary())
+    pq.write_table(pa.table({"image_id": [f"{n:05}.png" for n in range(5)], "image": encoded}), tmp_path / "m.parquet")
+    pictures, masks = (list_sources([str(tmp_path / name)], "").entries for name in ("faces.parquet", "m.parquet"))
+    (block,) = read_pictures(pictures, [entry.image_id for entry in pictures], masks, 32)
+    for number, row in enumerate(block.to_pylist()):
+        pixels, hole = unpacked(row)
+        assert row["name"] == f"{number:05}.png"
+        assert (pixels == portrait(number, 32)).all()
+        assert (hole[4:14, 4:14].sum(), hole.sum()) == (100, 100)
 
 
 def test_a_store_that_refuses_is_named_and_what_is_finished_stays(model, pictures, tmp_path):

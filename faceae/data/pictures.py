@@ -73,7 +73,14 @@ class PictureSource(Datasource):
         found = [self.masks[entry] for entry in unit] if self.masks else None
         size = self.image_size
         metadata = BlockMetadata(num_rows=None, size_bytes=None, input_files=None, exec_stats=None)
-        return ReadTask(lambda: read_pictures(unit, names, found, size), metadata)
+        return ReadTask(lambda: _read_aside(unit, names, found, size), metadata)
+
+
+def _read_aside(
+    unit: Sequence[Entry], names: Sequence[str], found: Sequence[Entry] | None, image_size: int
+) -> Iterator[pa.Table]:
+    give_way()
+    return read_pictures(unit, names, found, image_size)
 
 
 def read_pictures(
@@ -84,7 +91,6 @@ def read_pictures(
     Raises:
         OSError: the storage failed.
     """
-    give_way()
     shown: Iterable[Stored | None] = fetch(found, image_size) if found else itertools.repeat(None)
     rows: list[dict[str, Any]] = []
     for entry, name, stored, mask in zip(unit, names, fetch(unit, image_size), shown, strict=False):
