@@ -28,7 +28,7 @@ from seaweed import Seaweed
 
 from bench import grid, ingest, training
 from bench.machine import describe
-from faceae import config, storage
+from faceae import config, job_settings, storage
 from faceae.console import count, out
 from faceae.data.synthetic import portrait
 from faceae.prepare import prepare
@@ -103,7 +103,7 @@ def measure_ingest(source: Path, scratch: Path, repeats: int, values: Values) ->
 @contextlib.contextmanager
 def _stored(source: Path, paths: list[Path], scratch: Path) -> Iterator[dict[str, str]]:
     """The same pictures in a folder, as prepared Parquet, and in a bucket of a SeaweedFS server."""
-    settings = config.PrepareSettings(
+    settings = job_settings.PrepareSettings(
         data=config.Source(source=(str(source),)), run=config.Folder(name="parquet", storage=str(scratch))
     )
     (scratch / "s3").mkdir()

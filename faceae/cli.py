@@ -14,7 +14,7 @@ from collections.abc import Sequence
 import tyro
 
 from faceae import config, presets
-from faceae.config import AnySettings, Settings, SettingsT
+from faceae.config import JobSettings, JobT, RunSettings, Settings
 from faceae.errors import InputError, RunFailedError
 from faceae.run import saved_settings
 
@@ -22,7 +22,7 @@ TRACEBACK = "FACEAE_TRACEBACK"
 """Set in the environment to see the traceback of a run that failed."""
 
 
-def job(description: str, function: str, kind: type[AnySettings] = Settings) -> None:
+def job(description: str, function: str, kind: type[JobSettings] = Settings) -> None:
     """Runs a job as the command line asks, and exits: 0 done, 1 the run failed, 2 the input was wrong, 130 Ctrl-C.
 
     Args:
@@ -34,7 +34,7 @@ def job(description: str, function: str, kind: type[AnySettings] = Settings) -> 
     sys.exit(_exit_code(description, function, kind))
 
 
-def _exit_code(description: str, function: str, kind: type[AnySettings]) -> int:
+def _exit_code(description: str, function: str, kind: type[JobSettings]) -> int:
     try:
         settings = parse(sys.argv[1:], description, kind)
         pkgutil.resolve_name(function)(settings)
@@ -42,10 +42,7 @@ def _exit_code(description: str, function: str, kind: type[AnySettings]) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print(
-            "interrupted; --run.resume with the same --run.name goes on",
-            file=sys.stderr,
-        )
+        print(f"interrupted; {kind.GOES_ON}", file=sys.stderr)
         return 130
     except Exception as error:
         if os.environ.get(TRACEBACK):
@@ -58,7 +55,7 @@ def _exit_code(description: str, function: str, kind: type[AnySettings]) -> int:
     return 0
 
 
-def parse(arguments: Sequence[str], description: str, kind: type[SettingsT]) -> SettingsT:
+def parse(arguments: Sequence[str], description: str, kind: type[JobT]) -> JobT:
     """Reads flags into checked settings, on top of the preset, or of the saved settings of a run to resume.
 
     Raises:
@@ -68,6 +65,8 @@ def parse(arguments: Sequence[str], description: str, kind: type[SettingsT]) -> 
     if isinstance(start, Settings):
         start = presets.find(_preset_name(arguments) or start.preset, type(start))
     settings = _parse(arguments, description, start)
+    if not isinstance(settings, RunSettings):
+        return config.validate(settings)
     if settings.run.resume and (saved := saved_settings(settings)):
         # It may have been resumed before; tyro sets flags only.
         settings = _parse(arguments, description, config.with_run(saved, resume=False))
@@ -94,7 +93,7 @@ def _preset_name(arguments: Sequence[str]) -> str | None:
     return None
 
 
-def _parse(arguments: Sequence[str], description: str, default: SettingsT) -> SettingsT:
+def _parse(arguments: Sequence[str], description: str, default: JobT) -> JobT:
     said = io.StringIO()
     try:
         with contextlib.redirect_stderr(said):

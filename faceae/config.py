@@ -12,7 +12,6 @@ import re
 from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 from pydantic import ConfigDict, Field, PositiveFloat, PositiveInt, TypeAdapter, ValidationError
-from tyro.conf import Positional, arg
 
 from faceae.errors import InputError
 
@@ -28,12 +27,14 @@ def _range(text: int | str) -> tuple[int, int]:
     return int(least), int(most or least)
 
 
-class _Strict:
+class Strict:
+    """A group of settings: an unknown one is an error."""
+
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid", allow_inf_nan=False)
 
 
 @dataclasses.dataclass(frozen=True)
-class Source(_Strict):
+class Source(Strict):
     """Which images to read."""
 
     source: tuple[str, ...] = ("synthetic:1500",)
@@ -59,7 +60,7 @@ class Data(Source):
 
 
 @dataclasses.dataclass(frozen=True)
-class Mask(_Strict):
+class Mask(Strict):
     """What is hidden from the network."""
 
     kind: Annotated[tuple[Kind, ...], Field(min_length=1)] = ("box",)
@@ -81,7 +82,7 @@ class Mask(_Strict):
 
 
 @dataclasses.dataclass(frozen=True)
-class Model(_Strict):
+class Model(Strict):
     """The network."""
 
     name: Literal["article", "unet"] = "article"
@@ -99,7 +100,7 @@ class Model(_Strict):
 
 
 @dataclasses.dataclass(frozen=True)
-class Optim(_Strict):
+class Optim(Strict):
     """The optimizer."""
 
     name: Literal["adam", "sgd", "rmsprop"] = "adam"
@@ -116,7 +117,7 @@ class Optim(_Strict):
 
 
 @dataclasses.dataclass(frozen=True)
-class Train(_Strict):
+class Train(Strict):
     """How to train."""
 
     epochs: PositiveInt = 12
@@ -141,7 +142,7 @@ class Train(_Strict):
 
 
 @dataclasses.dataclass(frozen=True)
-class Scale(_Strict):
+class Scale(Strict):
     """What to run on."""
 
     workers: int | str | None = None
@@ -162,7 +163,7 @@ class Scale(_Strict):
 
 
 @dataclasses.dataclass(frozen=True)
-class Folder(_Strict):
+class Folder(Strict):
     """Where the results go."""
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")] | None = None
@@ -183,7 +184,46 @@ class Run(Folder):
 
 
 @dataclasses.dataclass(frozen=True)
-class Settings(_Strict):
+class JobSettings(Strict):
+    """All settings of a job; those of other jobs than training stand in `faceae.job_settings`."""
+
+    GOES_ON: ClassVar[str] = "--run.resume with the same --run.name goes on from where it stopped"
+    """What the job says when it is interrupted."""
+
+    def check(self) -> None:
+        """Raises InputError if values cannot go together."""
+
+
+class RunSettings(JobSettings):
+    """Those of a job that makes a folder of its own each time."""
+
+    data: Any
+    run: Any
+
+    FREE_ON_RESUME: ClassVar[frozenset[str]]
+    """What may differ between a run and its continuation: nothing that the result so far depends on."""
+    SOURCE: ClassVar[str] = "--data.source"
+    """What the images are called on the command line."""
+
+    @property
+    def makes(self) -> str:
+        """What the run makes, for its default name."""
+        raise NotImplementedError
+
+    def check(self) -> None:
+        """Raises InputError if there is no source, or if values cannot go together."""
+        if not self.data.source:
+            raise InputError(
+                f"{self.SOURCE}: no source is given; name a folder, a zip, tar or Parquet file, or s3://bucket/..."
+            )
+
+
+SettingsT = TypeVar("SettingsT", bound=RunSettings)
+JobT = TypeVar("JobT", bound=JobSettings)
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings(RunSettings):
     """All settings of a run."""
 
     preset: str = "demo"
@@ -201,120 +241,19 @@ class Settings(_Strict):
     FREE_ON_RESUME: ClassVar[frozenset[str]] = frozenset(
         {"preset", "run", "scale", "train.epochs", "train.max_minutes", "train.checkpoint_minutes"}
     )
-    """What may differ between a run and its continuation: nothing that the result so far depends on."""
-    SOURCE: ClassVar[str] = "--data.source"
-    """What the images are called on the command line."""
 
     @property
     def makes(self) -> str:
         """What the run makes, for its default name."""
         return self.model.name
 
-
-@dataclasses.dataclass(frozen=True)
-class Shard(_Strict):
-    """The files of decoded images."""
-
-    megabytes: PositiveFloat = 100.0
-    """Size of a Parquet file at most; a small set is divided more finely, so that several cores have work."""
+    def check(self) -> None:
+        """Raises InputError if values cannot go together."""
+        super().check()
+        _check_together(self)
 
 
-@dataclasses.dataclass(frozen=True)
-class PrepareSettings(_Strict):
-    """All settings of jobs/prepare.py."""
-
-    data: Source = Source()
-    shard: Shard = Shard()
-    run: Folder = Folder()
-
-    FREE_ON_RESUME: ClassVar[frozenset[str]] = frozenset({"run", "data.max_rejected_fraction"})
-    SOURCE: ClassVar[str] = "--data.source"
-
-    @property
-    def makes(self) -> str:
-        """What the run makes, for its default name."""
-        return f"faces-{self.data.image_size}"
-
-
-@dataclasses.dataclass(frozen=True)
-class Measured(_Strict):
-    """Which images to measure on."""
-
-    source: Annotated[Positional[tuple[str, ...]], arg(name="", metavar="SOURCE ...")] = ()
-    """Where the images are: one or several of all that jobs/train.py reads."""
-    subset: Literal["all", "val"] = "all"
-    """val: only the images that the model's own run kept for validation, told by their image_id; the source that it
-    was trained on is listed for that."""
-    limit: PositiveInt | None = None
-    """Use at most so many of these images: the same random sample every time."""
-    max_rejected_fraction: Annotated[float, Field(ge=0, le=1)] = 0.01
-    """Stop when a larger share of the images cannot be used."""
-
-
-@dataclasses.dataclass(frozen=True)
-class OtherMask(_Strict):
-    """What is hidden, where it is not to be what the model was trained with; see jobs/train.py --help."""
-
-    kind: tuple[Kind, ...] = ()
-    """Of several kinds each image has one; the result is then shown by kind, too."""
-    size: int | str | None = None
-    """In pixels, or MIN:MAX."""
-    count: PositiveInt | None = None
-    """Boxes in an image."""
-    images: str | None = None
-    """For the kind image: masks of your own."""
-
-    def instead_of(self, mask: Mask) -> Mask:
-        """Those masks with what is given here."""
-        given = {name: value for name, value in dataclasses.asdict(self).items() if value not in (None, ())}
-        if self.kind and "image" not in self.kind and not self.images:
-            given["images"] = None
-        return dataclasses.replace(mask, **given)
-
-
-@dataclasses.dataclass(frozen=True)
-class Machines(_Strict):
-    """What to run on."""
-
-    gpu: Literal["auto", "on", "off"] = "auto"
-    """auto: a copy of the model on each GPU of the cluster, if it has any; else on CPUs."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Restarted(Folder):
-    """Where the results go."""
-
-    resume: bool = False
-    """Show the evaluation of this name if it is finished; otherwise start it over."""
-
-
-@dataclasses.dataclass(frozen=True)
-class EvaluateSettings(_Strict):
-    """All settings of jobs/evaluate.py."""
-
-    model: Annotated[Positional[str], arg(metavar="MODEL")] = ""
-    """A saved model: the folder model/ of a run or a grid, local or s3://bucket/path."""
-    data: Measured = Measured()
-    mask: OtherMask = OtherMask()
-    batch_size: PositiveInt = 64
-    """Images that a copy of the model takes at a time; the result does not depend on it."""
-    scale: Machines = Machines()
-    run: Restarted = Restarted()
-
-    FREE_ON_RESUME: ClassVar[frozenset[str]] = frozenset({"run", "scale", "batch_size", "data.max_rejected_fraction"})
-    SOURCE: ClassVar[str] = "SOURCE"
-
-    @property
-    def makes(self) -> str:
-        """What the run makes, for its default name."""
-        return "evaluation"
-
-
-AnySettings = Settings | PrepareSettings | EvaluateSettings
-SettingsT = TypeVar("SettingsT", bound=AnySettings)
-
-
-def to_dict(settings: AnySettings | Mask) -> dict[str, Any]:
+def to_dict(settings: JobSettings | Mask) -> dict[str, Any]:
     """The tree as JSON-ready dictionaries, for config.json."""
     return TypeAdapter(type(settings)).dump_python(settings, mode="json")
 
@@ -329,11 +268,11 @@ def flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def with_run(settings: SettingsT, **changes: Any) -> SettingsT:  # noqa: ANN401
     """The same settings with other values in the group `--run`."""
-    run: Any = dataclasses.replace(settings.run, **changes)
-    return dataclasses.replace(settings, run=run)
+    fields: dict[str, Any] = {"run": dataclasses.replace(settings.run, **changes)}
+    return dataclasses.replace(settings, **fields)
 
 
-def validate(settings: SettingsT) -> SettingsT:
+def validate(settings: JobT) -> JobT:
     """Checks a tree of settings that was made in Python.
 
     Raises:
@@ -342,7 +281,7 @@ def validate(settings: SettingsT) -> SettingsT:
     return from_dict(dataclasses.asdict(settings), type(settings))
 
 
-def from_dict(tree: dict[str, Any], kind: type[SettingsT]) -> SettingsT:
+def from_dict(tree: dict[str, Any], kind: type[JobT]) -> JobT:
     """Reads and checks the dictionaries of a config.json.
 
     Raises:
@@ -353,14 +292,7 @@ def from_dict(tree: dict[str, Any], kind: type[SettingsT]) -> SettingsT:
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         raise InputError(f"{flag(*first['loc'])} {first['input']!r}: {first['msg']}") from None
-    if isinstance(settings, EvaluateSettings) and not settings.model:
-        raise InputError("MODEL: no model is given; name the folder of a saved one, as in out/ffhq/model, then SOURCE")
-    if not settings.data.source:
-        raise InputError(
-            f"{settings.SOURCE}: no source is given; name a folder, a zip, tar or Parquet file, or s3://bucket/..."
-        )
-    if isinstance(settings, Settings):
-        _check_together(settings)
+    settings.check()
     return settings
 
 

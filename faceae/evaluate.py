@@ -14,16 +14,18 @@ from ray.exceptions import RayError
 from torch import nn
 
 from faceae import cluster, config, evaluate_report, groups, models, rejected, report, storage
-from faceae.config import Data, EvaluateSettings, Settings
+from faceae.config import Data, Settings
 from faceae.console import Meter, out
+from faceae.copies import COPY_CPUS, copies
+from faceae.data.execution import Copies
 from faceae.data.holes import Holes
 from faceae.data.sources import SYNTHETIC, Listing, list_sources
 from faceae.data.split import Split, choose
 from faceae.errors import InputError, RunFailedError
-from faceae.placement import Placement
+from faceae.job_settings import EvaluateSettings
 from faceae.rejected import Rejected
 from faceae.run import RunFolder
-from faceae.scoring import CPUS, SCORES, Scoring, place, score
+from faceae.scoring import SCORES, Scoring, score
 
 IMAGES = "images.parquet"
 """The figures of each image."""
@@ -66,8 +68,8 @@ def _evaluate(folder: RunFolder[EvaluateSettings], started: float) -> dict[str, 
     mask, size = settings.mask.instead_of(trained.mask), trained.data.image_size
     config.check_mask(mask, size)
     listing = _list(settings, trained.data)
-    cluster.connect(CPUS)
-    placed = place(settings.scale)
+    cluster.connect(COPY_CPUS)
+    placed = copies(settings.scale)
     scoring = Scoring(network, Holes.of(mask, size), settings.batch_size)
     out.print(f"images    {len(listing.entries)} of {' '.join(settings.data.source)}, faces with {report.hidden(mask)}")
     table, seconds = _measure(folder, listing, scoring, placed)
@@ -95,7 +97,7 @@ def _evaluate(folder: RunFolder[EvaluateSettings], started: float) -> dict[str, 
         "started": round(started, 1),
         "evaluate_seconds": round(seconds, 1),
         "wall_seconds": round(time.time() - started, 1),
-        "copies": placed.workers,
+        "copies": placed.size,
         "device": "GPU" if placed.gpu else "CPU",
     }
     sink = pa.BufferOutputStream()
@@ -149,7 +151,7 @@ def _kept_for_validation(source: tuple[str, ...], trained: Data) -> set[str]:
 
 
 def _measure(
-    folder: RunFolder[EvaluateSettings], listing: Listing, scoring: Scoring, placed: Placement
+    folder: RunFolder[EvaluateSettings], listing: Listing, scoring: Scoring, placed: Copies
 ) -> tuple[pa.Table, float]:
     """The figures of all usable images, and the seconds that it took.
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, get_type_hi
 from pydantic import Field, PositiveInt
 
 from faceae import config
-from faceae.config import Model, Optim, Settings, Train, _Strict
+from faceae.config import Model, Optim, Settings, Strict, Train
 from faceae.errors import InputError
 
 FIXED = {"train.best_by"}
@@ -26,7 +26,7 @@ def _lists(group: type) -> Any:  # noqa: ANN401
         for field in dataclasses.fields(group)
         if f"{prefix}.{field.name}" not in FIXED
     ]
-    made = dataclasses.make_dataclass(f"{group.__name__}s", fields, bases=(_Strict,), frozen=True)
+    made = dataclasses.make_dataclass(f"{group.__name__}s", fields, bases=(Strict,), frozen=True)
     made.__doc__ = f"Values of --{prefix}.* to try."
     made.__module__ = __name__
     return made
@@ -34,7 +34,7 @@ def _lists(group: type) -> Any:  # noqa: ANN401
 
 if TYPE_CHECKING:
 
-    class Models(_Strict):
+    class Models(Strict):
         """What _lists makes."""
 
         def __init__(self, **values: tuple[Any, ...]) -> None: ...
@@ -52,7 +52,7 @@ _GROUPS: dict[str, Any] = {"model": Models, "optim": Optims, "train": Trains}
 
 
 @dataclasses.dataclass(frozen=True)
-class Grid(_Strict):
+class Grid(Strict):
     """Which settings to try: every point with every combination of the lists."""
 
     points: tuple[str, ...] = ()
@@ -64,7 +64,7 @@ class Grid(_Strict):
 
 
 @dataclasses.dataclass(frozen=True)
-class Asha(_Strict):
+class Asha(Strict):
     """When to stop a trial that falls behind: asynchronous successive halving (Li et al., arxiv.org/abs/1810.05934)."""
 
     grace_epochs: PositiveInt = 1
@@ -75,7 +75,7 @@ class Asha(_Strict):
 
 
 @dataclasses.dataclass(frozen=True)
-class Tune(_Strict):
+class Tune(Strict):
     """How to run the trials."""
 
     concurrent: Literal["auto"] | PositiveInt = "auto"

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
+from collections.abc import Iterator
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +14,8 @@ from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 EXTENSIONS = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif"})
 MAX_PIXELS = 80_000_000
 """Larger images are refused undecoded: FFHQ's have 1 million pixels, a decompression bomb billions."""
+
+_LOSSLESS = frozenset({"PNG", "BMP", "TIFF", "GIF"})
 
 _SRGB = ImageCms.createProfile("sRGB")
 
@@ -35,15 +40,45 @@ def decode(encoded: bytes, size: int) -> NDArray[np.uint8]:
     Raises:
         BadImage: with the reason.
     """
+    with _opened(encoded) as image:
+        _check_dimensions(image, size)
+        # JPEG decodes at a half, quarter or eighth for nearly nothing; twice the size keeps Lanczos exact enough.
+        image.draft(None, (2 * size, 2 * size))
+        image.load()
+        return np.asarray(_square(to_rgb(ImageOps.exif_transpose(image)), size))
+
+
+class Picture(NamedTuple):
+    """An image at its own size.
+
+    Attributes:
+        pixels: (H, W, 3) uint8, sRGB.
+        lossy: whether it was stored in a format that alters pixels, as JPEG does.
+    """
+
+    pixels: NDArray[np.uint8]
+    lossy: bool
+
+
+def decode_whole(encoded: bytes) -> Picture:
+    """Decodes an image file as `decode` does, but keeps its size and shape.
+
+    Raises:
+        BadImage: with the reason.
+    """
+    with _opened(encoded) as image:
+        _check_dimensions(image, 1)
+        return Picture(np.asarray(to_rgb(ImageOps.exif_transpose(image))), image.format not in _LOSSLESS)
+
+
+@contextlib.contextmanager
+def _opened(encoded: bytes) -> Iterator[Image.Image]:
+    """The image of a file; whatever Pillow says while it is open becomes a `BadImage`."""
     if not encoded:
         raise BadImage("the file is empty")
     try:
         with Image.open(io.BytesIO(encoded)) as image:
-            _check_dimensions(image, size)
-            # JPEG decodes at a half, quarter or eighth for nearly nothing; twice the size keeps Lanczos exact enough.
-            image.draft(None, (2 * size, 2 * size))
-            image.load()
-            return np.asarray(_square(_to_rgb(ImageOps.exif_transpose(image)), size))
+            yield image
     except BadImage:
         raise
     except UnidentifiedImageError:
@@ -62,7 +97,12 @@ def _check_dimensions(image: Image.Image, size: int) -> None:
         raise BadImage(f"{width}x{height} pixels is too small: less than half of {size}x{size}")
 
 
-def _to_rgb(image: Image.Image) -> Image.Image:
+def to_rgb(image: Image.Image) -> Image.Image:
+    """An image of any mode as RGB: profile, transparency and 16 bits are seen to as `decode` says.
+
+    Raises:
+        BadImage: its samples have no agreed range.
+    """
     if image.mode.startswith("I;16"):  # Pillow's own conversion clips at 255
         return Image.fromarray((np.asarray(image).astype(np.uint16) >> 8).astype(np.uint8)).convert("RGB")
     if image.mode in ("I", "F"):

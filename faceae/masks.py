@@ -173,3 +173,8 @@ def pack(masks: Masks) -> NDArray[np.uint8]:
 def unpack(bits: NDArray[np.uint8], image_size: int) -> Masks:
     """The inverse of `pack`: (N, H * W / 8) uint8 -> (N, H, W) bool."""
     return np.unpackbits(bits, axis=1, bitorder="little").view(np.bool_).reshape(-1, image_size, image_size)
+
+
+def of_image(image: Image.Image) -> NDArray[np.bool_]:
+    """(H, W) bool: the white pixels of a mask image."""
+    return np.asarray(image.convert("L")) >= 128

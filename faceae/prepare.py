@@ -14,13 +14,14 @@ import ray
 from ray.exceptions import RayError
 
 from faceae import cluster, config, rejected, storage
-from faceae.config import PrepareSettings, Source
+from faceae.config import Source
 from faceae.console import Meter, count, out
 from faceae.data.manifest import MADE_BY, MANIFEST
 from faceae.data.shards import FINISHED, ShardWriter, plan, read_record
 from faceae.data.sources import Entry, list_sources
 from faceae.data.split import choose
 from faceae.errors import InputError, RunFailedError
+from faceae.job_settings import PrepareSettings
 from faceae.rejected import Rejected
 from faceae.run import RunFolder
 

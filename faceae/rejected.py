@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from faceae import storage
-from faceae.config import AnySettings
+from faceae.config import RunSettings
 from faceae.console import count, out
 from faceae.errors import InputError
 from faceae.run import RunFolder
@@ -20,10 +20,16 @@ FILE = "rejected.jsonl"
 
 def write(bad: Sequence[Rejected], refused: Sequence[Rejected], folder: RunFolder[Any]) -> None:
     """Lists the rejected in the run's folder: images that are bad, and files that only looked like images."""
-    rows = [{"image_id": image_id, "reason": reason} for image_id, reason in sorted([*refused, *bad])]
-    storage.write_lines(folder.path(FILE), rows)
+    write_to(folder.uri, [*refused, *bad])
+
+
+def write_to(folder: str, bad: Sequence[Rejected]) -> None:
+    """Lists the rejected in a folder."""
+    rows = [{"image_id": image_id, "reason": reason} for image_id, reason in sorted(bad)]
+    uri = storage.join(folder, FILE)
+    storage.write_lines(uri, rows)
     if rows:
-        out.print(f"rejected  {count(len(rows), 'image')}, see {folder.path(FILE)}")
+        out.print(f"rejected  {count(len(rows), 'image')}, see {uri}")
 
 
 def check(bad: Sequence[Rejected], total: int, folder: RunFolder[Any]) -> None:
@@ -32,7 +38,7 @@ def check(bad: Sequence[Rejected], total: int, folder: RunFolder[Any]) -> None:
     Raises:
         InputError: they are too many.
     """
-    settings: AnySettings = folder.settings
+    settings: RunSettings = folder.settings
     allowed = settings.data.max_rejected_fraction
     if len(bad) > allowed * total:
         reason, number = Counter(reason for _, reason in bad).most_common(1)[0]

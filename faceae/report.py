@@ -18,7 +18,7 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import nn
 
 from faceae import config, console, engine, metrics, models, storage
-from faceae.config import AnySettings, Mask, Settings
+from faceae.config import JobSettings, Mask, Settings
 from faceae.data.batch import Batch
 from faceae.data.cache import Blocks
 from faceae.data.feed import validation
@@ -61,7 +61,7 @@ def write_page(
     uri: str,
     template: str,
     pictures: Mapping[str, bytes],
-    settings: AnySettings,
+    settings: JobSettings,
     **content: Any,  # noqa: ANN401
 ) -> None:
     """Writes a page that needs no other file, and its pictures beside it.

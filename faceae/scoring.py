@@ -6,7 +6,6 @@ holds a copy of the model, takes it from there, on a GPU where there are any. Wh
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -16,22 +15,19 @@ import ray
 import torch
 from torch import Tensor, nn
 
-from faceae import baselines, engine, masks, placement
-from faceae.config import Machines, Mask, Scale
+from faceae import baselines, engine, masks
+from faceae.config import Mask
+from faceae.copies import COPY_CPUS
 from faceae.data.batch import Batch
-from faceae.data.execution import Pool, execute
+from faceae.data.execution import Copies, Pool, execute
 from faceae.data.feed import stacked
 from faceae.data.holes import Holes
 from faceae.data.reader import FaceSource, column_rows, pixels_array
 from faceae.data.sources import Entry
-from faceae.placement import Placement
 
 SCORES = {"article": "mse", "unet": "hole_mse"}
 """By model.name, the metric that is the anomaly score: the error of all that a network draws. The article's redraws the
 whole face; what a U-Net leaves as it was given has no error."""
-
-CPUS = 2
-"""Threads of a copy of the model, where it runs on CPUs; as many are left to reading and the baselines."""
 
 
 class Scoring(NamedTuple):
@@ -48,13 +44,13 @@ class Scoring(NamedTuple):
     batch_size: int
 
 
-def score(entries: Sequence[Entry], scoring: Scoring, placed: Placement) -> Iterator[pa.Table]:
+def score(entries: Sequence[Entry], scoring: Scoring, copies: Copies) -> Iterator[pa.Table]:
     """Reads, decodes and measures images on the cluster, in the order in which `FaceSource` reads them.
 
     Args:
         entries: the images.
         scoring: the model and the masks.
-        placed: of `place`.
+        copies: of the model.
 
     Yields:
         Tables of image_id, reason (null for an image that could be used; the figures of others mean nothing), kind,
@@ -70,27 +66,9 @@ def score(entries: Sequence[Entry], scoring: Scoring, placed: Placement) -> Iter
         return with_baselines(block, holes, batch_size)
 
     arguments = (ray.put(scoring.network), holes.image_size, batch_size)
-    pool = Pool(Scorer, arguments, min(placed.workers, len(source.units)), _cpus(placed), placed.gpu)
+    pool = Pool(Scorer, arguments, copies.at_most(len(source.units)))
     for ref, _ in execute(source, len(source.units), finish, pool):
         yield ray.get(ref)
-
-
-def place(machines: Machines) -> Placement:
-    """Where the copies of a model run: one on each GPU, or on CPUs, of which half are left to reading.
-
-    Raises:
-        InputError: GPUs are asked for and there are none.
-    """
-    placed = placement.place(Scale(gpu=machines.gpu))
-    if placed.gpu:
-        return placed
-    copies = max(1, int(placement.resources()["CPU"]) // (2 * CPUS))
-    return dataclasses.replace(placed, workers=copies, most_workers=copies)
-
-
-def _cpus(placed: Placement) -> float:
-    """Of a copy of the model; on a cluster of very few, half of them."""
-    return 1 if placed.gpu else min(CPUS, placement.resources()["CPU"] / 2)
 
 
 def with_baselines(block: pa.Table, holes: Holes, batch_size: int) -> pa.Table:
@@ -123,7 +101,7 @@ class Scorer:
     def __init__(self, network: ray.ObjectRef, image_size: int, batch_size: int) -> None:
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         if self.device.type == "cpu":
-            torch.set_num_threads(CPUS)
+            torch.set_num_threads(COPY_CPUS)
         copy: nn.Module = ray.get(network)
         self.network = copy.to(self.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         settings: Any = copy.settings

@@ -13,13 +13,14 @@ from test_pages import assert_stands_alone
 
 import faceae
 from faceae import baselines, cli, config, engine, metrics, models, storage
-from faceae.config import EvaluateSettings, Machines, Mask, Measured, OtherMask, Restarted
+from faceae.config import Mask
 from faceae.data.cache import decode_val
 from faceae.data.feed import validation
 from faceae.data.holes import Holes
 from faceae.data.sources import list_sources
 from faceae.errors import InputError
 from faceae.evaluate import evaluate
+from faceae.job_settings import EvaluateSettings, Machines, Measured, OtherMask, Restarted
 
 CPU = torch.device("cpu")
 KINDS = OtherMask(kind=("box", "strokes", "half"), size="4:12")

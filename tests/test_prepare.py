@@ -19,7 +19,7 @@ from test_archives import tarred, zipped
 from test_sources import SIZE, read_all, write_parquet
 
 from faceae import cli, images, storage
-from faceae.config import Data, Folder, Mask, PrepareSettings, Settings, Shard, Source
+from faceae.config import Data, Folder, Mask, Settings, Source
 from faceae.data.cache import decode_train, take
 from faceae.data.holes import Holes
 from faceae.data.order import Order
@@ -27,6 +27,7 @@ from faceae.data.sources import list_sources
 from faceae.data.split import Split
 from faceae.data.synthetic import portrait
 from faceae.errors import InputError
+from faceae.job_settings import PrepareSettings, Shard
 from faceae.prepare import prepare
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")

@@ -13,10 +13,10 @@ from PIL import Image
 
 import faceae
 from faceae import metrics, storage
-from faceae.config import EvaluateSettings, Machines, Measured, Restarted
 from faceae.data.holes import Holes
 from faceae.data.synthetic import portrait
 from faceae.errors import InputError, RunFailedError
+from faceae.job_settings import EvaluateSettings, Machines, Measured, Restarted
 from faceae.train import train
 
 

@@ -6,7 +6,7 @@ import os
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 import ray
@@ -24,6 +24,7 @@ from faceae.cluster import is_local
 ResourceManager.GLOBAL_LIMITS_UPDATE_INTERVAL_S = 0.05
 streaming_executor_state.WAIT_FOR_TASK_COMPLETION_TIMEOUT_S = 0.02
 
+_WHOLE: dict[str, Any] = {"batch_size": None, "batch_format": "pyarrow", "zero_copy_batch": True}
 
 NICENESS = 10
 """Of the processes that read and draw: training, and what has to start before it, goes first on a machine with few
@@ -35,6 +36,24 @@ def give_way() -> None:
     os.nice(max(0, NICENESS - os.nice(0)))
 
 
+class Copies(NamedTuple):
+    """Processes that hold a copy of a model each.
+
+    Attributes:
+        size: how many there are.
+        cpus: that each has.
+        gpu: whether each has a GPU: 1.0, or 0.0.
+    """
+
+    size: int
+    cpus: float
+    gpu: float
+
+    def at_most(self, parts: int) -> Copies:
+        """No more than there are parts to work on."""
+        return self._replace(size=max(1, min(self.size, parts)))
+
+
 @dataclass(frozen=True)
 class Pool:
     """Processes that set themselves up once and then take block after block.
@@ -42,16 +61,12 @@ class Pool:
     Attributes:
         make: a class whose instances are called with a block, and return another.
         arguments: for its constructor.
-        size: how many there are.
-        cpus: that each has. With one, and no GPU, Ray Data would read in these processes, too.
-        gpu: share of a GPU that each has.
+        copies: how many there are, and what each has.
     """
 
     make: type
     arguments: tuple[Any, ...]
-    size: int
-    cpus: float
-    gpu: float
+    copies: Copies
 
 
 def execute(
@@ -74,14 +89,12 @@ def execute(
     Raises:
         ray.exceptions.RayError: a task failed.
     """
-    dataset = ray.data.read_datasource(source, override_num_blocks=parts)
+    dataset = _dataset(source, parts)
     context = dataset.context
-    context.enable_progress_bars = False
-    context.memory_usage_poll_interval_s = None  # a thread in each task, for estimates that nobody reads
     context.target_max_block_size = None  # a block comes out in one piece
     context.execution_options.preserve_order = True  # the order of training must not depend on timing
     if finish:
-        dataset = dataset.map_batches(finish, batch_size=None, batch_format="pyarrow", zero_copy_batch=True)
+        dataset = dataset.map_batches(finish, **_WHOLE)
     if pool:
         dataset = _through(dataset, pool)
     for bundle in dataset.iter_internal_ref_bundles():
@@ -94,12 +107,38 @@ def _through(dataset: ray.data.Dataset, pool: Pool) -> ray.data.Dataset:
         return dataset.map_batches(
             pool.make,
             fn_constructor_args=pool.arguments,
-            compute=ray.data.ActorPoolStrategy(size=pool.size),
-            num_cpus=pool.cpus,
-            num_gpus=pool.gpu,
+            compute=ray.data.ActorPoolStrategy(size=pool.copies.size),
+            num_cpus=pool.copies.cpus,
+            num_gpus=pool.copies.gpu,
             # They start again elsewhere when a node is lost, of which Ray warns; on one machine there is no elsewhere.
             ray_remote_args_fn=(lambda: {"max_restarts": 0}) if is_local() else None,
-            batch_size=None,
-            batch_format="pyarrow",
-            zero_copy_batch=True,
+            **_WHOLE,
         )
+
+
+def stream(source: Datasource, parts: int, pool: Pool, then: Callable[[pa.Table], pa.Table]) -> Iterator[pa.Table]:
+    """Reads a source on the cluster and works on it as it comes, in any order.
+
+    Args:
+        source: to read; each table that one of its read tasks yields is passed on at once.
+        parts: its read tasks.
+        pool: applied to each table.
+        then: applied to each of these, by a task of its own: what it makes comes back to the driver.
+
+    Raises:
+        ray.exceptions.RayError: a task failed.
+    """
+    dataset = _dataset(source, parts)
+    dataset.context.target_max_block_size = 1
+    yield from (
+        _through(dataset, pool)
+        .map_batches(then, **_WHOLE)
+        .iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0)
+    )
+
+
+def _dataset(source: Datasource, parts: int) -> ray.data.Dataset:
+    dataset = ray.data.read_datasource(source, override_num_blocks=parts)
+    dataset.context.enable_progress_bars = False
+    dataset.context.memory_usage_poll_interval_s = None  # a thread in each task, for estimates that nobody reads
+    return dataset

@@ -65,14 +65,9 @@ def read_masks(uri: str, image_size: int) -> NDArray[np.uint8]:
     for hole, entry in zip(found, entries, strict=True):
         try:
             with Image.open(io.BytesIO(read_encoded(entry))) as image:
-                hole[...] = hole_of(image.resize((image_size, image_size), Image.Resampling.NEAREST))
+                hole[...] = masks.of_image(image.resize((image_size, image_size), Image.Resampling.NEAREST))
         except (BadImage, OSError, ValueError) as error:
             raise InputError(f"--mask.images {uri}: {entry.image_id} cannot be used: {error}") from None
         if not hole.any():
             raise InputError(f"--mask.images {uri}: {entry.image_id} hides nothing; a hole is white in it")
     return masks.pack(found)
-
-
-def hole_of(image: Image.Image) -> NDArray[np.bool_]:
-    """(H, W) bool: the white pixels of a mask image."""
-    return np.asarray(image.convert("L")) >= 128

@@ -75,7 +75,7 @@ class FaceSource(Datasource):
 
     def __init__(self, entries: Sequence[Entry], image_size: int) -> None:
         self.image_size = image_size
-        self.units = _units(entries, min(block_rows(image_size), math.ceil(len(entries) / AT_LEAST)))
+        self.units = units(entries, min(block_rows(image_size), math.ceil(len(entries) / AT_LEAST)))
 
     def estimate_inmemory_data_size(self) -> int:
         """Bytes of all blocks together."""
@@ -86,17 +86,18 @@ class FaceSource(Datasource):
         return [_read_task(unit, self.image_size) for unit in self.units]
 
 
-def _units(entries: Sequence[Entry], rows: int) -> list[Sequence[Entry]]:
-    units: list[Sequence[Entry]] = list(_chunks([entry for entry in entries if not entry.column], rows))
+def units(entries: Sequence[Entry], rows: int) -> list[Sequence[Entry]]:
+    """Divides entries into what a task reads: so many image files, or as many row groups of Parquet."""
+    divided: list[Sequence[Entry]] = list(_chunks([entry for entry in entries if not entry.column], rows))
     tabled = sorted((entry for entry in entries if entry.column), key=lambda entry: entry[1:5])
     unit: list[Entry] = []
     for _, group in itertools.groupby(tabled, _row_group):
         wanted = list(group)
         if unit and len(unit) + len(wanted) > rows:
-            units.append(unit)
+            divided.append(unit)
             unit = []
         unit += wanted  # of a few images each, as in a split, several groups make a task and a block
-    return [*units, unit] if unit else units
+    return [*divided, unit] if unit else divided
 
 
 def _row_group(entry: Entry) -> tuple[str, str, int]:
@@ -126,7 +127,7 @@ def read_unit(unit: Sequence[Entry], image_size: int) -> Iterator[pa.Table]:
     Raises:
         OSError: the storage failed. A bad image raises nothing: it has its reason in the table.
     """
-    fetched = _fetch(unit, image_size)
+    fetched = fetch(unit, image_size)
     for entries in _chunks(unit, block_rows(image_size)):
         pixels = np.zeros((len(entries), image_size, image_size, 3), np.uint8)
         reasons: list[str | None] = [None] * len(entries)
@@ -151,7 +152,7 @@ def _chunks(entries: Sequence[Entry], rows: int) -> Iterator[Sequence[Entry]]:
 Stored = bytes | NDArray[np.uint8] | BadImage
 
 
-def _fetch(unit: Sequence[Entry], image_size: int) -> Iterator[Stored]:
+def fetch(unit: Sequence[Entry], image_size: int) -> Iterator[Stored]:
     """What is stored for each entry: an encoded image, pixels, or why there is none."""
     if unit[0].column:  # then all of them: a unit is of row groups, or of files and drawn portraits in any mixture
         for _, entries in itertools.groupby(unit, _row_group):
@@ -182,7 +183,7 @@ def read_encoded(entry: Entry) -> bytes:
     Raises:
         BadImage: there are none.
     """
-    (stored,) = _fetch([entry], 0)
+    (stored,) = fetch([entry], 0)
     if isinstance(stored, bytes):
         return stored
     raise stored if isinstance(stored, BadImage) else BadImage("it is not an image file")

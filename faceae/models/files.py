@@ -13,6 +13,7 @@ from faceae import config, storage
 from faceae.config import Settings
 from faceae.errors import InputError
 from faceae.models.article import ArticleAutoencoder
+from faceae.models.pictures import Restorer
 from faceae.models.unet import WindowUnet
 
 WEIGHTS = "model.safetensors"
@@ -55,14 +56,15 @@ def save(uri: str, network: nn.Module, settings: Settings, **facts: Any) -> None
     storage.write_json(storage.join(uri, CONFIG), {"settings": config.to_dict(settings), **facts})
 
 
-def load(uri: str) -> nn.Module:
+def load(uri: str) -> Restorer:
     """Loads a saved model for use: on the CPU, in evaluation mode, its settings as `.settings`.
 
     Args:
         uri: a model folder, such as `<run>/model`, local or s3://bucket/path.
 
     Returns:
-        The network; call it as `network(given, mask)`, see `faceae.models`.
+        The network; call it as `network(given, mask)` with a batch of tensors, see `faceae.models`, or with one picture
+        and its mask, see `Restorer.forward`.
 
     Raises:
         InputError: there is no model, or it is damaged.
@@ -80,5 +82,4 @@ def load(uri: str) -> nn.Module:
         load_weights(network, content)
     except (SafetensorError, RuntimeError) as error:
         raise InputError(f"{uri}: {WEIGHTS} does not hold this model: {error}") from None
-    network.settings = settings  # type: ignore[assignment]
-    return network.eval()
+    return Restorer(network, settings).eval()

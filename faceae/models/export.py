@@ -1,0 +1,110 @@
+"""A saved model as ONNX, for programs without torch; needs the extra `faceae[onnx]`."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import io
+import logging
+import warnings
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from pyarrow import ArrowException
+
+from faceae import storage
+from faceae.errors import InputError
+from faceae.models.files import load
+from faceae.models.pictures import Restorer
+
+FILE = "model.onnx"
+
+OPSET = 20
+"""Of ONNX: has GridSample as torch means it."""
+
+_INPUTS = {
+    "given": "(batch, 3, {0}, {0}) float32 RGB in [0, 1], 0 inside the hole",
+    "mask": "(batch, 1, {0}, {0}) float32, 1 inside the hole and 0 outside",
+}
+_OUTPUTS = {"restored": "(batch, 3, {0}, {0}) float32 RGB in [0, 1]; paste it inside the hole, what is known is better"}
+
+
+def export(uri: str, form: str = "onnx", destination: str | None = None) -> str:
+    """Writes a saved model as one ONNX file.
+
+    It takes and gives what the network does, any number of images at a time:
+
+        given     (N, 3, S, S) float32 RGB in [0, 1]; 0 inside the hole
+        mask      (N, 1, S, S) float32, 1 inside the hole and 0 outside
+        restored  (N, 3, S, S) float32 RGB in [0, 1]; to be pasted inside the hole
+
+    S is the model's `data.image_size`. The same is said in the file, in the descriptions of inputs and output and in
+    its metadata.
+
+    Args:
+        uri: a model folder, local or s3://bucket/path.
+        form: "onnx".
+        destination: the file to write; by default model.onnx in the model's folder.
+
+    Returns:
+        The URI of the file.
+
+    Raises:
+        InputError: there is no such model or form, the extra is not installed, or the file cannot be written.
+    """
+    if form != "onnx":
+        raise InputError(f"{form}: a model can be exported as onnx only")
+    for package in ("onnx", "onnxscript"):
+        if importlib.util.find_spec(package) is None:
+            raise InputError(f"export as ONNX needs the package {package}; install it with: pip install 'faceae[onnx]'")
+    destination = destination or storage.join(uri, FILE)
+    content = _to_onnx(load(uri))
+    try:
+        storage.write(destination, content)
+    except (OSError, ArrowException) as error:
+        raise storage.explain(error, destination) from None
+    return destination
+
+
+def _to_onnx(model: Restorer) -> bytes:
+    import onnx
+
+    size = model.settings.data.image_size
+    # Two examples: of one, torch would take the batch for a constant.
+    given, mask = torch.zeros(2, 3, size, size), torch.zeros(2, 1, size, size)
+    batch = torch.export.Dim("batch", min=1)
+    with _quietly():
+        program = torch.onnx.export(
+            model.network,
+            (given, mask),
+            input_names=list(_INPUTS),
+            output_names=list(_OUTPUTS),
+            dynamic_shapes=({0: batch}, {0: batch}),
+            opset_version=OPSET,
+            dynamo=True,
+            verbose=False,
+        )
+    assert program is not None
+    proto: Any = program.model_proto
+    about = {name: text.format(size) for name, text in (_INPUTS | _OUTPUTS).items()}
+    for value in (*proto.graph.input, *proto.graph.output):
+        value.doc_string = about[value.name]
+    proto.doc_string = "faceae: restores faces inside a hole. " + "; ".join(f"{n}: {t}" for n, t in about.items())
+    onnx.helper.set_model_props(proto, about | {"image_size": str(size), "network": model.settings.model.name})
+    onnx.checker.check_model(proto)
+    written: bytes = proto.SerializeToString()
+    return written
+
+
+@contextlib.contextmanager
+def _quietly() -> Iterator[None]:
+    """Without what torch's exporter says of its progress and of its own parts."""
+    level = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(level)
