@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 import torch
+from torchmetrics.functional.image import structural_similarity_index_measure
 
 from faceae import baselines, masks, metrics
 from faceae.config import Mask
@@ -108,3 +109,17 @@ def test_the_real_baselines_are_near_what_was_measured_before(shared):
     assert 0.010 < measured["black"].means()["mse"] < 0.016
     assert 0.002 < measured["mean"].means()["mse"] < 0.004
     assert 0.0006 < measured["telea"].means()["mse"] < 0.0014
+
+
+@pytest.mark.parametrize("size", [24, 64])
+def test_similarity_around_the_hole_is_that_of_the_whole_frame(size):
+    torch.manual_seed(3)
+    original, output = torch.rand(2, 12, 3, size, size)
+    names = [str(number) for number in range(12)]
+    for settings in (Mask(size=6), Mask(size=3, count=2), Mask(kind=("half",)), Mask(kind=("border",), size=4)):
+        drawn = masks.draw(names, settings, seed=0, epoch=0, image_size=size)
+        mask = torch.from_numpy(drawn)[:, None].float()
+        pasted = metrics.composite(output, original, mask)
+        expected = structural_similarity_index_measure(pasted, original, data_range=1.0, reduction="none")
+        found = metrics.per_example(output, original, mask)["composite_ssim"]
+        assert torch.allclose(found, expected.reshape(-1), atol=1e-6)
