@@ -7,6 +7,7 @@ The settings of a grid stand in `faceae.grid`.
 
 from __future__ import annotations
 
+import abc
 import dataclasses
 import re
 from typing import Annotated, Any, ClassVar, Literal, TypeVar
@@ -194,7 +195,7 @@ class JobSettings(Strict):
         """Raises InputError if values cannot go together."""
 
 
-class RunSettings(JobSettings):
+class RunSettings(JobSettings, abc.ABC):
     """Those of a job that makes a folder of its own each time."""
 
     data: Any
@@ -206,9 +207,9 @@ class RunSettings(JobSettings):
     """What the images are called on the command line."""
 
     @property
+    @abc.abstractmethod
     def makes(self) -> str:
         """What the run makes, for its default name."""
-        raise NotImplementedError
 
     def check(self) -> None:
         """Raises InputError if there is no source, or if values cannot go together."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import re
 import time
 from typing import Any
@@ -24,7 +23,7 @@ from faceae.data.split import Split, choose
 from faceae.errors import InputError, RunFailedError
 from faceae.job_settings import EvaluateSettings
 from faceae.rejected import Rejected
-from faceae.run import RunFolder
+from faceae.run import RunFolder, versions
 from faceae.scoring import SCORES, Scoring, score
 
 IMAGES = "images.parquet"
@@ -93,7 +92,7 @@ def _evaluate(folder: RunFolder[EvaluateSettings], started: float) -> dict[str, 
         "by_kind": groups.by_kind(table, mask),
         "by_hole_size": groups.by_hole_size(table, size),
         "synthetic": any(uri.startswith(SYNTHETIC) for uri in settings.data.source),
-        "versions": {name: importlib.metadata.version(name) for name in ("faceae", "ray", "torch")},
+        "versions": versions("faceae", "ray", "torch"),
         "started": round(started, 1),
         "evaluate_seconds": round(seconds, 1),
         "wall_seconds": round(time.time() - started, 1),

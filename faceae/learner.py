@@ -49,6 +49,9 @@ class Learner:
         self.optimizer = make_optimizer(network, settings.optim)
         self.steps = 0
         self.averaged = copy.deepcopy(network).eval().requires_grad_(False) if settings.optim.average else None
+        # Once: these are the tensors themselves, which steps and checkpoints change in place.
+        self._weights = _floats(network)
+        self._averages = _floats(self.averaged) if self.averaged is not None else []
 
     @property
     def result(self) -> nn.Module:
@@ -71,7 +74,7 @@ class Learner:
         if self.averaged is not None:
             # The power function average of Karras et al. (2024): its length grows with the run.
             weight = 1 - (1 - 1 / self.steps) ** (1 / self.optim.average)
-            torch._foreach_lerp_(_floats(self.averaged), _floats(self.network), weight)
+            torch._foreach_lerp_(self._averages, self._weights, weight)
 
     def state(self) -> dict[str, Any]:
         """All that a checkpoint has to hold beside the weights; tensors, numbers and containers of them."""

@@ -30,6 +30,19 @@ def composite(output: Tensor, original: Tensor, mask: Tensor) -> Tensor:
     return torch.where(mask > 0, output, original)
 
 
+def bounds(mask: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """The box around the hole of each image of a batch of masks (N, 1, S, S): top, bottom, left, right, (N,) int64.
+
+    The ends are one past the last pixel. Without a hole they are 0, and top and left are S.
+    """
+    index = torch.arange(mask.shape[-1], device=mask.device)
+    found = []
+    for there in (mask[:, 0].amax(2) > 0, mask[:, 0].amax(1) > 0):  # rows, columns with a hole
+        found += [torch.where(there, index, len(index)).amin(1), torch.where(there, index, -1).amax(1) + 1]
+    top, bottom, left, right = found
+    return top, bottom, left, right
+
+
 def per_example(output: Tensor, original: Tensor, mask: Tensor) -> dict[str, Tensor]:
     """All metrics of each image of a batch.
 
@@ -71,14 +84,11 @@ def _composite_ssim(output: Tensor, original: Tensor, mask: Tensor) -> Tensor:
     from torchmetrics.functional.image import structural_similarity_index_measure  # half a second, not before training
 
     size = mask.shape[-1]
-    index = torch.arange(size, device=mask.device)
-    corners, ends = [], []
-    for others in (3, 2):  # rows with a hole, columns with a hole
-        there = mask[:, 0].amax(others - 1) > 0
-        corners.append(torch.where(there, index, size).amin(1) - 2 * _SSIM_REACH)
-        ends.append(torch.where(there, index, 0).amax(1) + 1 + 2 * _SSIM_REACH)
-    side = min(size, int(torch.maximum(ends[0] - corners[0], ends[1] - corners[1]).max()))
-    rows, columns = (corner.clamp(0, size - side)[:, None] + index[:side] for corner in corners)
+    top, bottom, left, right = bounds(mask)
+    longest = torch.maximum(bottom - top, right - left).max()
+    side = min(size, int(longest) + 4 * _SSIM_REACH)
+    index = torch.arange(side, device=mask.device)
+    rows, columns = ((first - 2 * _SSIM_REACH).clamp(0, size - side)[:, None] + index for first in (top, left))
     places = torch.arange(len(mask), device=mask.device)[:, None, None], rows[:, :, None], columns[:, None, :]
     pasted, known = (
         image.permute(0, 2, 3, 1)[places].permute(0, 3, 1, 2) for image in (composite(output, original, mask), original)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -17,6 +16,7 @@ from faceae.data.sources import SYNTHETIC
 from faceae.dataset import Images
 from faceae.metrics import Sums
 from faceae.progress import Progress, Record
+from faceae.run import versions
 
 
 class Baselines:
@@ -64,7 +64,7 @@ def summarize(
         "counts": images.counts,
         "synthetic": any(uri.startswith(SYNTHETIC) for uri in settings.data.source),
         "train_seconds": round(sum(record["seconds"] for record in history), 1),
-        "versions": {name: importlib.metadata.version(name) for name in ("faceae", "ray", "torch")},
+        "versions": versions("faceae", "ray", "torch"),
     }
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.metadata
 import json
 import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -23,7 +22,7 @@ from faceae.data.split import choose
 from faceae.errors import InputError, RunFailedError
 from faceae.job_settings import PrepareSettings
 from faceae.rejected import Rejected
-from faceae.run import RunFolder
+from faceae.run import RunFolder, versions
 
 Manifest = dict[str, Any]
 Record = dict[str, Any]
@@ -75,7 +74,7 @@ def _begin(folder: RunFolder[PrepareSettings], entries: Sequence[Entry]) -> Mani
             "image_size": settings.data.image_size,
             "limit": settings.data.limit,
         },
-        "versions": {name: importlib.metadata.version(name) for name in ("faceae", "pillow", "pyarrow")},
+        "versions": versions("faceae", "pillow", "pyarrow"),
         "listing": {"images": len(entries), "sha256": hashlib.sha256(json.dumps(entries).encode()).hexdigest()},
     }
     resumed = folder.open()

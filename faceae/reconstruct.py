@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import importlib.metadata
 import re
 import time
 from collections import Counter
@@ -29,6 +28,7 @@ from faceae.images import EXTENSIONS
 from faceae.job_settings import Machines, ReconstructSettings
 from faceae.models import Restorer
 from faceae.rejected import Rejected
+from faceae.run import versions
 
 SUMMARY = "summary.json"
 
@@ -144,7 +144,7 @@ def _begin(settings: ReconstructSettings, model: Restorer, dest: str) -> Summary
         "model": about,
         "source": settings.source,
         "masks": settings.masks,
-        "versions": {name: importlib.metadata.version(name) for name in ("faceae", "torch", "pillow")},
+        "versions": versions("faceae", "torch", "pillow"),
     }
     uri = storage.join(dest, SUMMARY)
     try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.metadata
 import time
 from collections.abc import Iterator
 from typing import Generic
@@ -12,6 +13,11 @@ from pyarrow import ArrowException
 from faceae import config, storage
 from faceae.config import SettingsT
 from faceae.errors import InputError
+
+
+def versions(*packages: str) -> dict[str, str]:
+    """Of installed packages, to stand beside a result."""
+    return {name: importlib.metadata.version(name) for name in packages}
 
 
 class RunFolder(Generic[SettingsT]):

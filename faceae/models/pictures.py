@@ -70,9 +70,8 @@ class Restorer(nn.Module):
             restored = (image if image.mode == "RGB" else to_rgb(image)).copy()
         except BadImage as error:
             raise InputError(f"the picture cannot be used: {error}") from None
-        restored.paste(
-            Image.fromarray(self.restore([np.asarray(restored)], [hole])[0])
-        )  # what it knows of itself stays
+        # Pasted into a copy, which keeps what the picture knows of itself.
+        restored.paste(Image.fromarray(self.restore([np.asarray(restored)], [hole])[0]))
         return restored
 
     @torch.inference_mode()

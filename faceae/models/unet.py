@@ -17,6 +17,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from faceae.metrics import bounds
+
 MARGIN = 18
 """Pixels of the window, at least, that are known on each side of the hole: 28 + 2 * 18 are 64."""
 
@@ -80,14 +82,16 @@ class WindowUnet(nn.Module):
     def _restore(self, given: Tensor, mask: Tensor) -> Tensor:
         centre, scale = _around(mask, self.window)
         frame = torch.cat([given, 1 - mask], 1)
-        seen = F.grid_sample(frame, _grid(centre, scale, self.window), align_corners=False)
+        grid = _grid(centre, scale, self.window)
+        seen = F.grid_sample(frame, grid, align_corners=False)
         known = seen[:, 3:]
         # A pixel that a scaled-down window sees half in the hole has the colour of its known half.
         colours = seen[:, :3] / known.clamp_min(1e-3) * (known > 0.5)
         known = (known > 0.5).float()
         mean = (colours * known).sum((2, 3), keepdim=True) / known.sum((2, 3), keepdim=True).clamp_min(1)
-        places = _grid(centre, scale, self.window).permute(0, 3, 1, 2)
-        drawn = self._unet(torch.cat([(colours - mean) * known, known, places], 1), self._face(given, mask))
+        drawn = self._unet(
+            torch.cat([(colours - mean) * known, known, grid.permute(0, 3, 1, 2)], 1), self._face(given, mask)
+        )
         drawn = (drawn.float() + mean).clamp(0, 1)
         back = F.grid_sample(drawn, _back(centre, scale, given.shape[-1]), padding_mode="border", align_corners=False)
         return torch.where(_inside(centre, scale, given.shape[-1]), back, given)
@@ -150,14 +154,7 @@ def _around(mask: Tensor, window: int) -> tuple[Tensor, Tensor]:
         Centre (N, 2), x and y, and scale (N,), both in units where the frame goes from -1 to 1.
     """
     size = mask.shape[-1]
-    index = torch.arange(size, device=mask.device)
-    spans = []
-    for axis in (2, 3):  # over rows: what columns the hole has; over columns: what rows
-        there = mask[:, 0].amax(axis - 1) > 0
-        first = torch.where(there, index, size).amin(1)
-        last = torch.where(there, index, -1).amax(1) + 1
-        spans.append((first, last))
-    (left, right), (top, bottom) = spans
+    top, bottom, left, right = bounds(mask)
     longest = torch.maximum(right - left, bottom - top) + 2 * MARGIN
     side = longest.clamp(min=min(window, size), max=size)
     corner = torch.stack([left + right - side, top + bottom - side], 1) // 2
