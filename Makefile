@@ -21,11 +21,11 @@ bench: setup  ## what data path, training and grid reach of their bounds, into b
 	$(BIN)/python -m bench
 
 faults: setup  ## workers, nodes, drivers and stores that fail, and what a run loses by it: about 20 minutes on two cores
-	$(BIN)/pytest -m slow tests/test_train.py tests/test_tune.py tests/test_prepare.py tests/test_small_store.py
-	$(BIN)/pytest -m slow tests/test_faults.py
+	$(BIN)/pytest -m slow tests/local_ray
+	$(BIN)/pytest -m slow tests/faults
 
 cluster: setup  ## jobs submitted with a token; cluster.yaml's node types under Ray's autoscaler: about 6 minutes
-	$(BIN)/pytest -m slow tests/test_submit.py tests/test_deploy.py
+	$(BIN)/pytest -m slow tests/deploy
 
 cluster-local: setup  ## deploy/local.yaml on one machine, by SSH: about 4 minutes; needs root, openssh-server and rsync
 	PATH="$(CURDIR)/$(BIN):$$PATH" deploy/local-test.sh

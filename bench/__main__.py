@@ -28,10 +28,11 @@ from seaweed import Seaweed
 
 from bench import grid, ingest, training
 from bench.machine import describe
-from faceae import config, job_settings, storage
+from faceae import config, storage
+from faceae.config import jobs as job_settings
 from faceae.console import count, out
 from faceae.data.synthetic import portrait
-from faceae.prepare import prepare
+from faceae.drivers.prepare import prepare
 
 RESULTS = Path(__file__).with_name("results.json")
 PARTS = ("ingest", "training", "grid")

@@ -18,8 +18,8 @@ from rich.table import Table
 from bench.ingest import rate
 from bench.machine import describe
 from faceae.console import out
+from faceae.data.images import decode
 from faceae.data.synthetic import portrait
-from faceae.images import decode
 
 NOISE = 6
 IMAGES = {128: 256, 256: 64, 1024: 8}

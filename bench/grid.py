@@ -18,9 +18,8 @@ from typing import NamedTuple
 from opened import Opened
 
 from bench.training import ROOT
-from faceae import grid, presets
-from faceae.cli import flags
-from faceae.grid import GridSettings
+from faceae.config import flags, grid, presets
+from faceae.config.grid import GridSettings
 
 EPOCHS = 2
 

@@ -29,14 +29,14 @@ import ray
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset
 
-from faceae import masks
 from faceae.config import Mask
+from faceae.corruption import masks
 from faceae.data.cache import Blocks, decode_train
-from faceae.data.feed import Feed
-from faceae.data.holes import Holes
-from faceae.data.order import Order
+from faceae.data.images import decode
+from faceae.data.loader import Feed
+from faceae.data.mask_generator import Holes
+from faceae.data.sampler import Order
 from faceae.data.sources import list_sources
-from faceae.images import decode
 
 SIZE, BOX, BATCH = 128, 28, 64
 LATER_EPOCHS = 6

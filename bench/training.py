@@ -26,10 +26,12 @@ from torch.multiprocessing.spawn import spawn
 from torch.nn.parallel import DistributedDataParallel
 
 from bench.ingest import BATCH, BOX, CORES, SIZE
-from faceae import engine, masks, models
+from faceae import models
 from faceae.config import Mask, Settings
+from faceae.corruption import masks
 from faceae.data.batch import Batch
-from faceae.learner import Learner
+from faceae.training import engine
+from faceae.training.state import Learner
 
 ROOT = Path(__file__).parents[1]
 EPOCHS = 3

@@ -13,10 +13,10 @@ from collections.abc import Sequence
 
 import tyro
 
-from faceae import config, presets
-from faceae.config import JobSettings, JobT, RunSettings, Settings
+from faceae import config
+from faceae.config import JobSettings, JobT, RunSettings, Settings, presets
 from faceae.errors import InputError, RunFailedError
-from faceae.run import saved_settings
+from faceae.run_folder import saved_settings
 
 TRACEBACK = "FACEAE_TRACEBACK"
 """Set in the environment to see the traceback of a run that failed."""
@@ -71,17 +71,6 @@ def parse(arguments: Sequence[str], description: str, kind: type[JobT]) -> JobT:
         # It may have been resumed before; tyro sets flags only.
         settings = _parse(arguments, description, config.with_run(saved, resume=False))
     return config.validate(settings)
-
-
-def flags(settings: Settings) -> list[str]:
-    """The flags that `parse` makes these settings of, with the default preset."""
-    default = config.flat(config.to_dict(Settings()))
-    found = []
-    for path, value in config.flat(config.to_dict(settings)).items():
-        if value != default[path] and path != "preset":
-            values = value if isinstance(value, list) else [] if value is True else [value]
-            found += [config.flag(path), *(str(each) for each in values)]
-    return found
 
 
 def _preset_name(arguments: Sequence[str]) -> str | None:

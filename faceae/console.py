@@ -16,7 +16,7 @@ from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Table
 
 from faceae.config import Settings, Train
-from faceae.reference import ARTICLE, Reported, matching
+from faceae.config.article import ARTICLE, Reported, matching
 
 LOG_EVERY_S = 15
 """Seconds between two lines of progress in a log."""

@@ -12,7 +12,7 @@ On a cluster, from this checkout:
 """
 
 from faceae.cli import job
-from faceae.job_settings import EvaluateSettings
+from faceae.config.jobs import EvaluateSettings
 
 if __name__ == "__main__":
-    job(__doc__ or "", "faceae.evaluate:evaluate", EvaluateSettings)
+    job(__doc__ or "", "faceae.drivers.evaluate:evaluate", EvaluateSettings)

@@ -12,7 +12,7 @@ On a cluster, from this checkout:
 """
 
 from faceae.cli import job
-from faceae.job_settings import PrepareSettings
+from faceae.config.jobs import PrepareSettings
 
 if __name__ == "__main__":
-    job(__doc__ or "", "faceae.prepare:prepare", PrepareSettings)
+    job(__doc__ or "", "faceae.drivers.prepare:prepare", PrepareSettings)

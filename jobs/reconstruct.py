@@ -11,7 +11,7 @@ checkout:
 """
 
 from faceae.cli import job
-from faceae.job_settings import ReconstructSettings
+from faceae.config.jobs import ReconstructSettings
 
 if __name__ == "__main__":
-    job(__doc__ or "", "faceae.reconstruct:reconstruct", ReconstructSettings)
+    job(__doc__ or "", "faceae.drivers.reconstruct:reconstruct", ReconstructSettings)

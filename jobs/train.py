@@ -14,4 +14,4 @@ On a cluster, from this checkout:
 from faceae.cli import job
 
 if __name__ == "__main__":
-    job(__doc__ or "", "faceae.train:train")
+    job(__doc__ or "", "faceae.drivers.train:train")

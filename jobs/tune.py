@@ -14,7 +14,7 @@ On a cluster, from this checkout:
 """
 
 from faceae.cli import job
-from faceae.grid import GridSettings
+from faceae.config.grid import GridSettings
 
 if __name__ == "__main__":
-    job(__doc__ or "", "faceae.tune:tune", GridSettings)
+    job(__doc__ or "", "faceae.drivers.tune:tune", GridSettings)

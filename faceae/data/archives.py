@@ -14,14 +14,14 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from faceae import storage
+from faceae.data.images import BadImage
 from faceae.errors import InputError
-from faceae.images import BadImage
 
 ARCHIVES = (".zip", ".tar")
 COMPRESSED = (".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".tar.zst", ".tzst")
 
 _LOCAL_HEADER = 30  # bytes before a member's name in a zip; name and extra field follow, 64 KiB each at most
-_MAX_BYTES = 2**29  # of a member unpacked: more is no image that `faceae.images` takes, but a bomb
+_MAX_BYTES = 2**29  # of a member unpacked: more is no image that `faceae.data.images` takes, but a bomb
 _TAR_BUFFER = 64 * 1024  # a request to a store costs as much time as so many bytes; often the next header is in them
 
 

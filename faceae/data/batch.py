@@ -13,7 +13,7 @@ class Batch(NamedTuple):
 
     Attributes:
         pixels: (n, S, S, 3) uint8, the originals.
-        mask: (n, S * S / 8) uint8, one bit a pixel, see `faceae.masks.pack`.
+        mask: (n, S * S / 8) uint8, one bit a pixel, see `faceae.corruption.masks.pack`.
         global_rows: images of the global batch, over all ranks.
     """
 

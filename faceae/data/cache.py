@@ -15,7 +15,7 @@ import ray
 from numpy.typing import NDArray
 
 from faceae.data.execution import execute
-from faceae.data.holes import Holes
+from faceae.data.mask_generator import Holes
 from faceae.data.reader import FaceSource, column_rows, image_bytes, pixels_array
 from faceae.data.sources import Entry
 

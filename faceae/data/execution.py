@@ -15,7 +15,7 @@ from ray.data._internal.execution import streaming_executor_state
 from ray.data._internal.execution.resource_manager import ResourceManager
 from ray.util.annotations import RayDeprecationWarning
 
-from faceae.cluster import is_local
+from faceae.cluster.connection import is_local
 
 # Ray Data is made for executions of minutes; ours take a second. It asks what resources there are once a second, and
 # has no answer when it asks first: one task would run at a time until then. And it looks for finished tasks every

@@ -26,8 +26,8 @@ from faceae import storage
 from faceae.data import synthetic
 from faceae.data.archives import read_member
 from faceae.data.execution import give_way
+from faceae.data.images import BadImage, decode
 from faceae.data.sources import SYNTHETIC, Entry
-from faceae.images import BadImage, decode
 
 BLOCK_BYTES = 24 * 2**20
 """Decoded size of a block, which a task decodes: 512 images at 128x128, a third of a second."""

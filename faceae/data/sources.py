@@ -21,9 +21,9 @@ from pyarrow.fs import FileType
 from faceae import storage
 from faceae.console import LOG_EVERY_S, count, out
 from faceae.data.archives import Span, is_archive, list_members
+from faceae.data.images import EXTENSIONS
 from faceae.data.manifest import prepared
 from faceae.errors import InputError
-from faceae.images import EXTENSIONS
 
 SYNTHETIC = "synthetic:"
 _LISTING_THREADS = 16  # footers and headers are small: the wait is for the store, not for the processor

@@ -10,6 +10,6 @@ Every network is called with the given image and the mask and returns the whole 
 
 from faceae.models.article import ArticleAutoencoder
 from faceae.models.files import build, load, load_weights, save, weights
-from faceae.models.pictures import Restorer
+from faceae.models.restorer import Restorer
 
 __all__ = ["ArticleAutoencoder", "Restorer", "build", "load", "load_weights", "save", "weights"]

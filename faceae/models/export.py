@@ -16,7 +16,7 @@ from pyarrow import ArrowException
 from faceae import storage
 from faceae.errors import InputError
 from faceae.models.files import load
-from faceae.models.pictures import Restorer
+from faceae.models.restorer import Restorer
 
 FILE = "model.onnx"
 

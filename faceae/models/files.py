@@ -13,7 +13,7 @@ from faceae import config, storage
 from faceae.config import Settings
 from faceae.errors import InputError
 from faceae.models.article import ArticleAutoencoder
-from faceae.models.pictures import Restorer
+from faceae.models.restorer import Restorer
 from faceae.models.unet import WindowUnet
 
 WEIGHTS = "model.safetensors"

@@ -1,0 +1,195 @@
+"""What a run trains on: how many workers, with how much of a GPU each, and whether the machines are there."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import time
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import ray
+import yaml
+from ray._private.state import state
+from ray.util import placement_group, remove_placement_group
+
+from faceae.cluster.connection import DATA_CPUS, is_local
+from faceae.config import Scale
+from faceae.console import clock, count, out
+from faceae.errors import InputError
+
+BOOTSTRAP = Path("~/ray_bootstrap_config.yaml")
+"""Where `ray up` leaves its configuration on the head node."""
+
+WAIT_SAYS_S = 30
+"""Seconds between two words while machines are awaited."""
+
+
+@dataclass(frozen=True)
+class Placement:
+    """What the training runs on.
+
+    Attributes:
+        workers: training processes of a run.
+        gpu: share of a GPU that each of them has; 0 on the CPU.
+        most_workers: that the run may have when the cluster has grown.
+        concurrent: runs at a time: the trials of a grid share the cluster.
+    """
+
+    workers: int
+    gpu: float
+    most_workers: int
+    concurrent: int = 1
+
+    def __str__(self) -> str:
+        device = "CPU" if not self.gpu else "GPU" if self.gpu == 1 else f"{self.gpu:g} of a GPU"
+        each = " each" if self.workers > 1 and self.gpu else ""
+        return f"{count(self.workers, 'training worker')} on {device}{each}"
+
+    @property
+    def bundle(self) -> dict[str, float]:
+        """The resources of a worker."""
+        return {"CPU": 1.0, **({"GPU": self.gpu} if self.gpu else {})}
+
+    def mask_tasks(self) -> int:
+        """How many Ray Data tasks may prepare batches for one training worker at a time."""
+        training = self.workers * self.concurrent
+        free = int(resources()["CPU"]) - training
+        return max(1, min(4, free // training))
+
+    def neighbours(self) -> int:
+        """How many training workers, of all runs, share a node."""
+        nodes = sum(node["Alive"] and node["Resources"].get("CPU", 0) > 0 for node in ray.nodes())
+        return math.ceil(self.workers * self.concurrent / max(1, nodes))
+
+
+def resources() -> Counter[str]:
+    """CPUs, GPUs and the like of the nodes that are there and not about to be taken away."""
+    leaving = state.get_draining_nodes()
+    there: Counter[str] = Counter()
+    for node in ray.nodes():
+        if node["Alive"] and node["NodeID"] not in leaving:
+            there.update(node["Resources"])
+    return there
+
+
+def place(scale: Scale) -> Placement:
+    """Decides on workers and GPUs from the settings and the cluster; waits for machines that are yet to come.
+
+    Raises:
+        InputError: more is asked for than there is, on a cluster for `scale.wait_minutes`.
+    """
+    return wait_for(arrange(scale), scale)
+
+
+def arrange(scale: Scale) -> Placement:
+    """The same for what there is now, however little."""
+    there = resources()
+    gpus, share = int(there["GPU"]), scale.gpus_per_worker
+    gpu = 0.0 if scale.gpu == "off" or (scale.gpu == "auto" and not gpus and not _gpus_may_come()) else share
+    least, most = scale.bounds or ((max(1, gpus),) * 2 if gpu == 1 else (1, 1))
+    room = int(gpus / gpu) if gpu else int(there["CPU"]) - DATA_CPUS
+    return Placement(max(least, min(most, room)), gpu, most)
+
+
+def place_trials(scale: Scale, concurrent: int | Literal["auto"], trials: int) -> Placement:
+    """Decides how many trials run at a time, each with one worker unless the settings say more.
+
+    A CPU is left to Ray Data in any case: the trials wait for it, and it would otherwise wait for them.
+
+    Raises:
+        InputError: there is no room for the trials, on a cluster for `scale.wait_minutes`.
+    """
+    least, most = scale.bounds or (1, 1)
+    if least < most:
+        raise InputError(f"--scale.workers {scale.workers}: the trials of a grid have a fixed number; give one")
+    one = place(dataclasses.replace(scale, workers=least))
+    there = resources()
+    room = max(1, (int(there["CPU"]) - DATA_CPUS) // least)  # a single CPU is left to one, see `place`
+    if one.gpu:
+        room = min(room, int(there["GPU"] / (least * one.gpu)))
+    wanted = max(1, min(room, trials)) if concurrent == "auto" else concurrent
+    if wanted > room and is_local():
+        raise InputError(
+            f"--tune.concurrent {wanted}: the cluster has room for {count(room, 'trial')} at a time, each with "
+            f"{one}, beside Ray Data ({count(there['CPU'], 'CPU')}, {count(there['GPU'], 'GPU')})"
+        )
+    return wait_for(dataclasses.replace(one, concurrent=min(wanted, trials)), scale)
+
+
+def wait_for(placement: Placement, scale: Scale, crews: int | None = None) -> Placement:
+    """Waits until there is what a placement of these settings needs.
+
+    Args:
+        placement: wanted.
+        scale: the settings that it was made of.
+        crews: that are to be started, if others of the placement run already.
+
+    Returns:
+        The placement; for a run of any size, one that fits what there is by now.
+
+    Raises:
+        InputError: it was not there within `scale.wait_minutes`.
+    """
+    least, most = scale.bounds or (1, 1)
+    elastic = least < most
+    if elastic:
+        placement = arrange(scale)
+    if lack := _lack(placement):
+        if is_local() or not _wait(placement, crews or placement.concurrent, scale.wait_minutes):
+            raise InputError(lack)
+        if elastic:
+            placement = arrange(scale)
+    return placement
+
+
+def _wait(placement: Placement, crews: int, minutes: float) -> bool:
+    """Asks for the resources of some crews, and says whether they came in time."""
+    # A placement group tells an autoscaler what to start, and is gone with this process. The last CPU is for Ray Data.
+    group = placement_group([placement.bundle] * placement.workers * crews + [{"CPU": 1}], strategy="PACK")
+    start, said = time.monotonic(), -math.inf
+    try:
+        while (left := start + 60 * minutes - time.monotonic()) > 0:
+            if time.monotonic() - said > WAIT_SAYS_S:
+                said = time.monotonic()
+                lack = _lack(placement) or "others use those that are there"
+                out.print(f"waiting   for machines, {clock(left)} more (--scale.wait-minutes): {lack}")
+            if group.wait(1):
+                return True
+        return False
+    finally:
+        remove_placement_group(group)
+
+
+def _lack(placement: Placement) -> str | None:
+    """What the cluster lacks for a placement, as an error says it."""
+    there, workers = resources(), placement.workers * placement.concurrent
+    what = f"--scale.workers {placement.workers}"
+    if placement.concurrent > 1:
+        what = f"--tune.concurrent {placement.concurrent} trials of {what}"
+    if workers * placement.gpu > there["GPU"]:
+        if not there["GPU"]:
+            return "--scale.gpu on: there is no GPU; use --scale.gpu off, or set RAY_ADDRESS to a cluster"
+        each = "a GPU" if placement.gpu == 1 else f"{placement.gpu:g} of a GPU"
+        return (
+            f"{what}: each worker needs {each} and there are {there['GPU']:g}; use fewer workers, --scale.gpu off, or "
+            "set RAY_ADDRESS to a larger cluster"
+        )
+    if workers >= there["CPU"]:
+        return (
+            f"{what}: each takes a CPU, Ray Data needs another, and the cluster has {there['CPU']:g}; use fewer "
+            "workers or a larger cluster"
+        )
+    return None
+
+
+def _gpus_may_come() -> bool:
+    """Whether an autoscaler can start nodes with GPUs: as it has told Ray, or as `ray up` was told."""
+    if is_local():
+        return False
+    told = state.get_max_resources_from_cluster_config() or {}
+    config = yaml.safe_load(BOOTSTRAP.expanduser().read_text()) if BOOTSTRAP.expanduser().exists() else {}
+    kinds = config.get("available_node_types", {}).values()
+    return bool(told.get("GPU")) or any(kind.get("resources", {}).get("GPU") for kind in kinds)

@@ -1,0 +1,63 @@
+"""Settings to start from, by name. Flags given beside `--preset` win."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from faceae.config import Data, Mask, Model, Optim, Settings, SettingsT, Train
+from faceae.config.article import ARTICLE
+from faceae.config.grid import Grid, GridSettings, Optims
+from faceae.errors import InputError
+
+_ARTICLE = Settings(
+    preset="article",
+    mask=Mask(size=28),
+    model=Model(name="article", latent_dim=300),
+    optim=Optim(name="adam", lr=0.001),
+    train=Train(epochs=15, batch_size=64, loss="mse", best_by="mse"),
+)
+
+_ARTICLE_POINTS = dict.fromkeys(  # without the line that differs in its epochs only
+    f"optim.name={line.optimizer},optim.lr={line.lr:g},train.batch-size={line.batch_size},train.loss={line.loss}"
+    for line in ARTICLE
+)
+
+_RESTORE = Settings(
+    preset="restore",
+    mask=Mask(size=28),
+    model=Model(name="unet", latent_dim=128, window=64, width=32),
+    optim=Optim(name="adam", lr=0.002, schedule="cosine", warmup=0.02, average=0.05),
+    train=Train(epochs=1000, max_minutes=20, batch_size=64, loss="hole", augment="mirror", best_by="composite_mse"),
+)
+
+PRESETS: dict[str, Settings] = {
+    "demo": Settings(),
+    "article": _ARTICLE,
+    "restore": _RESTORE,
+    "demo-grid": GridSettings(
+        preset="demo-grid",
+        data=Data(source=("synthetic:600",)),
+        train=Train(epochs=6),
+        grid=Grid(optim=Optims(name=("adam", "sgd"), lr=(0.01, 0.001))),
+    ),
+    "article-grid": GridSettings(
+        preset="article-grid",
+        mask=_ARTICLE.mask,
+        model=_ARTICLE.model,
+        train=_ARTICLE.train,
+        grid=Grid(points=tuple(_ARTICLE_POINTS)),
+    ),
+}
+
+
+def find(name: str, kind: type[SettingsT]) -> SettingsT:
+    """The settings of a preset; those of a single run can begin a grid too.
+
+    Raises:
+        InputError: there is no preset of that name for this kind of settings.
+    """
+    usable = [known for known, settings in PRESETS.items() if issubclass(kind, type(settings))]
+    if name not in usable:
+        raise InputError(f"--preset {name}: there is no such preset; choose from {', '.join(usable)}")
+    found = PRESETS[name]
+    return kind(**{field.name: getattr(found, field.name) for field in dataclasses.fields(found)})

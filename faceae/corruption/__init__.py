@@ -1,0 +1,1 @@
+"""What is hidden from the network, and finding it again. Knows numpy and Pillow only."""

@@ -1,0 +1,73 @@
+"""What is hidden in the images of a run, for the Ray Data tasks that draw it."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import ray
+from numpy.typing import NDArray
+from PIL import Image
+
+from faceae.config import Mask
+from faceae.corruption import masks
+from faceae.data.images import BadImage
+from faceae.data.reader import read_encoded
+from faceae.data.sources import list_sources
+from faceae.errors import InputError
+
+
+@dataclass(frozen=True)
+class Holes:
+    """What is hidden, and how large the images are.
+
+    Attributes:
+        mask: the settings.
+        image_size: side in pixels.
+        library: the user's own masks, in the object store: (M, image_size * image_size / 8) uint8.
+    """
+
+    mask: Mask
+    image_size: int
+    library: ray.ObjectRef | None = None
+
+    @staticmethod
+    def of(mask: Mask, image_size: int) -> Holes:
+        """With the user's masks read, if there are any.
+
+        Raises:
+            InputError: they cannot be read, or hide nothing.
+        """
+        library = ray.put(read_masks(mask.images, image_size)) if mask.images else None
+        return Holes(mask, image_size, library)
+
+    def draw(self, image_ids: Sequence[str], seed: int, epoch: int) -> NDArray[np.uint8]:
+        """(N, image_size * image_size / 8) uint8, see `faceae.corruption.masks.pack`."""
+        library = ray.get(self.library) if self.library else None
+        drawn = masks.draw(image_ids, self.mask, seed=seed, epoch=epoch, image_size=self.image_size, library=library)
+        return masks.pack(drawn)
+
+    def draw_validation(self, image_ids: Sequence[str]) -> NDArray[np.uint8]:
+        """Those that never change, see `draw`."""
+        return self.draw(image_ids, seed=0, epoch=masks.VALIDATION_EPOCH)
+
+
+def read_masks(uri: str, image_size: int) -> NDArray[np.uint8]:
+    """Mask images, white where the hole is, as (M, image_size * image_size / 8) uint8.
+
+    Raises:
+        InputError: one of them cannot be read, or hides nothing.
+    """
+    entries = list_sources([uri], "--mask.images").entries
+    found = np.zeros((len(entries), image_size, image_size), np.bool_)
+    for hole, entry in zip(found, entries, strict=True):
+        try:
+            with Image.open(io.BytesIO(read_encoded(entry))) as image:
+                hole[...] = masks.of_image(image.resize((image_size, image_size), Image.Resampling.NEAREST))
+        except (BadImage, OSError, ValueError) as error:
+            raise InputError(f"--mask.images {uri}: {entry.image_id} cannot be used: {error}") from None
+        if not hole.any():
+            raise InputError(f"--mask.images {uri}: {entry.image_id} hides nothing; a hole is white in it")
+    return masks.pack(found)

@@ -1,0 +1,81 @@
+"""Which image comes when, and what is hidden in it.
+
+The order of an epoch is a function of the seed, the epoch and the images, not of the workers: global batch k is
+the same images at any worker count, and worker r takes every r-th of them. A run therefore resumes, on as many
+workers as there are by then, to what it would have been. Ray's own streaming_split promises neither that nor the
+last rows of an epoch (ray#63285), and a map after it cannot know the epoch.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from faceae.data.cache import Blocks
+from faceae.data.mask_generator import Holes
+from faceae.data.reader import image_bytes
+
+POOL_BYTES = 512 * 2**20
+"""Images are shuffled within pools of so many bytes (10,900 images at 128x128) of blocks that are drawn anew each
+epoch: as good as a full shuffle for batches, while a node holds a pool at a time, not the data set."""
+
+
+@dataclass(frozen=True)
+class Order:
+    """What decides which image comes when, and what is hidden in it.
+
+    Attributes:
+        blocks: the images.
+        seed: of the run.
+        batch_size: images of a global batch.
+        holes: what is hidden in them.
+        mirror: whether each is shown mirrored in half of the epochs.
+        most_workers: that may ever share the images; the last global batch of an epoch is left out if it has fewer.
+    """
+
+    blocks: Blocks
+    seed: int
+    batch_size: int
+    holes: Holes
+    mirror: bool = False
+    most_workers: int = 1
+
+    @property
+    def image_size(self) -> int:
+        """Side in pixels."""
+        return self.holes.image_size
+
+    @property
+    def steps(self) -> int:
+        """Steps of an epoch."""
+        full, rest = divmod(len(self.blocks), self.batch_size)
+        return full + (rest >= self.most_workers)
+
+    @property
+    def images(self) -> int:
+        """Images of an epoch."""
+        return min(self.steps * self.batch_size, len(self.blocks))
+
+    def global_rows(self, step: int) -> int:
+        """Images of the global batch of a step, over all workers."""
+        return min(self.batch_size, len(self.blocks) - step * self.batch_size)
+
+    def epoch(self, epoch: int) -> NDArray[np.int32]:
+        """(N, 2): block and row of every usable image, in the order of an epoch."""
+        rng = np.random.default_rng([self.seed, epoch])
+        positions = self.blocks.positions()
+        shuffled = rng.permutation(len(positions))  # first: it must not depend on how many blocks there are
+        counts = np.array([len(rows) for rows in self.blocks.usable])
+        blocks = rng.permutation(len(counts))
+        pool = np.cumsum(counts[blocks]) * image_bytes(self.image_size) // POOL_BYTES
+        pool_of_block = np.empty_like(blocks)
+        pool_of_block[blocks] = pool
+        return positions[shuffled[np.argsort(pool_of_block[positions[shuffled, 0]], kind="stable")]]
+
+    def share(self, epoch: int, rank: int, workers: int) -> list[NDArray[np.int32]]:
+        """For each step of an epoch, (n, 2): block and row of one worker's images."""
+        order = self.epoch(epoch)
+        starts = range(0, self.steps * self.batch_size, self.batch_size)
+        return [order[start : start + self.batch_size][rank::workers] for start in starts]

@@ -1,0 +1,193 @@
+"""A saved model against any images: what the driver of jobs/evaluate.py does."""
+
+from __future__ import annotations
+
+import re
+import time
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from ray.exceptions import RayError
+from torch import nn
+
+from faceae import config, models, storage
+from faceae.cluster import connection as cluster
+from faceae.cluster.replicas import COPY_CPUS, copies
+from faceae.config import Data, Settings
+from faceae.config.jobs import EvaluateSettings
+from faceae.console import Meter, out
+from faceae.data import rejected
+from faceae.data.execution import Copies
+from faceae.data.mask_generator import Holes
+from faceae.data.rejected import Rejected
+from faceae.data.sources import SYNTHETIC, Listing, list_sources
+from faceae.data.split import Split, choose
+from faceae.errors import InputError, RunFailedError
+from faceae.evaluation import aggregate as groups
+from faceae.evaluation.scoring import SCORES, Scoring, score
+from faceae.reporting import evaluation as evaluate_report
+from faceae.reporting import report
+from faceae.run_folder import RunFolder, versions
+
+IMAGES = "images.parquet"
+"""The figures of each image."""
+
+SUMMARY = "summary.json"
+
+
+def evaluate(settings: EvaluateSettings) -> dict[str, Any]:
+    """Measures a model and leaves the folder as the README describes it.
+
+    Args:
+        settings: checked here, whoever made them.
+
+    Returns:
+        The content of summary.json.
+
+    Raises:
+        InputError: the input is wrong; said before any worker starts, but for images that cannot be decoded.
+        RunFailedError: the storage failed, or the cluster did.
+    """
+    started = time.time()
+    settings = config.validate(settings)
+    folder = RunFolder(settings)
+    with folder.claim() as resumed:
+        if resumed and storage.exists(folder.path(SUMMARY)):
+            out.print(f"evaluate  {folder.uri} is finished")
+            summary: dict[str, Any] = storage.read_json(folder.path(SUMMARY))
+        else:
+            out.print(f"evaluate  {folder.uri}" + (" (from the beginning)" if resumed else ""))
+            summary = _evaluate(folder, started)
+    evaluate_report.say(summary)
+    out.print(f"\nimages    {folder.path(IMAGES)}")
+    out.print(f"report    {folder.path('report', 'index.html')}")
+    return summary
+
+
+def _evaluate(folder: RunFolder[EvaluateSettings], started: float) -> dict[str, Any]:
+    settings = folder.settings
+    network, trained = _load(settings.model)
+    mask, size = settings.mask.instead_of(trained.mask), trained.data.image_size
+    config.check_mask(mask, size)
+    listing = _list(settings, trained.data)
+    cluster.connect(COPY_CPUS)
+    placed = copies(settings.scale)
+    scoring = Scoring(network, Holes.of(mask, size), settings.batch_size)
+    out.print(f"images    {len(listing.entries)} of {' '.join(settings.data.source)}, faces with {report.hidden(mask)}")
+    table, seconds = _measure(folder, listing, scoring, placed)
+    table = table.add_column(3, "score", table[SCORES[trained.model.name]])
+    whole = groups.means(table)
+    summary = {
+        "run": folder.name,
+        "model": settings.model,
+        "source": list(settings.data.source),
+        "subset": settings.data.subset,
+        "image_size": size,
+        "mask": config.to_dict(mask),
+        "val": whole["val"],
+        "baselines": whole["baselines"],
+        "counts": {
+            "read": len(listing.entries) + len(listing.refused),
+            "rejected": len(listing.entries) + len(listing.refused) - table.num_rows,
+            "val": table.num_rows,
+        },
+        "score": {"metric": SCORES[trained.model.name], "percentiles": groups.percentiles(table["score"])},
+        "by_kind": groups.by_kind(table, mask),
+        "by_hole_size": groups.by_hole_size(table, size),
+        "synthetic": any(uri.startswith(SYNTHETIC) for uri in settings.data.source),
+        "versions": versions("faceae", "ray", "torch"),
+        "started": round(started, 1),
+        "evaluate_seconds": round(seconds, 1),
+        "wall_seconds": round(time.time() - started, 1),
+        "copies": placed.size,
+        "device": "GPU" if placed.gpu else "CPU",
+    }
+    sink = pa.BufferOutputStream()
+    pq.write_table(table, sink)
+    storage.write(folder.path(IMAGES), memoryview(sink.getvalue()))
+    evaluate_report.write(folder.path("report"), trained, summary, table, listing.entries, scoring)
+    storage.write_json(folder.path(SUMMARY), summary)  # the last: with it the evaluation is finished
+    return summary
+
+
+def _load(uri: str) -> tuple[nn.Module, Settings]:
+    """The model and the settings that it was trained with."""
+    if storage.exists(storage.join(uri, "model", models.files.CONFIG)):
+        raise InputError(f"MODEL {uri}: this is a run's folder; name the model in it, {storage.join(uri, 'model')}")
+    try:
+        network = models.load(uri)
+    except InputError as error:
+        raise InputError(f"MODEL {error}") from None
+    settings: Any = network.settings
+    return network, settings
+
+
+def _list(settings: EvaluateSettings, trained: Data) -> Listing:
+    """The images to measure on."""
+    listing = list_sources(settings.data.source, settings.SOURCE)
+    entries = listing.entries
+    if settings.data.subset == "val":
+        kept = _kept_for_validation(settings.data.source, trained)
+        entries = [entry for entry in entries if entry.image_id in kept]
+        if not entries:
+            raise InputError(
+                f"SOURCE {' '.join(settings.data.source)}: the model's run kept none of these images for validation; "
+                f"it was trained on {' '.join(trained.source)}"
+            )
+    return Listing(choose(entries, settings.data.limit), listing.refused)
+
+
+def _kept_for_validation(source: tuple[str, ...], trained: Data) -> set[str]:
+    """The ids that the model's run validated on.
+
+    Its own source is listed for them: what is split by a hash of the id is split otherwise where ids are others.
+    """
+    if trained.val_source and [*map(storage.absolute, source)] != [*map(storage.absolute, trained.val_source)]:
+        raise InputError(
+            f"--data.subset val: the model's run validated on {' '.join(trained.val_source)}; name that as SOURCE"
+        )
+    try:
+        return {entry.image_id for entry in Split(trained).val}
+    except InputError as error:
+        raise InputError(f"--data.subset val needs the source that the model was trained on: {error}") from None
+
+
+def _measure(
+    folder: RunFolder[EvaluateSettings], listing: Listing, scoring: Scoring, placed: Copies
+) -> tuple[pa.Table, float]:
+    """The figures of all usable images, and the seconds that it took.
+
+    Raises:
+        InputError: too many images cannot be used.
+        RunFailedError: the storage failed while reading, or the cluster did.
+    """
+    blocks: list[pa.Table] = []
+    bad: list[Rejected] = []
+    total = len(listing.entries)
+    try:
+        with Meter("evaluating", total) as meter:
+            for block in score(listing.entries, scoring, placed):
+                usable = pc.is_null(block["reason"])
+                blocks.append(block.filter(usable).drop_columns(["reason"]))
+                unusable = block.filter(pc.invert(usable))
+                bad += zip(unusable["image_id"].to_pylist(), unusable["reason"].to_pylist(), strict=True)
+                rejected.check(bad, total, folder)
+                meter.add(len(block))
+    except RayError as error:
+        raise RunFailedError(_reason(error)) from None
+    finally:
+        rejected.write(bad, listing.refused, folder)
+    out.print(f"evaluated {meter.summary()}")
+    table = pa.concat_tables(blocks)
+    if not len(table):
+        raise InputError(f"SOURCE: no usable image; all are listed in {folder.path(rejected.FILE)}")
+    return table, meter.seconds()
+
+
+def _reason(error: RayError) -> str:
+    """What went wrong, out of what Ray Data says of it: a traceback, then how it could be told to try again."""
+    text = str(error).strip()
+    raised = re.findall(r"^\s*[\w.]*Error: (.+)$", text, re.MULTILINE)
+    return (raised or text.splitlines())[-1]

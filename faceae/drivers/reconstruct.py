@@ -1,0 +1,226 @@
+"""Restores pictures in bulk: what the driver of jobs/reconstruct.py does."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import re
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import PurePosixPath
+from typing import Any
+
+import pyarrow as pa
+import ray
+import torch
+from pyarrow import ArrowException
+from ray.exceptions import RayError
+
+from faceae import config, models, storage
+from faceae.cluster import connection as cluster
+from faceae.cluster.replicas import COPY_CPUS, copies
+from faceae.config.jobs import Machines, ReconstructSettings
+from faceae.console import Meter, count, out
+from faceae.data import rejected
+from faceae.data.execution import Pool, stream
+from faceae.data.full_size import SCHEMA, PictureSource, unpacked, write_pictures
+from faceae.data.images import EXTENSIONS
+from faceae.data.rejected import Rejected
+from faceae.data.sources import Entry, list_sources
+from faceae.errors import InputError, RunFailedError
+from faceae.models import Restorer
+from faceae.run_folder import versions
+
+SUMMARY = "summary.json"
+
+Summary = dict[str, Any]
+
+
+def reconstruct(settings: ReconstructSettings) -> Summary:
+    """Restores pictures into a folder as the README describes it.
+
+    Args:
+        settings: checked here, whoever made them.
+
+    Returns:
+        The content of summary.json.
+
+    Raises:
+        InputError: the input is wrong.
+        RunFailedError: the storage failed, or the cluster did; what is finished stays.
+    """
+    settings, start = config.validate(settings), time.monotonic()
+    model = _load(settings.model)
+    dest = storage.absolute(settings.dest)
+    listing = list_sources([settings.source], "SOURCE")
+    names = output_names([entry.image_id for entry in listing.entries])
+    _check_apart(listing.entries, names, storage.absolute(settings.source), dest)
+    masks = _masks(listing.entries, settings.masks)
+    summary = _begin(settings, model, dest)
+    there = set(storage.list_files(dest))
+    for half_written in (name for name in there if name.endswith(storage.PARTIAL)):
+        storage.delete(storage.join(dest, half_written))
+
+    bad, todo = list(listing.refused), dict[Entry, str]()
+    for entry in listing.entries:
+        name = names[entry.image_id]
+        if name is None:
+            bad.append((entry.image_id, "its name leads out of the folder that it is in"))
+        elif name not in there and masks is not None and entry not in masks:
+            bad.append((entry.image_id, f"there is no mask of its name in {settings.masks}"))
+        elif name not in there:
+            todo[entry] = name
+    done = len(there.intersection(name for name in names.values() if name))
+    out.print(f"pictures  {len(listing.entries)} in {settings.source}, restored to {dest}")
+    if done:
+        out.print(f"resumed   {done} are there, {count(len(todo), 'picture')} left")
+    if todo:
+        bad += _work(PictureSource(todo, masks or {}, model.settings.data.image_size), model, settings.scale, dest)
+    return _finish(summary, dest, bad, len(listing.entries) + len(listing.refused), done, time.monotonic() - start)
+
+
+def output_names(image_ids: Sequence[str]) -> dict[str, str | None]:
+    """The file to write for each picture: its name with .png instead of its extension.
+
+    Where that is the same for several, beside it; None for a name that leads elsewhere, as a hostile archive may have.
+    """
+    stems = {image_id: _stem(image_id) for image_id in image_ids}
+    shared = Counter(stems.values())
+    return {
+        image_id: f"{stem if shared[stem] == 1 else image_id}.png" if _stays(image_id) else None
+        for image_id, stem in stems.items()
+    }
+
+
+def _stem(image_id: str) -> str:
+    path = PurePosixPath(image_id)
+    return str(path.with_suffix("")) if path.suffix.lower() in EXTENSIONS else image_id
+
+
+def _stays(image_id: str) -> bool:
+    return not image_id.startswith("/") and ".." not in PurePosixPath(image_id).parts
+
+
+def _load(uri: str) -> Restorer:
+    try:
+        return models.load(uri)
+    except InputError as error:
+        raise InputError(f"MODEL {error}") from None
+
+
+def _check_apart(entries: Sequence[Entry], names: Mapping[str, str | None], source: str, dest: str) -> None:
+    """Checks that no picture is overwritten, and that the restored ones will not be taken for others to restore."""
+    written = {storage.join(dest, name) for name in names.values() if name}
+    if f"{dest}/".startswith(f"{source}/") or not written.isdisjoint(entry.uri for entry in entries):
+        raise InputError(f"DEST {dest}: is where the pictures of SOURCE are; name a folder outside of it")
+
+
+def _masks(entries: Sequence[Entry], uri: str | None) -> dict[Entry, Entry] | None:
+    """The mask of each picture, by their names; those without one are left out. None where no masks are given."""
+    if uri is None:
+        return None
+    masks: dict[str, Entry] = {}
+    for mask in list_sources([uri], "--masks").entries:
+        other = masks.setdefault(_stem(mask.image_id), mask)
+        if other is not mask:
+            raise InputError(f"--masks {uri}: {other.image_id} and {mask.image_id} are of one name; leave one of them")
+    found = {entry: masks[stem] for entry in entries if (stem := _stem(entry.image_id)) in masks}
+    if not found:
+        raise InputError(
+            f"--masks {uri}: none is named as a picture of SOURCE, but for the extension; for one, there is none for "
+            f"{entries[0].image_id}"
+        )
+    return found
+
+
+def _begin(settings: ReconstructSettings, model: Restorer, dest: str) -> Summary:
+    """Writes a summary of what is being done, and so finds out whether anything can be written.
+
+    Raises:
+        InputError: nothing can, or another model's pictures are there.
+    """
+    about = {"uri": storage.absolute(settings.model), "sha256": hashlib.sha256(models.weights(model)).hexdigest()}
+    summary: Summary = {
+        "finished": False,
+        "model": about,
+        "source": settings.source,
+        "masks": settings.masks,
+        "versions": versions("faceae", "torch", "pillow"),
+    }
+    uri = storage.join(dest, SUMMARY)
+    try:
+        if storage.is_remote(dest) and not storage.bucket_exists(dest):
+            raise InputError(f"{dest}: there is no such bucket; make it first")
+        before = storage.read_json(uri).get("model", about) if storage.exists(uri) else about
+        if before["sha256"] != about["sha256"]:
+            raise InputError(
+                f"{dest}: holds pictures that {before['uri']} restored, another model; name another folder"
+            )
+        storage.write_json(uri, summary)
+    except InputError as error:
+        raise InputError(f"DEST {error}") from None
+    except (OSError, ArrowException) as error:
+        raise InputError(f"DEST {storage.explain(error, dest)}") from None
+    return summary
+
+
+class _Worker:
+    """A process with a copy of the model."""
+
+    def __init__(self, model: ray.ObjectRef, device: str) -> None:
+        torch.set_num_threads(COPY_CPUS)
+        self.model = ray.get(model).to(device)
+
+    def __call__(self, block: pa.Table) -> pa.Table:
+        """Restores the pictures of a block as `faceae.data.full_size` makes them."""
+        rows = block.to_pylist()
+        usable = [row for row in rows if row["reason"] is None]
+        pictures, holes = zip(*map(unpacked, usable), strict=True) if usable else ((), ())
+        for row, pixels in zip(usable, self.model.restore(pictures, holes), strict=True):
+            row["pixels"] = pixels.tobytes()
+        return pa.Table.from_pylist(rows, SCHEMA)
+
+
+def _work(source: PictureSource, model: Restorer, machines: Machines, dest: str) -> list[Rejected]:
+    """Restores pictures on the cluster; returns those that could not be."""
+    cluster.connect(COPY_CPUS)
+    placed = copies(machines).at_most(len(source.units))
+    out.print(f"model     a copy on {count(placed.size, 'GPU' if placed.gpu else 'CPU worker')}")
+    pool = Pool(_Worker, (ray.put(model), "cuda" if placed.gpu else "cpu"), placed)
+    bad: list[Rejected] = []
+    try:
+        with Meter("restoring", len(source.names)) as meter:
+            for said in stream(source, len(source.units), pool, functools.partial(write_pictures, dest=dest)):
+                bad += [(row["image_id"], row["reason"]) for row in said.to_pylist() if row["reason"] is not None]
+                meter.add(said.num_rows)
+    except (RayError, OSError) as error:
+        raise RunFailedError(
+            f"{_cause(error)}; what is finished stays: mend this, and the same command goes on"
+        ) from None
+    out.print(f"restored  {meter.summary()}")
+    return bad
+
+
+def _cause(error: Exception) -> str:
+    """What went wrong in a task, out of the traceback and the advice that Ray puts around it."""
+    lines = str(error).strip().splitlines()
+    causes = [line for line in lines if re.match(r"(?!ray\.)[\w.]+(Error|Exception): ", line)]
+    return [*lines, *causes][-1]
+
+
+def _finish(summary: Summary, dest: str, bad: list[Rejected], total: int, done: int, seconds: float) -> Summary:
+    """Writes the list of the rejected, and the summary."""
+    rejected.write_to(dest, bad)
+    restored = total - done - len(bad)
+    if not restored + done:
+        reason, number = Counter(reason for _, reason in bad).most_common(1)[0]
+        raise InputError(
+            f"SOURCE: no picture could be restored; of {total}, {number}: {reason}. All are listed in "
+            f"{storage.join(dest, rejected.FILE)}"
+        )
+    counts = {"pictures": total, "restored": restored, "there_before": done, "rejected": len(bad)}
+    summary |= {"finished": True, "counts": counts, "seconds": round(seconds, 1)}
+    storage.write_json(storage.join(dest, SUMMARY), summary)
+    out.print(f"summary   {storage.join(dest, SUMMARY)}")
+    return summary

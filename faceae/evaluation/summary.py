@@ -1,0 +1,76 @@
+"""What came of a run: its best epoch beside the baselines, for summary.json and for a person."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import ray
+
+from faceae.config import Settings
+from faceae.console import Meter, out
+from faceae.data.cache import Blocks
+from faceae.data.dataset import Images
+from faceae.data.loader import validation
+from faceae.data.sources import SYNTHETIC
+from faceae.evaluation.baselines import measure
+from faceae.metrics import Sums
+from faceae.run_folder import versions
+from faceae.training.progress import Progress, Record
+
+
+class Baselines:
+    """The metrics of each baseline over the validation images, measured block by block on the cluster."""
+
+    def __init__(self, val: Blocks, image_size: int, batch_size: int) -> None:
+        """Starts measuring and returns at once."""
+
+        @ray.remote
+        def measure_block(block: Blocks) -> dict[str, Sums]:
+            return measure(validation(block, image_size, batch_size))
+
+        self.images = len(val)
+        blocks = [Blocks([ref], [rows]) for ref, rows in zip(val.refs, val.usable, strict=True)]
+        self._measured = [(len(block), measure_block.remote(block)) for block in blocks]
+
+    def wait(self) -> dict[str, dict[str, float]]:
+        """The metrics of each baseline, by its name."""
+        totals: dict[str, Sums] = {}
+        with Meter("measuring the baselines", self.images) as meter:
+            for images, measured in self._measured:
+                for name, sums in ray.get(measured).items():
+                    totals.setdefault(name, Sums()).merge(sums)
+                meter.add(images)
+        return {name: sums.means() for name, sums in totals.items()}
+
+
+def summarize(
+    name: str,
+    settings: Settings,
+    history: Sequence[Record],
+    baselines: Mapping[str, dict[str, float]],
+    images: Images,
+) -> dict[str, Any]:
+    """What summary.json says of the best epoch of a run."""
+    best = Progress(list(history)).best(settings.train.best_by)
+    return {
+        "run": name,
+        "epochs": history[-1]["epoch"],
+        "best_epoch": best["epoch"],
+        "best_by": settings.train.best_by,
+        "val": best["val"],
+        "train_loss": best["train_loss"],
+        "baselines": baselines,
+        "counts": images.counts,
+        "synthetic": any(uri.startswith(SYNTHETIC) for uri in settings.data.source),
+        "train_seconds": round(sum(record["seconds"] for record in history), 1),
+        "versions": versions("faceae", "ray", "torch"),
+    }
+
+
+def say_caveats(summary: Mapping[str, Any]) -> None:
+    """What a reader of the table has to know."""
+    if "telea" not in summary["baselines"]:
+        out.print("(for the baseline telea install faceae[telea])")
+    if summary["synthetic"]:
+        out.print("The images are synthetic portraits: this shows that all works, not how well faces are restored.")

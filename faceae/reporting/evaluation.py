@@ -1,0 +1,144 @@
+"""The report of an evaluation: tables, a histogram, pictures of the worst and the best, one HTML page."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from matplotlib.figure import Figure
+
+from faceae import console
+from faceae.config import Mask, Settings
+from faceae.config.article import ARTICLE, comparable
+from faceae.console import Row, out
+from faceae.data.batch import Batch
+from faceae.data.cache import decode_train, take
+from faceae.data.sources import Entry
+from faceae.data.split import sample
+from faceae.evaluation.aggregate import Group
+from faceae.evaluation.scoring import Scoring
+from faceae.reporting import report
+
+GROUP_COLUMNS = {
+    "hole_mse": ("MSE\nhole", ".4f"),
+    "composite_mse": ("MSE\ncomposite", ".5f"),
+    "composite_ssim": ("SSIM\ncomposite", ".4f"),
+}
+"""Metrics of the tables by kind and by size of the hole: heading and format."""
+
+
+def say(summary: Mapping[str, Any]) -> None:
+    """Prints the tables."""
+    out.print()
+    out.print(console.result_table(f"{summary['counts']['val']} images", rows(summary)))
+    for heading, divided in (("hole", summary["by_kind"]), ("hole, of the frame", summary["by_hole_size"])):
+        if len(divided) > 1:
+            out.print()
+            out.print(console.result_table(heading, group_rows(divided), group_headings(divided)))
+    if "telea" not in summary["baselines"]:
+        out.print("(for the baseline telea install faceae[telea])")
+
+
+def rows(summary: Mapping[str, Any]) -> list[Row]:
+    """The result beside the baselines, and the article where it measured the same."""
+    known = console.reported(ARTICLE[:1]) if comparable(summary["image_size"], Mask(**summary["mask"])) else []
+    return console.measured({"this model": summary["val"], **summary["baselines"]}) + known
+
+
+def group_headings(divided: Mapping[str, Group]) -> list[str]:
+    """Headings of the cells of `group_rows`."""
+    baselines = next(iter(divided.values()))["baselines"]
+    return ["images", *(heading for heading, _ in GROUP_COLUMNS.values()), *(f"MSE hole\n{name}" for name in baselines)]
+
+
+def group_rows(divided: Mapping[str, Group]) -> list[Row]:
+    """A line for each group: the model, and the error of each baseline inside the hole."""
+    _, form = GROUP_COLUMNS["hole_mse"]
+    return [
+        (
+            label,
+            [str(group["images"])]
+            + [format(group["val"][name], form) for name, (_, form) in GROUP_COLUMNS.items()]
+            + [format(values["hole_mse"], form) for values in group["baselines"].values()],
+        )
+        for label, group in divided.items()
+    ]
+
+
+def write(
+    uri: str,
+    trained: Settings,
+    summary: Mapping[str, Any],
+    table: pa.Table,
+    entries: Sequence[Entry],
+    scoring: Scoring,
+) -> None:
+    """Writes index.html, scores.png and the pictures: worst.png, best.png and sample.png.
+
+    Args:
+        uri: the report's folder.
+        trained: the settings of the model.
+        summary: as in summary.json.
+        table: as in images.parquet.
+        entries: the images, some of which are read again for the pictures.
+        scoring: the model and the masks.
+    """
+    ranked = table.select(["image_id", "kind", "hole_mse"]).sort_by([("hole_mse", "descending")]).to_pylist()
+    by_id = {row["image_id"]: row for row in ranked}
+    shown = {
+        "sample": [by_id[entry.image_id] for entry in sample(entries) if entry.image_id in by_id][: report.FACES],
+        "worst": ranked[: report.FACES],
+        "best": ranked[: -report.FACES - 1 : -1],
+    }
+    report.write_page(
+        uri,
+        "evaluate.html",
+        {"scores": histogram(table["score"], summary["score"]["metric"]), **_sheets(shown, entries, scoring)},
+        settings=trained,
+        summary=summary,
+        mask=scoring.holes.mask,
+        headings=_flat(heading for heading, _ in console.COLUMNS.values()),
+        rows=rows(summary),
+        divided={
+            title: (_flat(group_headings(divided)), group_rows(divided))
+            for title, divided in (("kind of hole", summary["by_kind"]), ("size of the hole", summary["by_hole_size"]))
+        },
+        shown=shown,
+    )
+
+
+def _flat(headings: Iterable[str]) -> list[str]:
+    return [heading.replace("\n", ", ") for heading in headings]
+
+
+def histogram(scores: pa.ChunkedArray, metric: str) -> bytes:
+    """How many images have what score, as a PNG."""
+    values = scores.to_numpy()
+    figure = Figure(figsize=(10, 3.2), layout="constrained")
+    axes = figure.subplots()
+    axes.hist(values, bins=min(60, max(8, len(values) // 10)), color="#4878a8")
+    axes.set_xlabel(f"score: {metric}")
+    axes.set_ylabel("images")
+    axes.grid(alpha=0.3)
+    return report.savefig(figure)
+
+
+def _sheets(
+    shown: Mapping[str, Sequence[Mapping[str, Any]]], entries: Sequence[Entry], scoring: Scoring
+) -> dict[str, bytes]:
+    """Pictures of some images, which are read and restored again: their pixels were not kept."""
+    ids = {row["image_id"] for rows in shown.values() for row in rows}
+    holes = scoring.holes
+    blocks, _ = decode_train(
+        [entry for entry in entries if entry.image_id in ids], holes.image_size, lambda images: None
+    )
+    names, pixels = take(blocks.refs, blocks.positions())
+    images = dict(zip(names, pixels.reshape(-1, holes.image_size, holes.image_size, 3), strict=True))
+    sheets = {}
+    for name, rows in shown.items():
+        present = [row["image_id"] for row in rows if row["image_id"] in images]
+        batch = Batch(np.stack([images[name] for name in present]), holes.draw_validation(present), len(present))
+        sheets[name] = report.png(report.sheet(scoring.network, batch))
+    return sheets

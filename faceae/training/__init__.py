@@ -1,0 +1,1 @@
+"""Training itself: one epoch, losses, schedule, checkpoints. Knows torch, not Ray."""

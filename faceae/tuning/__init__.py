@@ -1,0 +1,1 @@
+"""Ray Tune: trials, searcher and scheduler, live view, result."""

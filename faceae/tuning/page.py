@@ -1,0 +1,85 @@
+"""The report of a grid: the ranked trials, their curves in one plot, pictures of the best, one HTML page."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from matplotlib import colormaps
+from matplotlib.figure import Figure
+from PIL import Image
+
+from faceae.config import Settings
+from faceae.console import COLUMNS
+from faceae.reporting import report
+from faceae.tuning import view as grid_view
+from faceae.tuning.trials import Trial, ranked
+
+ENDS = {"finished": "o", "pruned": "x", "failed": "X", "stopped": "|", "running": "|"}
+"""Markers at the end of a trial's curve."""
+
+
+def write(
+    uri: str,
+    settings: Settings,
+    content: Mapping[str, Any],
+    trials: Sequence[Trial],
+    summary: Mapping[str, Any],
+    sheet: Image.Image,
+    command: str,
+) -> None:
+    """Writes index.html, curves.png and faces.png.
+
+    Args:
+        uri: the report's folder.
+        settings: of the grid.
+        content: of grid.json.
+        trials: of the grid.
+        summary: of the best trial, as in summary.json.
+        sheet: of `faceae.reporting.report.contact_sheet`.
+        command: that trains the best settings for longer.
+    """
+    rows = [
+        {
+            "label": grid_view.label(trial),
+            "trial": trial,
+            "cells": grid_view.cells(trial.best),
+            "article": grid_view.article(trial),
+        }
+        for trial in ranked(trials)
+    ]
+    baselines = [(name, grid_view.cells({"val": values})) for name, values in summary["baselines"].items()]
+    report.write_page(
+        uri,
+        "grid.html",
+        {"curves": curves(trials, summary["baselines"]), "faces": report.png(sheet)},
+        settings=settings,
+        grid=content,
+        columns=[COLUMNS[name][0].replace("\n", ", ") for name in grid_view.SHOWN],
+        summary=summary,
+        varied=" × ".join(grid_view.headings(trials)),
+        rows=rows,
+        baselines=baselines,
+        costs=grid_view.costs(content["cost"]),
+        command=command,
+    )
+
+
+def curves(trials: Sequence[Trial], baselines: Mapping[str, Mapping[str, float]]) -> bytes:
+    """The validation error of every trial by epoch, over the frame and inside the hole, as a PNG."""
+    figure = Figure(figsize=(10, 4.4), layout="constrained")
+    panels = zip(figure.subplots(1, 2), ("mse", "hole_mse"), ("Full frame", "Inside the hole"), strict=True)
+    shown = [trial for trial in ranked(trials) if trial.history]
+    colours = colormaps["tab10" if len(shown) <= 10 else "turbo"].resampled(max(10, len(shown)))
+    for axes, metric, title in panels:
+        for i, trial in enumerate(shown):
+            epochs = [record["epoch"] for record in trial.history]
+            values = [record["val"][metric] for record in trial.history]
+            axes.plot(epochs, values, ".-", color=colours(i), label=grid_view.label(trial))
+            axes.plot(epochs[-1:], values[-1:], ENDS[trial.state], color=colours(i), ms=8)
+        if metric == "hole_mse":
+            report.draw_baselines(axes, baselines)
+        report.dress(axes, f"{title}, validation MSE")
+    handles, labels = axes.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside right upper", fontsize="small")
+    return report.savefig(figure)

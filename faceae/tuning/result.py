@@ -1,0 +1,143 @@
+"""What a grid leaves: grid.json and grid.csv as it goes; the best model, its summary and the report at the end."""
+
+from __future__ import annotations
+
+import dataclasses
+import shlex
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from faceae import config, storage
+from faceae.cluster.placement import Placement
+from faceae.config.grid import GridSettings
+from faceae.console import out
+from faceae.data.dataset import Images
+from faceae.errors import RunFailedError
+from faceae.evaluation.summary import Baselines, say_caveats, summarize
+from faceae.reporting import report
+from faceae.run_folder import RunFolder
+from faceae.tuning import page as grid_report
+from faceae.tuning import trials
+from faceae.tuning import view as grid_view
+from faceae.tuning.trials import Trial
+
+LONGER = 4
+"""The command that the report gives for the best settings trains so many times as many epochs."""
+
+
+class GridResult:
+    """Keeps the state of a grid, and concludes it."""
+
+    def __init__(
+        self,
+        folder: RunFolder[GridSettings],
+        opened: Sequence[Trial],
+        images: Images,
+        baselines: Baselines,
+        placement: Placement,
+        started: float,
+    ) -> None:
+        """Begins with what an earlier session left.
+
+        Args:
+            folder: of the grid.
+            opened: its trials.
+            images: that they share.
+            baselines: that are being measured.
+            placement: of each trial.
+            started: `time.monotonic()` of this session's begin.
+        """
+        self.folder, self.trials, self.images, self.baselines = folder, opened, images, baselines
+        self.placement, self.started = placement, started
+        uri = folder.path("grid.json")
+        self.past = storage.read_json(uri)["cost"] if storage.exists(uri) else None
+
+    def keep(self, state: str = "running") -> dict[str, Any]:
+        """Writes grid.json and grid.csv; returns the content of grid.json."""
+        content = {
+            "grid": self.folder.name,
+            "state": state,
+            "ranked_by": self.folder.settings.train.best_by,
+            "trials": trials.rows(self.trials),
+            "cost": self._cost(),
+            "counts": self.images.counts,
+        }
+        storage.write_json(self.folder.path("grid.json"), content)
+        storage.write(self.folder.path("grid.csv"), trials.table(self.trials))
+        return content
+
+    def _cost(self) -> dict[str, Any]:
+        past = self.past or {"sessions": 0, "wall_seconds": 0.0, "decode_seconds": 0.0}
+        epochs = [(trial, trial.folder.settings.train.epochs) for trial in self.trials]
+        return {
+            "trial_epochs": sum(trial.epochs for trial in self.trials),
+            "full_grid_trial_epochs": sum(full for _, full in epochs),
+            "saved_trial_epochs": sum(full - trial.epochs for trial, full in epochs if trial.state == "pruned"),
+            "trials_started": sum(trial.state != "pending" for trial in self.trials),
+            "concurrent": self.placement.concurrent,
+            "sessions": past["sessions"] + 1,
+            "decoded_images": len(self.images.train) + len(self.images.val),
+            "decode_seconds": round(past["decode_seconds"] + self.images.seconds, 1),
+            "start_up_seconds": round(sum(trial.start_up_seconds for trial in self.trials), 1),
+            "training_seconds": round(sum(trial.training_seconds for trial in self.trials), 1),
+            "wall_seconds": round(past["wall_seconds"] + time.monotonic() - self.started, 1),
+        }
+
+    def conclude(self, interrupted: bool = False) -> dict[str, Any]:
+        """Writes the result, whole or partial, and says it.
+
+        Returns:
+            The content of grid.json.
+
+        Raises:
+            RunFailedError: every trial failed, none of them after an epoch.
+        """
+        state = "interrupted" if interrupted else "finished"
+        content = self.keep(state)
+        best = trials.ranked(self.trials)[0]
+        if not best.history:
+            if interrupted:
+                return content
+            reasons = {trial.reason for trial in self.trials}
+            raise RunFailedError(f"all {len(self.trials)} trials failed: {'; '.join(sorted(reasons))}")
+        for name in storage.list_files(best.folder.path("model")):
+            storage.write(self.folder.path("model", name), storage.read(best.folder.path("model", name)))
+        measured = self.baselines.wait()
+        summary = summarize(self.folder.name, best.folder.settings, best.history, measured, self.images) | {
+            "wall_seconds": self._cost()["wall_seconds"],
+            "workers": self.placement.workers,
+            "device": best.device,
+        }
+        storage.write_json(self.folder.path("summary.json"), summary)
+        content = self.keep(state)
+        sheet = report.contact_sheet(self.folder.path("model"), self.images.val, best.folder.settings.data.image_size)
+        command = self.longer(best)
+        grid_report.write(
+            self.folder.path("report"), self.folder.settings, content, self.trials, summary, sheet, command
+        )
+        self._say(content, summary, command)
+        return content
+
+    def longer(self, best: Trial) -> str:
+        """The command line that trains the best settings for longer."""
+        settings, name = best.folder.settings, f"{self.folder.name}-best"
+        train = dataclasses.replace(settings.train, epochs=LONGER * settings.train.epochs)
+        run = dataclasses.replace(self.folder.settings.run, name=name, resume=False)
+        flags = config.flags(dataclasses.replace(settings, train=train, run=run))
+        return f"python jobs/train.py {shlex.join(flags)}"
+
+    def _say(self, content: dict[str, Any], summary: dict[str, Any], command: str) -> None:
+        out.print()
+        out.print(grid_view.result_table(self.trials, summary["baselines"], summary["counts"]["val"]))
+        say_caveats(summary)
+        out.print()
+        for what, text in grid_view.costs(content["cost"]):
+            out.print(f"{what:9} {text}")
+        for trial in self.trials:
+            if trial.reason:
+                out.print(f"failed    {trial.name}: {trial.reason}")
+        out.print(f"\nbest      {summary['best_by']} {summary['val'][summary['best_by']]:.5f}; to train it for longer:")
+        out.print(f"          {command}")
+        out.print(f"model     {self.folder.path('model')}")
+        out.print(f"report    {self.folder.path('report', 'index.html')}")

@@ -1,0 +1,139 @@
+"""What is known of the trials of a grid, and what of it is kept: grid.json, grid.csv."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+from faceae import storage
+from faceae.config import Settings
+from faceae.config.grid import Point
+from faceae.metrics import NAMES
+from faceae.run_folder import RunFolder
+from faceae.training.progress import Progress, Record
+
+State = Literal["pending", "running", "stopped", "finished", "pruned", "failed"]
+OVER = ("finished", "pruned", "failed")
+"""States of a trial that has nothing left to do."""
+
+
+@dataclass
+class Trial:
+    """A run of the grid.
+
+    Attributes:
+        name: of its folder.
+        values: of the fields that differ in the grid, by their path.
+        folder: of its run.
+        state: finished: all its epochs; pruned: by ASHA; failed: see `reason`; stopped: with the grid, which may be
+            continued.
+        history: the record of each finished epoch, as in metrics.jsonl.
+        reason: why it failed.
+        start_up_seconds: from a free place in the cluster to the first epoch.
+        device: that it trains on.
+    """
+
+    name: str
+    values: dict[str, Any]
+    folder: RunFolder[Settings]
+    state: State = "pending"
+    history: list[Record] = field(default_factory=list)
+    reason: str = ""
+    start_up_seconds: float = 0.0
+    device: str = ""
+
+    @property
+    def epochs(self) -> int:
+        """Finished."""
+        return len(self.history)
+
+    @property
+    def over(self) -> bool:
+        """Whether there is nothing left to do."""
+        return self.state in OVER
+
+    @property
+    def metric(self) -> str:
+        """By which the trials are ranked; the same for all of them."""
+        return self.folder.settings.train.best_by
+
+    @property
+    def best(self) -> Record | None:
+        """Its best epoch."""
+        return Progress(self.history).best(self.metric) if self.history else None
+
+    @property
+    def value(self) -> float:
+        """The metric of its best epoch; infinite before the first."""
+        return self.best["val"][self.metric] if self.best else float("inf")
+
+    @property
+    def training_seconds(self) -> float:
+        """Spent in epochs, without validation."""
+        return sum(record["seconds"] for record in self.history)
+
+
+def open_trials(points: Sequence[Point], grid: RunFolder[Any]) -> list[Trial]:
+    """The trials of a grid with their folders, as they were left when the grid is continued.
+
+    Raises:
+        InputError: a trial's folder cannot be written, or does not fit.
+    """
+    uri = grid.path("grid.json")
+    saved = {row["trial"]: row for row in storage.read_json(uri)["trials"]} if storage.exists(uri) else {}
+    trials = []
+    for point in points:
+        run = replace(point.settings.run, name=point.name, storage=grid.path("trials"), resume=True)
+        folder = RunFolder(replace(point.settings, run=run))
+        trial = Trial(point.name, point.values, folder)
+        if folder.open() and storage.exists(folder.path("metrics.jsonl")):
+            trial.history = storage.read_lines(folder.path("metrics.jsonl"))
+        if row := saved.get(point.name):
+            trial.start_up_seconds, trial.reason, trial.device = row["start_up_seconds"], row["reason"], row["device"]
+            if row["state"] in OVER:
+                trial.state = row["state"]
+        trials.append(trial)
+    return trials
+
+
+def ranked(trials: Sequence[Trial]) -> list[Trial]:
+    """The best first; the failed behind all others, since what they reached they could not keep."""
+    return sorted(trials, key=lambda trial: (trial.state == "failed", trial.value))
+
+
+def rows(trials: Sequence[Trial]) -> list[dict[str, Any]]:
+    """The ranked trials, for grid.json."""
+    return [
+        {
+            "rank": rank if trial.history else None,
+            "trial": trial.name,
+            "settings": trial.values,
+            "state": trial.state,
+            "reason": trial.reason,
+            "epochs": trial.epochs,
+            "best_epoch": trial.best["epoch"] if trial.best else None,
+            "train_loss": trial.best["train_loss"] if trial.best else None,
+            "val": trial.best["val"] if trial.best else None,
+            "start_up_seconds": round(trial.start_up_seconds, 1),
+            "training_seconds": round(trial.training_seconds, 1),
+            "device": trial.device,
+        }
+        for rank, trial in enumerate(ranked(trials), 1)
+    ]
+
+
+def table(trials: Sequence[Trial]) -> bytes:
+    """The same as CSV: a column for each setting and each metric."""
+    text = io.StringIO()
+    writer: csv.DictWriter[str] | None = None
+    for row in rows(trials):
+        settings, val = row.pop("settings"), row.pop("val") or dict.fromkeys(NAMES)
+        flat = {"rank": row.pop("rank"), "trial": row.pop("trial"), **settings, **row, **val}
+        if writer is None:
+            writer = csv.DictWriter(text, fieldnames=list(flat))
+            writer.writeheader()
+        writer.writerow(flat)
+    return text.getvalue().encode()

@@ -1,0 +1,173 @@
+"""What a person sees of a grid: a live table in a terminal, a line an event in a log, the ranked table at the end."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from types import TracebackType
+from typing import Any
+
+from rich.console import Group
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from faceae.config.article import matching
+from faceae.console import COLUMNS, clock, count, out
+from faceae.tuning.trials import Trial, ranked
+
+STYLES = {"running": "bold", "finished": "green", "pruned": "yellow", "failed": "red"}
+
+SHOWN = ("mse", "hole_mse", "composite_mse", "rgb_argmax_accuracy")
+"""Metrics of the tables of a grid; all of them are in grid.csv."""
+
+
+def values(trial: Trial) -> list[str]:
+    """Its values of what the grid varies."""
+    return [f"{value:g}" if isinstance(value, float) else str(value) for value in trial.values.values()]
+
+
+def label(trial: Trial) -> str:
+    """The same in one."""
+    return " ".join(values(trial))
+
+
+def headings(trials: Sequence[Trial]) -> list[str]:
+    """The names of what the grid varies."""
+    return [path.removesuffix(".name").split(".")[-1] for path in trials[0].values]
+
+
+def article(trial: Trial) -> str:
+    """What the article reports for the same settings."""
+    lines = matching(trial.folder.settings)
+    return "\n".join(f"{line.value:.4f}, {line.rgb_argmax_accuracy:.2%} ({line.epochs})" for line in lines)
+
+
+class GridView:
+    """Shows the trials while they run."""
+
+    def __init__(self, trials: Sequence[Trial], images: int) -> None:
+        """Shows nothing yet; an epoch has so many `images`."""
+        self.trials, self.images = trials, images
+        self.before = sum(trial.epochs for trial in trials)
+        self.start = time.monotonic()
+        self.steps: dict[str, float] = {}
+        self.stack = ExitStack()
+        self.live = Live(console=out, transient=True, refresh_per_second=4, get_renderable=self._table)
+
+    def __enter__(self) -> GridView:
+        if out.is_terminal:
+            self.stack.enter_context(self.live)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stack.close()
+
+    def set_step(self, trial: Trial, step: tuple[int, int] | None) -> None:
+        """Says how far a running trial is: (epoch, images of it trained on)."""
+        self.steps[trial.name] = (step[0] - 1 + step[1] / self.images) if step else trial.epochs
+
+    def epoch(self, trial: Trial) -> None:
+        """Says that a trial has finished an epoch."""
+        record = trial.history[-1]
+        self._line(
+            f"{trial.name:{self._width()}}  epoch {record['epoch']}/{trial.folder.settings.train.epochs}  "
+            f"loss {record['train_loss']:.4f}  val: {trial.metric} {record['val'][trial.metric]:.5f}  "
+            f"{record['images_per_second']:.0f} images/s; {self.progress()}"
+        )
+
+    def note(self, trial: Trial, text: str) -> None:
+        """Says what a person should know of a trial."""
+        self._line(f"{trial.name:{self._width()}}  {text}")
+
+    def end(self, trial: Trial) -> None:
+        """Says that a trial is over."""
+        after = f" after epoch {trial.epochs}" if trial.epochs else ""
+        why = f": {trial.reason}" if trial.reason else f", best {trial.metric} {trial.value:.5f}" if trial.best else ""
+        self._line(f"{trial.name:{self._width()}}  {trial.state}{after}{why}")
+
+    def progress(self) -> str:
+        """How many epochs of all trials are done, and how long the rest takes at most."""
+        done = sum(trial.epochs for trial in self.trials)
+        left = sum(trial.folder.settings.train.epochs - trial.epochs for trial in self.trials if not trial.over)
+        text = f"{done} trial-epochs done, at most {left} to go"
+        if done > self.before:
+            seconds = (time.monotonic() - self.start) / (done - self.before) * left
+            text += f" in {clock(seconds)}"
+        return text
+
+    def _line(self, text: str) -> None:
+        if not out.is_terminal:
+            out.print(text)
+
+    def _width(self) -> int:
+        return max(len(trial.name) for trial in self.trials)
+
+    def _table(self) -> Group:
+        """The trials, those that run first; as many as the terminal has room for."""
+        table = Table(box=None, pad_edge=False)
+        for heading in ("trial", *headings(self.trials), "epoch", f"val {self.trials[0].metric}", "state"):
+            table.add_column(heading, min_width=9 if heading == "epoch" else None)
+        order = {"running": 0, "pending": 2}
+        shown = sorted(ranked(self.trials), key=lambda trial: order.get(trial.state, 1))
+        room = max(3, out.size.height - 4)
+        for trial in shown[:room]:
+            epoch = f"{self.steps.get(trial.name, 0):.1f}" if trial.state == "running" else str(trial.epochs)
+            state = trial.state + (f": {trial.reason}" if trial.reason else "")
+            table.add_row(
+                trial.name.split("-")[0],
+                *values(trial),
+                f"{epoch} of {trial.folder.settings.train.epochs}",
+                f"{trial.value:.5f}" if trial.best else "",
+                Text(state, style=STYLES.get(trial.state, "dim"), no_wrap=True, overflow="ellipsis"),
+            )
+        more = f"and {len(shown) - room} more; " if len(shown) > room else ""
+        return Group(table, Text(f"{more}{self.progress()}, {clock(time.monotonic() - self.start)} so far"))
+
+
+def result_table(trials: Sequence[Trial], baselines: Mapping[str, Mapping[str, float]], images: int) -> Table:
+    """The ranked trials beside the baselines and the article, for the terminal."""
+    table = Table(box=None, pad_edge=False)
+    table.add_column(f"\n{images} validation images", no_wrap=True)
+    table.add_column("best\nepoch", justify="right")
+    for name in SHOWN:
+        table.add_column(COLUMNS[name][0], justify="right", no_wrap=True)
+    table.add_column("\nstate", no_wrap=True)
+    wide = out.width >= 100
+    if wide:
+        table.add_column("the article's loss,\naccuracy (epochs)", no_wrap=True)
+    for rank, trial in enumerate(ranked(trials), 1):
+        best = str(trial.best["epoch"]) if trial.best else ""
+        state = Text(trial.state, style=STYLES.get(trial.state, ""))
+        reached = cells(trial.best)
+        table.add_row(f"{rank}. {label(trial)}", best, *reached, state, *([article(trial)] if wide else []))
+    for name, measured in baselines.items():
+        table.add_row(name, "", *cells({"val": measured}))
+    return table
+
+
+def cells(record: Mapping[str, Any] | None) -> list[str]:
+    """A cell for each metric that is `SHOWN`, of a record with `val`; empty ones without it."""
+    return [format(record["val"][name], COLUMNS[name][1]) if record else "" for name in SHOWN]
+
+
+def costs(cost: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """What the grid cost: a name and a sentence each."""
+    epochs, trials, start_up = cost["trial_epochs"], cost["trials_started"], cost["start_up_seconds"]
+    decoded = f"{clock(cost['decode_seconds'])} for {cost['decoded_images']} images, once for {count(trials, 'trial')}"
+    if cost["sessions"] > 1:
+        decoded = f"{clock(cost['decode_seconds'])}, once in each of {cost['sessions']} sessions"
+    saved = f"{cost['full_grid_trial_epochs']} trial-epochs in full, {epochs} trained"
+    if cost["saved_trial_epochs"]:
+        share = cost["saved_trial_epochs"] / cost["full_grid_trial_epochs"]
+        saved += f"; ASHA saved {cost['saved_trial_epochs']} ({share:.0%})"
+    return [
+        ("grid", saved),
+        ("decoding", decoded),
+        ("start-up", f"{clock(start_up)} over all trials, {clock(start_up / max(1, trials))} each"),
+        ("training", f"{clock(cost['training_seconds'])} over all trials"),
+        ("in all", f"{clock(cost['wall_seconds'])}, {count(cost['concurrent'], 'trial')} at a time"),
+    ]

@@ -1,0 +1,60 @@
+"""The pages of the reports in a real browser, as wide as a phone: nothing sticks out, all pictures are there."""
+
+import pytest
+from pages import PHONE, assert_stands_alone, look
+from pictures import png
+from PIL import Image
+from runs import small
+
+from faceae import metrics
+from faceae.config import Mask
+from faceae.reporting import report
+
+
+def test_the_report_of_a_run(tmp_path):
+    """With names and values as long as they get."""
+    val = dict.fromkeys(metrics.NAMES, 0.123456)
+    record = {"images": 60000, "seconds": 3723.0, "images_per_second": 12345.6, "data_wait_fraction": 0.5}
+    history = [{**record, "epoch": epoch, "train_loss": 0.1, "val": val} for epoch in (1, 2)]
+    summary = {
+        "run": "a-name-that-is-long-" * 5,
+        "epochs": 2,
+        "best_epoch": 2,
+        "val": val,
+        "baselines": dict.fromkeys(("black", "mean", "telea"), val),
+        "counts": {"read": 70000, "rejected": 0, "train": 60000, "val": 10000},
+        "synthetic": True,
+        "workers": 8,
+        "device": "NVIDIA H100 80GB HBM3",
+        "wall_seconds": 4000.0,
+        "train_seconds": 3723.0,
+        "versions": {"faceae": "0.1.0"},
+    }
+    settings = small("s3://bucket/" + "long/" * 30, tmp_path, "run", mask__kind=("box", "strokes"), mask__size="8:16")
+    report.write(str(tmp_path / "report"), settings, summary, history, Image.new("RGB", (1100, 512)))
+    page = (tmp_path / "report" / "index.html").read_text()
+    assert "faces with\n  a hole of 8 to 16 pixels square or brush strokes over them" in page
+    assert_stands_alone(page, tmp_path, 2)
+
+
+def test_what_sticks_out_is_found(tmp_path):
+    broken = png(Image.new("RGB", (4, 4)))[:20].hex()
+    found = look(f"<p style='width: 600px'>wide</p><img src='data:image/png;base64,{broken}'>", tmp_path)
+    assert found["width"] > PHONE
+    assert found["pictures"] == [0]
+
+
+@pytest.mark.parametrize(
+    ("mask", "words"),
+    [
+        (Mask(), "a hole of 28×28"),
+        (Mask(count=3, size=16), "3 holes of 16×16"),
+        (Mask(size="16:48"), "a hole of 16 to 48 pixels square"),
+        (
+            Mask(kind=("half", "border", "image"), images="m"),
+            "a missing half, a missing border of 28 pixels or holes of given shapes",
+        ),
+    ],
+)
+def test_what_is_hidden_is_said(mask, words):
+    assert report.hidden(mask) == words

@@ -1,0 +1,190 @@
+"""A cluster of three nodes, a bucket whose server can be stopped, runs to disturb, and a table of what it cost."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import ray
+from pictures import png
+from PIL import Image
+from ray.cluster_utils import Cluster
+from rich.console import Console
+from rich.table import Table
+from runs import ROOT, figures
+
+from faceae import storage
+from faceae.data.synthetic import portrait
+
+IMAGES, BATCH, EPOCHS, WORKERS = 1500, 10, 4, 2
+CPUS = 3
+"""Of each worker node: room for both training workers and Ray Data should the other node go."""
+
+HEADINGS = ("fault", "steps again", "seconds to recover", "val mse, difference", "what happened")
+
+
+@pytest.fixture(scope="session")
+def table(request):
+    """Takes a line for each fault, and shows them all in the end."""
+    rows = []
+
+    def add(fault: str, steps: float | None, seconds: float | None, difference: float | None, what: str) -> None:
+        forms = ((steps, ".0f"), (seconds, ".1f"), (difference, ".1e"))
+        rows.append([fault, *("" if value is None else format(value, form) for value, form in forms), what])
+
+    yield add
+    title = f"{IMAGES} images at 32x32, batch {BATCH}, {EPOCHS} epochs, {WORKERS} training workers on two nodes"
+    shown = Table(title=title)
+    for number, heading in enumerate(HEADINGS):
+        shown.add_column(heading, justify="right" if 0 < number < 4 else "left")
+    for row in rows:
+        shown.add_row(*row)
+    with request.config.pluginmanager.get_plugin("capturemanager").global_and_fixture_disabled():
+        Console(width=150).print("\n", shown)
+
+
+@pytest.fixture(scope="session")
+def cluster(seaweed):
+    """A head that trains nothing, two workers, and images in a bucket."""
+    for number in range(IMAGES):
+        storage.write(f"s3://faces/images/{number:05}.png", png(Image.fromarray(portrait(number, 32))))
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+    try:
+        for _ in range(2):
+            cluster.add_node(num_cpus=CPUS, object_store_memory=200 * 2**20)
+        cluster.wait_for_nodes()
+        ray.init(address=cluster.address, log_to_driver=False)
+        yield cluster
+    finally:
+        ray.shutdown()
+        cluster.shutdown()
+
+
+@pytest.fixture
+def nodes(cluster):
+    """The worker nodes, two of them at the beginning of each test."""
+    workers = [node for node in cluster.list_all_nodes() if node is not cluster.head_node]
+    for node in workers[2:]:
+        cluster.remove_node(node)
+    for _ in range(2 - len(workers)):
+        cluster.add_node(num_cpus=CPUS, object_store_memory=200 * 2**20)
+    cluster.wait_for_nodes()
+    return [node for node in cluster.list_all_nodes() if node is not cluster.head_node]
+
+
+class Run:
+    """jobs/train.py as a user starts it."""
+
+    def __init__(self, address: str | None, log: Path, name: str, *flags: object, runs: str = "s3://faces/runs"):
+        self.uri, self.log = f"{runs}/{name}", log
+        where = ["--run.storage", runs, "--run.name", name]
+        self.process = subprocess.Popen(
+            [sys.executable, str(ROOT / "jobs" / "train.py"), *where, *map(str, flags)],
+            env={**os.environ, **({"RAY_ADDRESS": address} if address else {})},
+            stdout=log.open("wb"),
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+
+    @property
+    def text(self) -> str:
+        return self.log.read_text()
+
+    def wait_for(self, pattern: str, seconds: float = 150) -> re.Match:
+        """Waits for something in the output."""
+        return until(lambda: re.search(pattern, self.text), pattern, seconds, self)
+
+    def wait_for_checkpoint(self, epoch: int, inside: bool = True) -> str:
+        """Waits for a checkpoint after a finished epoch, inside the next one or at its beginning."""
+        form = rf"({epoch:05}{'-[0-9]+' if inside else ''})/progress.json"
+
+        def written():
+            names = storage.list_files(f"{self.uri}/checkpoints", missing_ok=True)
+            return next((match[1] for name in reversed(names) if (match := re.fullmatch(form, name))), None)
+
+        return until(written, f"checkpoint {form}", 150, self)
+
+    def end(self, code: int = 0) -> str:
+        """Waits for the end; returns the output."""
+        assert self.process.wait(240) == code, self.text
+        return self.text
+
+    def kill(self) -> None:
+        self.process.send_signal(signal.SIGKILL)
+        self.process.wait()
+
+
+def until(found, what: str, seconds: float, run: Run | None = None):
+    """Waits until something is found, and returns it."""
+    deadline = time.monotonic() + seconds
+    while not (result := found()):
+        assert time.monotonic() < deadline, (what, run and run.text)
+        assert run is None or run.process.poll() is None, (what, run.text)
+        time.sleep(0.05)
+    return result
+
+
+FLAGS = [
+    *("--data.source", "s3://faces/images", "--data.image-size", 32, "--mask.size", 8, "--model.latent-dim", 16),
+    *("--train.batch-size", BATCH, "--train.epochs", EPOCHS, "--train.checkpoint-minutes", 0.01),
+]
+
+
+@pytest.fixture
+def start(cluster, nodes, tmp_path, request):
+    """Starts a run of two workers, named after the test."""
+    running = []
+
+    def start(*flags, workers=WORKERS, name="", address=cluster.address, **options):
+        name = name or re.sub(r"\W+", "-", request.node.name).strip("-")
+        flags = flags if "--run.resume" in flags else (*FLAGS, "--scale.workers", workers, *flags)
+        run = Run(address, tmp_path / f"{len(running)}.log", name, *flags, **options)
+        running.append(run)
+        return run
+
+    yield start
+    for run in running:
+        if run.process.poll() is None:
+            run.kill()
+
+
+@pytest.fixture(scope="session")
+def undisturbed(cluster, tmp_path_factory):
+    """The run that all others are compared with."""
+    log = tmp_path_factory.mktemp("undisturbed") / "log"
+    run = Run(cluster.address, log, "undisturbed", *FLAGS, "--scale.workers", WORKERS)
+    run.end()
+    return figures(run.uri)
+
+
+def difference(run: Run, expected) -> float:
+    """How far the validation errors are from the undisturbed run's, relatively; all epochs must be there once."""
+    got = figures(run.uri)
+    assert [row[:2] for row in got] == [row[:2] for row in expected]
+    return max(abs(one[3]["mse"] - other[3]["mse"]) / other[3]["mse"] for one, other in zip(got, expected, strict=True))
+
+
+def recovery(text: str) -> tuple[float, float]:
+    """Steps that were trained again, and seconds without a step, as the run says of its last interruption."""
+    found = re.findall(r"training goes on with .*?(?: \((\d+) images again\))?, ([\d:.]+ \w+) later", text)
+    images, seconds = found[-1]
+    minutes = re.fullmatch(r"(\d+):(\d+) min", seconds)
+    return int(images or 0) / BATCH, 60 * int(minutes[1]) + int(minutes[2]) if minutes else float(seconds.split()[0])
+
+
+def processes(title: str) -> dict[int, int]:
+    """The processes of Ray whose title begins so, and their parents: the raylets of their nodes."""
+    found = {}
+    for path in Path("/proc").glob("[0-9]*"):
+        try:
+            if (path / "cmdline").read_bytes().decode(errors="replace").startswith(title):
+                found[int(path.name)] = int((path / "stat").read_text().rpartition(")")[2].split()[1])
+        except OSError:
+            continue
+    return found

@@ -1,0 +1,197 @@
+"""An evaluation: exact means, every image once, wrong input; of a run's own validation set, see test_train."""
+
+import json
+import sys
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import torch
+from pages import assert_stands_alone
+from pictures import png
+from PIL import Image
+from runs import small
+
+import faceae
+from faceae import cli, config, metrics, models, storage
+from faceae.config import Mask
+from faceae.config.jobs import EvaluateSettings, Machines, Measured, OtherMask, Restarted
+from faceae.data.cache import decode_val
+from faceae.data.loader import validation
+from faceae.data.mask_generator import Holes
+from faceae.data.sources import list_sources
+from faceae.drivers.evaluate import evaluate
+from faceae.errors import InputError
+from faceae.evaluation import baselines
+from faceae.training import engine
+
+CPU = torch.device("cpu")
+KINDS = OtherMask(kind=("box", "strokes", "half"), size="4:12")
+
+
+@pytest.fixture(scope="module")
+def model(faces, tmp_path_factory):
+    """A model with random weights, and the settings that a run on the portraits would have saved with it."""
+    root = tmp_path_factory.mktemp("run")
+    settings = small(faces, root, "run")
+    torch.manual_seed(0)
+    models.save(str(root / "run" / "model"), models.build(settings), settings)
+    return settings, root / "run" / "model"
+
+
+def evaluated(model, source, out, name="e", mask=OtherMask(), resume=False, **data):  # noqa: B008
+    """Evaluates by in-process Ray; returns the summary and the folder."""
+    settings = EvaluateSettings(
+        str(model),
+        Measured((str(source),), **data),
+        mask,
+        batch_size=7,
+        scale=Machines(gpu="off"),
+        run=Restarted(storage=str(out), name=name, resume=resume),
+    )
+    return evaluate(settings), out / name
+
+
+@pytest.fixture(scope="module")
+def mixed(ray_cluster, model, faces, tmp_path_factory):
+    """All portraits and two files that cannot be used, under holes of several kinds."""
+    source = tmp_path_factory.mktemp("mixed")
+    for path in faces.rglob("*.png"):
+        (source / path.name).write_bytes(path.read_bytes())
+    (source / "bad.png").write_bytes(b"not an image")
+    (source / "._face1.png").write_bytes(b"attributes")
+    out = tmp_path_factory.mktemp("out")
+    return (*evaluated(model[1], source, out, mask=KINDS, max_rejected_fraction=0.02), str(source))
+
+
+def rows_of(folder):
+    return pq.read_table(folder / "images.parquet")
+
+
+def test_the_means_are_those_of_training(mixed, model):
+    """By the path that training validates on: other blocks, other batches, other processes."""
+    summary, _, source = mixed
+    mask = Mask(kind=("box", "strokes", "half"), size="4:12")
+    assert summary["mask"] == json.loads(json.dumps(config.to_dict(mask)))
+    val, _ = decode_val(list_sources([source], "--data.source").entries, Holes(mask, 32), lambda images: None)
+    network = faceae.load(str(model[1]))
+    sums = engine.evaluate(network, validation(val, 32, 16), device=CPU, bf16=engine.in_bf16("auto", CPU))
+    assert sums.count == summary["counts"]["val"] == 96
+    assert summary["val"] == pytest.approx(sums.means(), rel=1e-4)
+    for name, baseline in baselines.measure(validation(val, 32, 16)).items():
+        assert summary["baselines"][name] == pytest.approx(baseline.means(), rel=1e-6)
+
+
+def test_every_image_has_a_row_and_the_means_are_theirs(mixed):
+    summary, folder, _ = mixed
+    table = rows_of(folder)
+    figures = [*metrics.NAMES, *(f"{name}_{metric}" for name in baselines.available() for metric in metrics.NAMES)]
+    assert table.column_names == ["image_id", "kind", "hole_pixels", "score", *figures[8:], *figures[:8]]
+    assert len(set(table["image_id"].to_pylist())) == len(table) == 96
+    assert not any(table[name].null_count for name in table.column_names)
+    assert table["score"] == table["mse"]
+    for name in metrics.NAMES:
+        assert np.mean(table[name].to_pylist()) == pytest.approx(summary["val"][name], rel=1e-12)
+    half = [row for row in table.to_pylist() if row["kind"] == "half"]
+    assert {row["hole_pixels"] for row in half} == {512}
+    shown = summary["by_kind"]["half"]
+    assert shown["images"] == len(half)
+    assert shown["val"]["hole_mse"] == pytest.approx(np.mean([row["hole_mse"] for row in half]), rel=1e-12)
+    for divided in (summary["by_kind"], summary["by_hole_size"]):
+        assert sum(group["images"] for group in divided.values()) == 96
+        whole = sum(group["images"] * group["baselines"]["mean"]["mse"] for group in divided.values()) / 96
+        assert whole == pytest.approx(summary["baselines"]["mean"]["mse"], rel=1e-12)
+    assert summary["score"]["percentiles"]["50"] == pytest.approx(np.median(table["mse"].to_pylist()))
+
+
+def test_it_leaves_what_a_run_leaves(mixed, tmp_path):
+    summary, folder, _ = mixed
+    assert json.loads((folder / "summary.json").read_text()) == summary
+    assert summary["counts"] == {"read": 98, "rejected": 2, "val": 96}
+    assert [row["image_id"] for row in storage.read_lines(f"{folder}/rejected.jsonl")] == ["._face1.png", "bad.png"]
+    page = (folder / "report" / "index.html").read_text()
+    assert_stands_alone(page, tmp_path, 4)
+    ranked = rows_of(folder).sort_by([("hole_mse", "descending")])["image_id"].to_pylist()
+    worst, best = page.index("<h2>The worst"), page.index("<h2>The best")
+    assert (
+        worst < page.index(f"<code>{ranked[0]}</code>", worst) < best < page.index(f"<code>{ranked[-1]}</code>", best)
+    )
+    for name in ("sample", "worst", "best"):
+        assert Image.open(folder / "report" / f"{name}.png").height == 4 * 32
+
+
+def test_a_finished_evaluation_is_shown_again(mixed, model, capsys):
+    summary, folder, source = mixed
+    with pytest.raises(InputError, match=r"--run\.name e: there is a run of this name"):
+        evaluated(model[1], source, folder.parent, mask=KINDS)
+    again, _ = evaluated(model[1], source, folder.parent, mask=KINDS, resume=True)
+    assert again == summary
+    assert "is finished" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("data", "mask", "words"),
+    [
+        ({"source": "{faces}/nothing"}, {}, r"SOURCE .*nothing: it does not exist"),
+        ({"model": "{run}/nothing"}, {}, r"MODEL .*nothing: it does not exist"),
+        ({"model": "{run}"}, {}, r"MODEL .*: this is a run's folder; name the model in it, .*/run/model"),
+        ({}, {"size": 64}, r"--mask\.size 64: a box of 64 pixels is too large for the 32x32"),
+        ({}, {"kind": ("image",)}, r"--mask\.images: give the masks together with --mask\.kind image"),
+        ({"source": "{faces}/0", "subset": "val"}, {}, r"SOURCE .*: the model's run kept none of these images"),
+        ({"max_rejected_fraction": 0.0, "source": "{bad}"}, {}, r"SOURCE: 1 of 2 images cannot be used, more than"),
+    ],
+)
+def test_wrong_input_is_an_error_of_one_line_and_frees_the_name(ray_cluster, model, faces, tmp_path, data, mask, words):
+    (tmp_path / "bad").mkdir()
+    (tmp_path / "bad" / "0.png").write_bytes(b"")
+    (tmp_path / "bad" / "1.png").write_bytes(png(Image.new("RGB", (32, 32))))
+    places = {"faces": faces, "run": model[1].parent, "bad": tmp_path / "bad"}
+    given = {key: value.format(**places) if isinstance(value, str) else value for key, value in data.items()}
+    uri = given.pop("model", model[1])
+    source = given.pop("source", str(faces))
+    with pytest.raises(InputError, match=words) as error:
+        evaluated(uri, source, tmp_path, mask=OtherMask(**mask), **given)
+    assert "\n" not in str(error.value)
+    assert not (tmp_path / "e" / "config.json").exists()
+
+
+def test_a_copy_elsewhere_is_told_by_its_ids_and_a_validation_source_by_its_name(model, faces, tmp_path):
+    from faceae.data.split import Split
+    from faceae.drivers.evaluate import _list
+
+    trained = model[0].data
+    kept = {entry.image_id for entry in Split(trained).val}
+    for path in faces.rglob("*.png"):
+        storage.write(str(tmp_path / path.relative_to(faces)), path.read_bytes())
+    storage.write(str(tmp_path / "other.png"), b"")
+    settings = EvaluateSettings("m", Measured((str(tmp_path),), subset="val"))
+    assert {entry.image_id for entry in _list(settings, trained).entries} == kept
+    own = config.Data(source=trained.source, val_source=(f"{faces}/0",), image_size=32)
+    with pytest.raises(InputError, match=r"--data\.subset val: the model's run validated on .*/0; name that as SOURCE"):
+        _list(settings, own)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ([], "MODEL: no model is given"),
+        (["out/run/model"], "SOURCE: no source is given"),
+        (["m", "s", "--mask.kind", "circle"], "invalid choice 'circle'"),
+        (["m", "s", "--data.limit", "0"], "--data.limit 0"),
+    ],
+)
+def test_a_wrong_command_line_is_exit_code_2(arguments, words, capsys, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["jobs/evaluate.py", *arguments])
+    with pytest.raises(SystemExit) as end:
+        cli.job("", "faceae.drivers.evaluate:evaluate", EvaluateSettings)
+    assert end.value.code == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: ")
+    assert words in line
+
+
+def test_masks_are_the_models_unless_others_are_given():
+    mask = Mask(kind=("image",), images="shapes", size=20)
+    assert OtherMask().instead_of(mask) == mask
+    assert OtherMask(kind=("box",), count=2).instead_of(mask) == Mask(kind=("box",), size=20, count=2)
+    assert OtherMask(size="4:8").instead_of(Mask()) == Mask(size="4:8")

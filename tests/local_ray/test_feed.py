@@ -1,0 +1,254 @@
+"""The data path on a real Ray instance: what is decoded, in what order it comes, what is hidden."""
+
+import dataclasses
+import itertools
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import ray
+from pictures import png
+from PIL import Image
+
+from faceae.config import Mask
+from faceae.corruption import masks
+from faceae.data.cache import decode_train, decode_val
+from faceae.data.loader import Feed, validation
+from faceae.data.mask_generator import Holes
+from faceae.data.reader import BLOCK_BYTES, image_bytes, pixels_array
+from faceae.data.sampler import Order
+from faceae.data.sources import list_sources
+from faceae.data.synthetic import portrait
+
+SIZE, BOX = 32, 9
+pytestmark = pytest.mark.usefixtures("ray_cluster")
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory, ray_cluster):
+    """45 portraits, three files that cannot be used, and small blocks so that there are several."""
+    root = tmp_path_factory.mktemp("feed")
+    for number in range(45):
+        (root / f"{number:02}.png").write_bytes(png(Image.fromarray(portrait(number, SIZE))))
+    for name in ("03a.png", "17a.png", "99.png"):
+        (root / name).write_bytes(b"no image")
+    return root
+
+
+@pytest.fixture(scope="module")
+def decoded(source):
+    from faceae.data import reader
+
+    entries = list_sources([str(source)], "--data.source").entries
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(reader, "BLOCK_BYTES", 7 * reader.image_bytes(SIZE))
+        patch.setattr(reader, "AT_LEAST", 1)
+        blocks, rejected = decode_train(entries, SIZE, lambda images: None)
+    return blocks, rejected
+
+
+def order_of(decoded, batch_size=8, seed=0):
+    return Order(decoded[0], seed, batch_size, Holes(Mask(size=BOX), SIZE))
+
+
+def drawn(order, rank, workers, epochs=range(1, 3), tasks=2, burst_bytes=None, first_step=0):
+    """For each epoch a list of (pixels, mask bits, global rows)."""
+    from faceae.data import loader as feed
+
+    with pytest.MonkeyPatch.context() as patch:
+        if burst_bytes:
+            patch.setattr(feed, "BURST_BYTES", burst_bytes)
+            patch.setattr(feed, "HEAD_BYTES", burst_bytes // 2)
+        running = Feed(order, rank, workers, epochs, tasks, first_step)
+        result = [[tuple(batch) for batch in running.epoch()] for _ in epochs]
+        running.close()
+    return result
+
+
+def key(pixels):
+    return pixels.tobytes()
+
+
+def test_bad_images_are_left_out_and_named(decoded):
+    blocks, rejected = decoded
+    assert len(blocks.refs) == 7
+    assert len(blocks) == 45
+    assert sorted(rejected) == [(n, "not an image that Pillow can read") for n in ("03a.png", "17a.png", "99.png")]
+
+
+def test_every_epoch_has_every_image_once_in_a_new_order(decoded):
+    first, second = drawn(order_of(decoded), 0, 1)
+    originals = {key(portrait(number, SIZE)) for number in range(45)}
+    orders = []
+    for epoch in (first, second):
+        assert [len(pixels) for pixels, _, _ in epoch] == [8, 8, 8, 8, 8, 5]
+        seen = [key(image) for pixels, _, _ in epoch for image in pixels]
+        assert len(seen) == 45
+        assert set(seen) == originals
+        orders.append(seen)
+    assert orders[0] != orders[1]
+
+
+def test_masks_are_those_of_seed_epoch_and_id(decoded):
+    ids = {key(portrait(number, SIZE)): f"{number:02}.png" for number in range(45)}
+    for number, epoch in enumerate(drawn(order_of(decoded, seed=5), 0, 1), start=1):
+        for pixels, bits, _ in epoch:
+            names = [ids[key(image)] for image in pixels]
+            expected = masks.draw(names, Mask(size=BOX), seed=5, epoch=number, image_size=SIZE)
+            assert (masks.unpack(bits, SIZE) == expected).all()
+
+
+@pytest.mark.parametrize("workers", [2, 3])
+def test_workers_share_the_global_batches_of_one(decoded, workers):
+    order = order_of(decoded)
+    alone = drawn(order, 0, 1)
+    shares = [drawn(order, rank, workers) for rank in range(workers)]
+    for number, epoch in enumerate(alone):
+        for step, (pixels, bits, rows) in enumerate(epoch):
+            for rank, share in enumerate(shares):
+                mine_pixels, mine_bits, mine_rows = share[number][step]
+                assert mine_rows == rows
+                assert (mine_pixels == pixels[rank::workers]).all()
+                assert (mine_bits == bits[rank::workers]).all()
+
+
+def test_a_last_batch_too_small_for_all_workers_is_left_out(decoded):
+    order = order_of(decoded, batch_size=44)  # 45 images: the last batch has one
+    shared = dataclasses.replace(order, most_workers=2)
+    assert [(each.steps, each.images) for each in (order, shared)] == [(2, 45), (1, 44)]
+    assert len(drawn(shared, 1, 2)[0]) == len(drawn(shared, 0, 1)[0]) == 1
+
+
+@pytest.mark.parametrize("first_step", [1, 3, 6])
+def test_an_epoch_that_was_begun_goes_on_with_the_images_that_are_left(decoded, first_step):
+    order = order_of(decoded)
+    whole = drawn(order, 0, 1, burst_bytes=36 * SIZE * SIZE * 3)
+    rest = drawn(order, 0, 1, burst_bytes=36 * SIZE * SIZE * 3, first_step=first_step)
+    for batches, others in zip([whole[0][first_step:], whole[1]], rest, strict=True):
+        assert len(batches) == len(others)
+        for (pixels, bits, _), (other_pixels, other_bits, _) in zip(batches, others, strict=True):
+            assert (pixels == other_pixels).all()
+            assert (bits == other_bits).all()
+
+
+def test_order_does_not_depend_on_windows_tasks_or_where_it_starts(decoded):
+    order = order_of(decoded)
+    usual = drawn(order, 0, 1, range(1, 4))
+    small = drawn(order, 0, 1, range(1, 4), tasks=1, burst_bytes=9 * SIZE * SIZE * 3)
+    later = drawn(order, 0, 1, range(3, 4))
+    for one, other in ((usual, small), (usual[2:], later)):
+        for batches, others in zip(one, other, strict=True):
+            for (pixels, bits, _), (other_pixels, other_bits, _) in zip(batches, others, strict=True):
+                assert (pixels == other_pixels).all()
+                assert (bits == other_bits).all()
+
+
+def test_shuffle_pools_cover_every_image(decoded, monkeypatch):
+    from faceae.data import sampler as order_of_images
+
+    monkeypatch.setattr(order_of_images, "POOL_BYTES", 15 * SIZE * SIZE * 3)
+    order = order_of(decoded)
+    positions = [tuple(p) for p in order.epoch(1)]
+    assert sorted(positions) == sorted(tuple(p) for p in order.blocks.positions())
+    changes = sum(a[0] != b[0] for a, b in itertools.pairwise(positions))
+    assert 6 < changes < 40  # mixed within pools of two or three blocks, not over all of them
+
+
+def test_another_seed_is_another_order(decoded):
+    one, other = order_of(decoded, seed=0).epoch(1), order_of(decoded, seed=1).epoch(1)
+    assert (one != other).any()
+    assert (one == order_of(decoded, seed=0).epoch(1)).all()
+
+
+@pytest.mark.parametrize("workers", [1, 2, 5])
+def test_validation_has_every_image_once_with_masks_that_never_change(source, workers):
+    entries = list_sources([str(source)], "--data.source").entries
+    blocks, _ = decode_val(entries, Holes(Mask(size=BOX), SIZE), lambda images: None)
+    ids = {key(portrait(number, SIZE)): f"{number:02}.png" for number in range(45)}
+    seen = []
+    for rank in range(workers):
+        for batch in validation(blocks, SIZE, 4, rank, workers):
+            names = [ids[key(image)] for image in batch.pixels]
+            expected = masks.draw(names, Mask(size=BOX), seed=0, epoch=masks.VALIDATION_EPOCH, image_size=SIZE)
+            assert (masks.unpack(batch.mask, SIZE) == expected).all()
+            seen += names
+    assert sorted(seen) == sorted(ids.values())
+
+
+def test_images_are_decoded_once_whatever_the_epochs(source, tmp_path, monkeypatch):
+    """Decoding is counted where it happens: in the files' access, through names that tell the reads."""
+    log = tmp_path / "reads"
+    entries = list_sources([str(source)], "--data.source").entries
+    from faceae.data import cache, reader
+
+    counting = _Counting(str(log))
+    monkeypatch.setattr(cache, "FaceSource", lambda e, size: counting.wrap(reader.FaceSource(e, size)))
+    blocks, _ = decode_train(entries, SIZE, lambda images: None)
+    drawn(Order(blocks, 0, 8, Holes(Mask(size=BOX), SIZE)), 0, 1, range(1, 6))
+    assert sum(int(line) for line in log.read_text().split()) == len(entries)
+
+
+class _Counting:
+    """Makes every read task write down how many images it decodes."""
+
+    def __init__(self, log):
+        self.log = log
+
+    def wrap(self, source):
+        plain = source.get_read_tasks
+        log = self.log
+
+        def tasks(*args, **options):
+            wrapped = plain(*args, **options)
+            for task in wrapped:
+                task._read_fn = _counted(task._read_fn, log)
+            return wrapped
+
+        source.get_read_tasks = tasks
+        return source
+
+
+def _counted(read, log):
+    def counting():
+        for block in read():
+            with open(log, "a") as file:
+                file.write(f"{block.num_rows}\n")
+            yield block
+
+    return counting
+
+
+def test_a_row_group_larger_than_a_block(ray_cluster, tmp_path):
+    """Ray Data joins the blocks that one read task yields into a table of several chunks."""
+    count = BLOCK_BYTES // image_bytes(SIZE) + 50
+    pixels = np.random.default_rng(0).integers(0, 256, (count, SIZE, SIZE, 3), np.uint8)
+    table = pa.table({"image_id": [str(i) for i in range(count)], "pixels": pixels_array(pixels)})
+    pq.write_table(table, tmp_path / "one.parquet", row_group_size=count)
+    entries = list_sources([str(tmp_path)], "--data.source").entries
+    originals = sorted(key(image) for image in pixels)
+    blocks, _ = decode_train(entries, SIZE, lambda images: None)
+    assert len(blocks.refs) == 1
+    ((*epoch,),) = drawn(Order(blocks, 0, 64, Holes(Mask(size=BOX), SIZE)), 0, 1, range(1, 2))
+    assert sorted(key(image) for batch, _, _ in epoch for image in batch) == originals
+    val, _ = decode_val(entries, Holes(Mask(size=BOX), SIZE), lambda images: None)
+    batches = list(validation(val, SIZE, 64))
+    assert sorted(key(image) for batch in batches for image in batch.pixels) == originals
+    ids = {key(image): str(i) for i, image in enumerate(pixels)}
+    names = [ids[key(image)] for image in batches[-1].pixels]
+    expected = masks.draw(names, Mask(size=BOX), seed=0, epoch=masks.VALIDATION_EPOCH, image_size=SIZE)
+    assert (masks.unpack(batches[-1].mask, SIZE) == expected).all()
+
+
+def test_pixels_reach_the_engine_without_float_copies(decoded):
+    """A window is uint8 pixels and one bit a pixel of mask: 8.3 % more than the image, not 8 times."""
+    (batch, *_), *_ = drawn(order_of(decoded), 0, 1)
+    pixels, bits, _ = batch
+    assert pixels.dtype == bits.dtype == np.uint8
+    assert bits.nbytes * 24 == pixels.nbytes
+
+
+def test_blocks_lie_in_the_object_store_once(decoded):
+    sizes = ray.experimental.get_object_locations(decoded[0].refs)
+    held = sum(place["object_size"] for place in sizes.values())
+    assert held < 1.1 * 48 * SIZE * SIZE * 3

@@ -1,0 +1,206 @@
+"""jobs/reconstruct.py: pictures in any form and place, restored once, whatever stops it."""
+
+import io
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from networks import tiny
+from pictures import png, write_parquet, zipped
+from PIL import Image
+from runs import ROOT
+
+from faceae import models, storage
+from faceae.config.jobs import ReconstructSettings
+from faceae.data.full_size import read_pictures, unpacked
+from faceae.data.sources import list_sources
+from faceae.data.synthetic import portrait
+from faceae.drivers import reconstruct
+from faceae.errors import InputError, RunFailedError
+
+pytestmark = pytest.mark.usefixtures("ray_cluster")
+
+BOX = (slice(10, 22), slice(12, 30))
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    uri = str(tmp_path_factory.mktemp("trained") / "model")
+    models.save(uri, *tiny("unet"))
+    return uri
+
+
+@pytest.fixture(scope="module")
+def pictures():
+    """Names and contents: with a box, of several sizes, one on its side; without a box; no picture."""
+    files = {}
+    for number, (width, height) in enumerate([(32, 32), (64, 48), (40, 90)]):
+        pixels = np.asarray(Image.fromarray(portrait(number, 64)).resize((width, height))).clip(1)
+        pixels[BOX] = 0
+        files[f"{number % 2}/face{number}.png"] = png(Image.fromarray(pixels))
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    files["1/turned.png"] = png(Image.open(io.BytesIO(files["1/face1.png"])), exif=exif)
+    files["whole.jpg"] = png(Image.fromarray(portrait(5, 64).clip(30)))
+    files["broken.png"] = b"no picture"
+    return files
+
+
+def put(folder, files):
+    for name, content in files.items():
+        storage.write(f"{folder}/{name}", content)
+    return str(folder)
+
+
+def restore(model, source, dest, **more):
+    return reconstruct.reconstruct(ReconstructSettings(str(model), str(source), str(dest), **more))
+
+
+def job(*arguments):
+    """A real job, on a Ray of its own."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+    return subprocess.run(
+        [sys.executable, "jobs/reconstruct.py", *map(str, arguments)],
+        cwd=ROOT,
+        env=environment | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+    )
+
+
+def pixels_of(content):
+    return np.asarray(Image.open(io.BytesIO(content)).convert("RGB"))
+
+
+def assert_restored(pictures, dest, names=("0/face0", "1/face1", "0/face2")):
+    for name in names:
+        before, after = pixels_of(pictures[f"{name}.png"]), pixels_of(storage.read(f"{dest}/{name}.png"))
+        hole = np.zeros(before.shape[:2], np.bool_)
+        hole[BOX] = True
+        assert (after[~hole] == before[~hole]).all()
+        assert after[hole].any(1).all()
+
+
+def reasons(dest):
+    return {row["image_id"]: row["reason"] for row in storage.read_lines(f"{dest}/rejected.jsonl")}
+
+
+def test_a_folder_is_restored_and_only_once(model, pictures, tmp_path, capsys):
+    source, dest = put(tmp_path / "in", pictures), tmp_path / "out"
+    summary = restore(model, source, dest)
+    assert summary == storage.read_json(f"{dest}/summary.json")
+    assert summary["counts"] == {"pictures": 6, "restored": 4, "there_before": 0, "rejected": 2}
+    assert_restored(pictures, dest)
+    turned = Image.open(dest / "1" / "turned.png")
+    assert turned.size == (48, 64)
+    assert reasons(dest).keys() == {"broken.png", "whole.jpg"}
+    assert reasons(dest)["whole.jpg"].startswith("there is no solid black box of 8x8 pixels or more in it")
+
+    (dest / "1" / "face1.png").unlink()
+    (dest / "1" / ".face1.png.1a2b.partial").write_bytes(b"half")
+    left = (dest / "0" / "face0.png").stat().st_mtime_ns
+    capsys.readouterr()
+    again = restore(model, source, dest)
+    assert again["counts"] == {"pictures": 6, "restored": 1, "there_before": 3, "rejected": 2}
+    assert "resumed   3 are there, 3 pictures left" in capsys.readouterr().out
+    assert (dest / "0" / "face0.png").stat().st_mtime_ns == left
+    assert_restored(pictures, dest)
+    assert not list(dest.rglob(".*"))
+
+    models.save(str(tmp_path / "other"), *tiny("article"))
+    with pytest.raises(InputError, match=r"DEST .*out: holds pictures that .*model restored, another model"):
+        restore(tmp_path / "other", source, dest)
+
+
+def test_from_and_to_a_bucket_with_masks(model, pictures, s3):
+    mask = Image.new("L", (64, 64))
+    mask.paste(255, (20, 20, 40, 30))
+    names = ["0/face0", "1/face1", "whole"]
+    masks = put("s3://faces/bulk/masks", {f"{name}.png": png(mask) for name in names})
+    storage.write("s3://faces/bulk/in.zip", zipped({**pictures, "../face9.png": pictures["0/face0.png"]}))
+    dest = "s3://faces/bulk/out"
+    done = job(model, "s3://faces/bulk/in.zip", dest, "--masks", masks)
+    assert done.returncode == 0, done.stderr
+    assert "summary   s3://faces/bulk/out/summary.json\n" in done.stdout
+    summary = storage.read_json(f"{dest}/summary.json")
+    assert summary["counts"] == {"pictures": 7, "restored": 3, "there_before": 0, "rejected": 4}
+    assert reasons(dest)["0/face2.png"] == f"there is no mask of its name in {masks}"
+    assert reasons(dest)["../face9.png"] == "its name leads out of the folder that it is in"
+    before, after = pixels_of(pictures["whole.jpg"]), pixels_of(storage.read(f"{dest}/whole.png"))
+    hole = np.asarray(mask) > 0
+    assert (after[~hole] == before[~hole]).all()
+    assert (after[hole] != before[hole]).any(1).mean() > 0.9
+    scaled = pixels_of(storage.read(f"{dest}/0/face0.png")) != pixels_of(pictures["0/face0.png"])
+    assert scaled.any(2).sum() <= 50
+
+
+def test_names_that_differ_in_their_extension_only():
+    assert reconstruct.output_names(["a.png", "a.jpg", "b.c/d.tiff", "e.f", "/g.png"]) == {
+        "a.png": "a.png.png",
+        "a.jpg": "a.jpg.png",
+        "b.c/d.tiff": "b.c/d.png",
+        "e.f": "e.f.png",
+        "/g.png": None,
+    }
+
+
+@pytest.mark.parametrize("kind", ["hugging face", "decoded"])
+def test_pictures_and_masks_in_tables(tmp_path, kind):
+    write_parquet(tmp_path / "faces.parquet", kind, count=5)
+    mask = Image.new("L", (64, 64))
+    mask.paste(255, (8, 8, 28, 28))
+    encoded = pa.array([png(mask)] * 5, pa.binary())
+    pq.write_table(pa.table({"image_id": [f"{n:05}.png" for n in range(5)], "image": encoded}), tmp_path / "m.parquet")
+    pictures, masks = (list_sources([str(tmp_path / name)], "").entries for name in ("faces.parquet", "m.parquet"))
+    (block,) = read_pictures(pictures, [entry.image_id for entry in pictures], masks, 32)
+    for number, row in enumerate(block.to_pylist()):
+        pixels, hole = unpacked(row)
+        assert row["name"] == f"{number:05}.png"
+        assert (pixels == portrait(number, 32)).all()
+        assert (hole[4:14, 4:14].sum(), hole.sum()) == (100, 100)
+
+
+def test_a_store_that_refuses_is_named_and_what_is_finished_stays(model, pictures, tmp_path):
+    source, dest = put(tmp_path / "in", pictures), tmp_path / "out"
+    dest.mkdir()
+    (dest / "1").write_bytes(b"a file where a folder should be")
+    with pytest.raises(
+        RunFailedError, match=r"^FileExistsError: .*; what is finished stays: mend this, and the same command goes on"
+    ):
+        restore(model, source, dest)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"model": "nowhere"}, "MODEL nowhere: it does not exist"),
+        ({"source": "nowhere"}, "SOURCE .*nowhere: it does not exist"),
+        ({"dest": "in"}, "DEST .*in: is where the pictures of SOURCE are"),
+        ({"dest": "in/0/sub"}, "DEST .*sub: is where the pictures of SOURCE are"),
+        ({"source": "in/0/face0.png", "dest": "in/0"}, "DEST .*: is where the pictures of SOURCE are"),
+        ({"dest": "in/broken.png/out"}, "DEST .*out: "),
+        ({"masks": "nowhere"}, "--masks .*nowhere: it does not exist"),
+        ({"masks": "other"}, "--masks .*other: none is named as a picture of SOURCE"),
+        ({"source": "whole"}, "SOURCE: no picture could be restored; of 1, 1: there is no solid black box"),
+        ({"model": ""}, "MODEL: no model given; write MODEL SOURCE DEST"),
+    ],
+)
+def test_wrong_input_is_one_line(model, pictures, tmp_path, monkeypatch, change, words):
+    monkeypatch.chdir(tmp_path)
+    put("in", pictures)
+    put("other", {"x.png": pictures["whole.jpg"]})
+    put("whole", {"x.png": pictures["whole.jpg"]})
+    settings = {"model": model, "source": "in", "dest": "out"} | change
+    with pytest.raises(InputError, match=words) as error:
+        reconstruct.reconstruct(ReconstructSettings(**settings))
+    assert "\n" not in str(error.value)
+
+
+def test_the_job_says_what_is_wrong_and_exits_with_2(tmp_path):
+    done = job(tmp_path / "model", "in", "out")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == f"error: MODEL {tmp_path}/model: it does not exist; check the path\n"

@@ -1,0 +1,275 @@
+"""Whole runs, on a real Ray instance: what they leave, and that they agree with each other."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from pictures import png
+from PIL import Image
+from processes import assert_no_process_is_left
+from runs import ROOT, assert_same, figures, history, small
+
+import faceae
+from faceae import metrics, storage
+from faceae.config.jobs import EvaluateSettings, Machines, Measured, Restarted
+from faceae.data.mask_generator import Holes
+from faceae.data.synthetic import portrait
+from faceae.drivers.train import train
+from faceae.errors import InputError, RunFailedError
+
+
+@pytest.fixture(scope="module")
+def finished(ray_cluster, faces, tmp_path_factory):
+    """A run of two epochs with one worker, and two images that cannot be used."""
+    root = tmp_path_factory.mktemp("runs")
+    mixed = root / "mixed"
+    mixed.mkdir()
+    for path in faces.rglob("*.png"):
+        (mixed / path.name).write_bytes(path.read_bytes())
+    (mixed / "bad.png").write_bytes(b"not an image")
+    (mixed / "._face1.png").write_bytes(b"attributes")
+    settings = small(mixed, root, "finished", data__max_rejected_fraction=0.02)
+    return settings, train(settings), root / "finished"
+
+
+def test_a_run_leaves_what_the_contract_says(finished):
+    _settings, summary, folder = finished
+    assert json.loads((folder / "config.json").read_text())["train"]["epochs"] == 2
+    assert json.loads((folder / "summary.json").read_text()) == summary
+    for record in history(folder):
+        assert set(record) == {
+            "epoch",
+            "images",
+            "seconds",
+            "images_per_second",
+            "data_wait_fraction",
+            "time",
+            "memory_bytes",
+            "train_loss",
+            "val",
+        }
+        assert set(record["val"]) == set(metrics.NAMES)
+        assert record["images"] == summary["counts"]["train"]
+        assert 0 <= record["data_wait_fraction"] <= 1
+    counts = summary["counts"]
+    assert counts["read"] == 98
+    assert counts["rejected"] == 2
+    assert counts["train"] + counts["val"] == 96
+    rejected = [json.loads(line) for line in (folder / "rejected.jsonl").read_text().splitlines()]
+    assert [row["image_id"] for row in rejected] == ["._face1.png", "bad.png"]
+    assert history(folder)[1]["train_loss"] < history(folder)[0]["train_loss"]
+    assert {"black", "mean", "telea"} == set(summary["baselines"])
+    assert (folder / "tensorboard" / "events.out.tfevents.faceae").stat().st_size > 1000
+    assert 0 < summary["seconds_to_first_step"] < summary["wall_seconds"]
+    assert summary["val"] == history(folder)[summary["best_epoch"] - 1]["val"]
+
+
+def test_the_saved_model_gives_the_reported_metrics(finished, ray_cluster):
+    import torch
+
+    from faceae.data.cache import decode_val
+    from faceae.data.loader import validation
+    from faceae.data.split import Split
+    from faceae.training import engine
+
+    settings, summary, folder = finished
+    network = faceae.load(str(folder / "model"))
+    val, _ = decode_val(Split(settings.data).val, Holes(settings.mask, 32), lambda images: None)
+    cpu = torch.device("cpu")
+    sums = engine.evaluate(network, validation(val, 32, 5), device=cpu, bf16=engine.in_bf16("auto", cpu))
+    assert sums.count == summary["counts"]["val"]
+    assert sums.means() == pytest.approx(summary["val"], rel=1e-4)
+
+
+def test_an_evaluation_of_its_own_validation_set_gives_the_reported_metrics(finished, ray_cluster, tmp_path):
+    from faceae.drivers.evaluate import evaluate
+
+    settings, summary, folder = finished
+    data = Measured(settings.data.source, subset="val", max_rejected_fraction=0.1)
+    out = Restarted(storage=str(tmp_path), name="val")
+    evaluated = evaluate(EvaluateSettings(str(folder / "model"), data, scale=Machines(gpu="off"), run=out))
+    assert evaluated["counts"]["val"] == summary["counts"]["val"]
+    assert evaluated["val"] == pytest.approx(summary["val"], rel=1e-4)
+    for name, values in summary["baselines"].items():
+        assert evaluated["baselines"][name] == pytest.approx(values, rel=1e-6)
+
+
+def test_the_report_is_whole(finished):
+    _, summary, folder = finished
+    page = (folder / "report" / "index.html").read_text()
+    assert page.count("data:image/png;base64,") == 2
+    assert "http://" not in page
+    assert "https://" not in page
+    assert f"{summary['val']['hole_mse']:.4f}" in page
+    sheet = Image.open(folder / "report" / "faces.png")
+    assert sheet.height == 4 * 32
+    assert sheet.width > 8 * 32
+    assert Image.open(folder / "report" / "curves.png").width > 1000
+
+
+def test_a_taken_name_is_an_error_and_resume_goes_on_to_the_same_end(finished, tmp_path):
+    """One epoch, then one more, is the same as two: so two runs of a seed agree, and resuming changes nothing."""
+    settings, _, folder = finished
+    with pytest.raises(InputError, match=r"--run\.resume"):
+        train(settings)
+    source = settings.data.source[0]
+    options = {"data__max_rejected_fraction": 0.02}
+    train(small(source, tmp_path, "parts", train__epochs=1, **options))
+    train(small(source, tmp_path, "parts", run__resume=True, **options))
+    assert_same(figures(tmp_path / "parts"), figures(folder))
+    with pytest.raises(InputError, match=r"--optim\.lr 0\.5: the run parts was started with 0\.001"):
+        train(small(source, tmp_path, "parts", optim__lr=0.5, run__resume=True, **options))
+
+
+RECIPE = {
+    "model__name": "unet",
+    "model__width": 8,
+    "optim__schedule": "cosine",
+    "optim__warmup": 0.1,
+    "optim__average": 0.1,
+    "train__loss": "hole",
+    "train__augment": "mirror",
+    "train__precision": "fp32",
+}
+"""That of the preset restore, in small."""
+
+
+def test_two_workers_agree_with_one(faces, ray_cluster, tmp_path):
+    """With the recipe for restoration; the article's batch norm sees half batches, and cannot agree exactly."""
+    summaries = [train(small(faces, tmp_path, f"{n}", scale__workers=n, **RECIPE)) for n in (1, 2)]
+    assert [summary["workers"] for summary in summaries] == [1, 2]
+    assert_same(figures(tmp_path / "2"), figures(tmp_path / "1"), rel=1e-3)
+
+
+def test_from_a_bucket_and_into_a_bucket_is_the_same_as_from_a_folder(faces, s3, tmp_path, ray_cluster_with_s3):
+    for path in faces.rglob("*.png"):
+        storage.write(f"s3://faces/train/{path.relative_to(faces)}", path.read_bytes())
+    local = small(faces, tmp_path, "local")
+    train(local)
+    summary = train(small("s3://faces/train", "s3://faces/runs", "remote"))
+    assert_same(figures(tmp_path / "local"), figures("s3://faces/runs/remote"))
+    assert storage.read_json("s3://faces/runs/remote/summary.json") == summary
+    assert faceae.load("s3://faces/runs/remote/model").settings.data.source == ("s3://faces/train",)
+    assert storage.read("s3://faces/runs/remote/report/index.html").startswith(b"<!doctype html>")
+    secret = s3["AWS_SECRET_ACCESS_KEY"].encode()
+    for name in storage.list_files("s3://faces/runs/remote"):
+        assert secret not in storage.read(f"s3://faces/runs/remote/{name}")
+
+
+@pytest.fixture
+def ray_cluster_with_s3(s3):
+    """A Ray instance whose workers have the server's environment; the others' lacks it."""
+    import ray
+
+    from faceae.cluster import connection as cluster
+
+    ray.shutdown()
+    cluster.connect(2)
+
+
+def test_too_many_bad_images_stop_before_training_and_free_the_name(ray_cluster, tmp_path):
+    source = tmp_path / "source"
+    source.mkdir()
+    for number in range(20):
+        (source / f"{number}.png").write_bytes(png(Image.fromarray(portrait(number, 32))) if number > 1 else b"")
+    with pytest.raises(InputError, match=r"2 of 20 images cannot be used.*the file is empty"):
+        train(small(source, tmp_path, "bad"))
+    assert not (tmp_path / "bad" / "metrics.jsonl").exists()
+    assert len((tmp_path / "bad" / "rejected.jsonl").read_text().splitlines()) == 2
+    train(small(source, tmp_path, "bad", data__max_rejected_fraction=0.1, train__epochs=1))
+
+
+def test_a_diverging_run_fails_with_its_reason_and_is_not_retried(ray_cluster, faces, tmp_path):
+    with pytest.raises(RunFailedError, match=r"loss is .*--optim\.lr"):
+        train(small(faces, tmp_path, "diverging", optim__name="sgd", optim__lr=1e30))
+
+
+def test_a_budget_of_minutes_is_kept(ray_cluster, tmp_path):
+    settings = small("synthetic:200", tmp_path, "budget", train__epochs=100_000, train__max_minutes=0.05)
+    summary = train(settings)
+    assert 1 <= summary["epochs"] < 100_000
+    spent = json.loads(next((tmp_path / "budget" / "checkpoints").glob("*/progress.json")).read_text())
+    assert spent["seconds"] < 60  # of a budget of 3 s, where the epochs would take hours
+
+
+def command(*arguments):
+    return [sys.executable, str(ROOT / "jobs" / "train.py"), *map(str, arguments)]
+
+
+@pytest.mark.slow
+def test_a_killed_run_resumes_to_what_it_would_have_been(faces, tmp_path, ray_cluster):
+    """SIGKILL of the driver, and with it of everything it started, in epoch 2 of 4: with the recipe for restoration,
+    which has more to go on with than the article's."""
+    whole = small(faces, tmp_path, "whole", train__epochs=4, train__batch_size=1, **RECIPE)
+    flags = ["--run.name", "killed", "--run.storage", str(tmp_path), "--data.source", str(faces)]
+    flags += ["--data.image-size", "32", "--data.val-fraction", "0.2", "--mask.size", "8", "--model.latent-dim", "16"]
+    flags += ["--train.epochs", "4", "--train.batch-size", "1"]
+    for field, value in RECIPE.items():
+        flags += [f"--{field.replace('__', '.')}", str(value)]
+    metrics_file = tmp_path / "killed" / "metrics.jsonl"
+    environment = {key: value for key, value in os.environ.items() if key != "RAY_ADDRESS"}
+    with subprocess.Popen(command(*flags), env=environment, stdout=subprocess.DEVNULL, start_new_session=True) as job:
+        deadline = time.monotonic() + 120
+        while not metrics_file.exists():
+            assert job.poll() is None, "the run ended before its first epoch"
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        time.sleep(0.3)
+        job.send_signal(signal.SIGKILL)
+    assert 1 <= len(history(metrics_file.parent)) < 4
+    train(whole)
+    resumed = subprocess.run(
+        command(*flags[:4], "--run.resume"), env=environment, capture_output=True, text=True, check=False
+    )
+    assert resumed.returncode == 0, resumed.stderr
+    assert "(continued)" in resumed.stdout
+    assert "Traceback" not in resumed.stderr
+    assert_same(figures(tmp_path / "killed"), figures(tmp_path / "whole"), rel=1e-4)
+    assert_no_process_is_left(job.pid)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--data.source", "/no/such/folder"], "/no/such/folder: it does not exist"),
+        (["--nonsense"], "--nonsense"),
+        (["--data.source", "s3://nobody/here"], "there is no such bucket"),
+        (["--data.source", "synthetic:9", "--run.storage", "s3://nobody/runs"], "there is no such bucket"),
+        (["--data.source", "s3://faces/empty-prefix"], "does not exist"),
+    ],
+    ids=["folder", "flag", "bucket", "storage", "prefix"],
+)
+def test_wrong_input_exits_with_2_and_one_line(arguments, words, s3):
+    done = subprocess.run(command(*arguments), capture_output=True, text=True, check=False, env={**os.environ, **s3})
+    assert done.returncode == 2
+    assert words in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"AWS_ACCESS_KEY_ID": "nobody"}, "check the credentials"),
+        ({"AWS_SECRET_ACCESS_KEY": "wrong"}, "check the credentials"),
+        ({"AWS_ENDPOINT_URL": "http://127.0.0.1:9"}, "cannot be reached"),
+    ],
+    ids=["key", "secret", "endpoint"],
+)
+def test_wrong_credentials_and_endpoints_exit_with_2(changes, words, s3):
+    started = time.monotonic()
+    done = subprocess.run(
+        command("--data.source", "s3://faces/train"),
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, **s3, **changes},
+    )
+    assert done.returncode == 2
+    assert words in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert changes.get("AWS_SECRET_ACCESS_KEY", s3["AWS_SECRET_ACCESS_KEY"]) not in done.stderr
+    assert time.monotonic() - started < 60

@@ -1,0 +1,206 @@
+"""Zip and tar as sources: what is listed, what is read back, and what is said of archives that are not whole."""
+
+import io
+import tarfile
+import tempfile
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pictures import SIZE, png, read_all, tarred, zipped
+from PIL import Image
+
+from faceae import storage
+from faceae.config import Data
+from faceae.data.archives import list_members, read_member
+from faceae.data.sources import list_sources
+from faceae.data.split import Split
+from faceae.data.synthetic import portrait
+from faceae.errors import InputError
+
+PORTRAITS = {number: portrait(number, SIZE) for number in range(6)}
+FILES = {f"{number:05d}.png": png(Image.fromarray(image)) for number, image in PORTRAITS.items()}
+
+
+class Pipe(io.BytesIO):
+    """A stream that cannot be wound back: zipfile then writes sizes after the data."""
+
+    def seekable(self):
+        return False
+
+    def tell(self):
+        raise OSError
+
+    def seek(self, *_):
+        raise OSError
+
+
+def contents(path):
+    return {name: read_member(str(path), span) for name, span in list_members(str(path))}
+
+
+def reasons(path):
+    return set(read_all(list_sources([str(path)], "--data.source").entries).values())
+
+
+part = st.text("abcé顔 ._-", min_size=1, max_size=60).filter(lambda part: part.strip(".") == part)
+trees = st.dictionaries(
+    st.lists(part, min_size=1, max_size=4).map("/".join), st.binary(max_size=3000), min_size=1, max_size=6
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(trees, st.permutations([zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED]), st.booleans(), st.binary(max_size=40))
+def test_a_zip_gives_back_what_was_put_in(files, methods, streamed, comment):
+    with tempfile.NamedTemporaryFile(suffix=".zip") as file:
+        Path(file.name).write_bytes(zipped(files, methods, Pipe() if streamed else None, comment))
+        assert contents(file.name) == files
+
+
+@settings(max_examples=60, deadline=None)
+@given(trees, st.sampled_from([tarfile.PAX_FORMAT, tarfile.GNU_FORMAT]))
+def test_a_tar_gives_back_what_was_put_in(files, form):
+    with tempfile.NamedTemporaryFile(suffix=".tar") as file:
+        Path(file.name).write_bytes(tarred(files, form))
+        assert contents(file.name) == files
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.sampled_from([".zip", ".tar"]), st.data())
+def test_an_archive_that_was_cut_anywhere_is_one_clear_line(kind, data):
+    whole = zipped(FILES) if kind == ".zip" else tarred(FILES)
+    end = len(whole) if kind == ".zip" else len(whole.rstrip(b"\0")) // 512 * 512 + 1024  # the end mark's first block
+    cut = data.draw(st.integers(0, end - 1))
+    with tempfile.NamedTemporaryFile(suffix=kind) as file:
+        Path(file.name).write_bytes(whole[:cut])
+        with pytest.raises(InputError, match=r"is incomplete or damaged \(.+\); fetch or make it again") as error:
+            list_sources([file.name], "--data.source")
+    assert "\n" not in str(error.value)
+    assert str(error.value).startswith(f"--data.source {file.name}: ")
+
+
+def test_zip64(tmp_path, monkeypatch):
+    monkeypatch.setattr(zipfile, "ZIP64_LIMIT", 500)
+    monkeypatch.setattr(zipfile, "ZIP_FILECOUNT_LIMIT", 2)
+    (tmp_path / "a.zip").write_bytes(archive := zipped(FILES, [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED]))
+    assert b"PK\x06\x06" in archive  # zip64's own end record
+    assert contents(tmp_path / "a.zip") == FILES
+
+
+@pytest.mark.parametrize("layout", ["thumbnails128x128/{0:05d}.png", "thumbnails128x128/{1:05d}/{0:05d}.png"])
+@pytest.mark.parametrize("form", ["zip", "tar"])
+def test_ffhq_as_kaggle_and_nvidia_pack_it_is_split_as_its_authors_do(tmp_path, layout, form):
+    files = {layout.format(number, number // 1000 * 1000): b"x" for number in (0, 7, 59_999, 60_000, 69_999)}
+    folder, archive = tmp_path / "folder", tmp_path / f"ffhq.{form}"
+    for name, content in files.items():
+        storage.write(str(folder / name), content)
+    archive.write_bytes(zipped(files) if form == "zip" else tarred(files))
+    splits = [Split(Data(source=(str(source),))) for source in (folder, archive)]
+    assert [[entry.image_id for entry in split.train + split.val] for split in splits] == [
+        [entry.image_id for entry in splits[0].train + splits[0].val]
+    ] * 2
+    assert sorted(entry.image_id for entry in splits[1].val) == sorted(files)[-2:]
+    assert "FFHQ" in splits[1].rule
+
+
+@pytest.mark.parametrize("form", ["zip", "tar"])
+def test_what_is_no_image_is_ignored_and_apple_doubles_are_refused(tmp_path, form):
+    files = FILES | {"notes.txt": b"x", "__MACOSX/._00001.png": b"x", "._00002.png": b"x", "LICENSE": b""}
+    path = tmp_path / f"a.{form}"
+    path.write_bytes(zipped(files) if form == "zip" else tarred(files))
+    listing = list_sources([str(path)], "--data.source")
+    assert [entry.image_id for entry in listing.entries] == list(FILES)
+    assert [name for name, _ in listing.refused] == ["__MACOSX/._00001.png", "._00002.png"]
+
+
+def test_members_that_cannot_be_unpacked_say_why(tmp_path):
+    one = dict([next(iter(FILES.items()))])
+    locked = bytearray(zipped(one))
+    locked[6] |= 1
+    (tmp_path / "locked.zip").write_bytes(locked)
+    (tmp_path / "packed.zip").write_bytes(zipped(one, [zipfile.ZIP_LZMA]))
+    for at, name in ((60, "flipped.zip"), (0, "moved.zip")):
+        damaged = bytearray(zipped(one))
+        damaged[at] ^= 1
+        (tmp_path / name).write_bytes(damaged)
+    assert reasons(tmp_path / "locked.zip") == {"encrypted in the zip; unpack it with its password first"}
+    assert reasons(tmp_path / "packed.zip") == {"zipped by the method lzma; only stored and deflate can be read"}
+    assert reasons(tmp_path / "flipped.zip") == {"damaged in the zip: its checksum is another"}
+    assert reasons(tmp_path / "moved.zip") == {"damaged in the zip: there is no header where the directory says"}
+
+
+def test_an_archive_that_shrinks_after_it_was_listed(tmp_path):
+    (tmp_path / "a.tar").write_bytes(tarred(FILES))
+    entries = list_sources([str(tmp_path)], "--data.source").entries
+    (tmp_path / "a.tar").write_bytes(b"")
+    assert set(read_all(entries).values()) == {"the archive ends before it"}
+
+
+def test_a_damaged_header_inside_a_tar_is_not_taken_for_its_end(tmp_path):
+    damaged = bytearray(tarred(FILES))
+    damaged[damaged.index(b"00003.png")] ^= 1
+    (tmp_path / "a.tar").write_bytes(damaged)
+    with pytest.raises(InputError, match=r"a\.tar: is incomplete or damaged"):
+        list_sources([str(tmp_path)], "--data.source")
+
+
+@pytest.mark.parametrize("name", ["a.tar.gz", "a.tgz", "a.TAR.XZ"])
+def test_a_compressed_tar_is_refused(tmp_path, name):
+    (tmp_path / name).write_bytes(b"x")
+    for source in (tmp_path, tmp_path / name):
+        with pytest.raises(InputError, match="a compressed tar can only be read from its beginning; unpack it"):
+            list_sources([str(source)], "--data.source")
+
+
+def test_a_hard_link_in_a_tar_is_the_file_that_it_links_to(tmp_path):
+    for name, content in FILES.items():
+        (tmp_path / name).write_bytes(content)
+    (tmp_path / "copy.png").hardlink_to(tmp_path / "00004.png")
+    with tarfile.open(tmp_path / "a.tar", "w") as archive:
+        for name in [*FILES, "copy.png"]:
+            archive.add(tmp_path / name, f"./{name}")
+    assert contents(tmp_path / "a.tar") == FILES | {"copy.png": FILES["00004.png"]}
+
+
+def test_an_archive_beside_images_is_not_silently_left_out(tmp_path):
+    (tmp_path / "a.png").write_bytes(FILES["00000.png"])
+    (tmp_path / "more.zip").write_bytes(zipped(FILES))
+    listing = list_sources([str(tmp_path)], "--data.source")
+    assert [entry.image_id for entry in listing.entries] == ["a.png"]
+    assert listing.refused == [("more.zip", "an archive beside images is not read; name it as a source too")]
+
+
+def test_shards_of_a_webdataset_with_the_same_names_in_them(tmp_path):
+    for shard in ("0.tar", "1.tar"):
+        (tmp_path / shard).write_bytes(tarred(FILES))
+    with pytest.raises(InputError, match=r"2 images have the id '00000\.png'.*each archive"):
+        list_sources([str(tmp_path)], "--data.source")
+    listing = list_sources([str(tmp_path / "0.tar"), str(tmp_path / "1.tar")], "--data.source")
+    assert [entry.image_id for entry in listing.entries] == [
+        f"{shard}.tar/{name}" for shard in (0, 1) for name in FILES
+    ]
+
+
+def test_archives_in_a_bucket_are_read_as_those_on_a_disk_are(s3):
+    names = list(FILES)
+    halves = [{name: FILES[name] for name in half} for half in (names[:3], names[3:])]
+    objects = {
+        "zips/a.zip": zipped(FILES, [zipfile.ZIP_DEFLATED]),
+        "shards/0.tar": tarred(halves[0] | {"00000.json": b"{}"}),
+        "shards/1.tar": tarred(halves[1]),
+        "cut/a.zip": zipped(FILES)[:-30],
+    }
+    for key, content in objects.items():
+        storage.write(f"s3://faces/archives/{key}", content)
+    for source in ("zips", "zips/a.zip", "shards"):
+        found = read_all(list_sources([f"s3://faces/archives/{source}"], "--data.source").entries)
+        assert list(found) == names
+        for image, original in zip(found.values(), PORTRAITS.values(), strict=True):
+            assert np.array_equal(image, original)
+    with pytest.raises(InputError, match=r"s3://faces/archives/cut/a\.zip: is incomplete or damaged"):
+        list_sources(["s3://faces/archives/cut"], "--data.source")
+    with pytest.raises(InputError, match=r"s3://faces/archives/none\.zip.*does not exist"):
+        list_sources(["s3://faces/archives/none.zip"], "--data.source")

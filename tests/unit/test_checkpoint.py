@@ -1,0 +1,113 @@
+"""What a checkpoint keeps, which one counts, and what becomes of the others."""
+
+import pytest
+import torch
+from torch import nn
+
+from faceae import storage
+from faceae.config import Optim, Settings
+from faceae.errors import RunFailedError
+from faceae.training import checkpoint
+from faceae.training.progress import EpochResult, Progress
+from faceae.training.state import Learner
+
+CPU = torch.device("cpu")
+
+
+def make(seed):
+    torch.manual_seed(seed)
+    network = nn.Linear(3, 2)
+    learner = Learner(network, Settings(optim=Optim(average=0.5)))
+    learner.step(network(torch.ones(1, 3)).sum(), done=0)
+    return learner
+
+
+def progress(epoch, images=0):
+    history = [{"epoch": number, "val": {"mse": 1 / number}} for number in range(1, epoch + 1)]
+    return Progress(history, EpochResult(images, 1.5, 0.25, 0.1 + 0.2, 3) if images else EpochResult(), 12.5)
+
+
+@pytest.fixture
+def run(tmp_path):
+    """Checkpoints after epoch 1, at image 64 and image 128 of epoch 2; of each the seed of its weights."""
+    for seed, (epoch, images) in enumerate([(1, 0), (1, 64), (1, 128)]):
+        checkpoint.save(str(tmp_path), make(seed), progress(epoch, images))
+    return tmp_path
+
+
+def names(run):
+    return sorted(path.name for path in (run / "checkpoints").iterdir())
+
+
+def load(run):
+    learner = make(99)
+    learner.steps = 0
+    loaded, unusable = checkpoint.load(str(run), learner, CPU)
+    return loaded, unusable, learner
+
+
+def test_a_run_without_a_checkpoint_begins(tmp_path):
+    loaded, unusable, _ = load(tmp_path)
+    assert (loaded, unusable) == (Progress(), [])
+
+
+def test_the_last_one_counts_and_two_are_kept(run):
+    assert names(run) == ["00001-000000064", "00001-000000128"]
+    loaded, unusable, learner = load(run)
+    assert unusable == []
+    assert loaded == progress(1, 128)
+    expected = make(2)
+    assert torch.equal(learner.network.weight, expected.network.weight)
+    assert torch.equal(learner.averaged.weight, expected.averaged.weight)
+    assert learner.steps == 1
+    moments, expected_moments = (each.optimizer.state_dict()["state"][0] for each in (learner, expected))
+    assert moments["exp_avg"].equal(expected_moments["exp_avg"])
+
+
+def test_the_end_of_an_epoch_comes_after_its_inside(run):
+    checkpoint.save(str(run), make(3), progress(2))
+    assert names(run) == ["00001-000000128", "00002"]
+    assert load(run)[0].epoch == 2
+
+
+def flip(path):
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(bytes(content))
+
+
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        (lambda last: flip(last / "model.safetensors"), "model.safetensors is not what was written"),
+        (lambda last: flip(last / "state.pt"), "state.pt is not what was written"),
+        (lambda last: (last / "state.pt").unlink(), "a file of it is missing"),
+        (lambda last: (last / "progress.json").unlink(), "it was not written to its end"),
+        (lambda last: (last / "progress.json").write_text('{"history": ['), "progress.json is not what was written"),
+    ],
+    ids=["weights", "state", "file missing", "half-written", "progress"],
+)
+def test_a_damaged_one_is_named_and_the_one_before_is_used(run, damage, words):
+    damage(run / "checkpoints" / "00001-000000128")
+    loaded, unusable, learner = load(run)
+    assert loaded == progress(1, 64)
+    assert unusable == [f"checkpoint 00001-000000128 cannot be used: {words}"]
+    assert torch.equal(learner.network.weight, make(1).network.weight)
+    checkpoint.discard_after(str(run), loaded)
+    assert names(run) == ["00001-000000064"]
+
+
+def test_without_any_that_can_be_used_the_run_does_not_begin_anew_unasked(run):
+    for name in names(run):
+        flip(run / "checkpoints" / name / "model.safetensors")
+    with pytest.raises(
+        RunFailedError, match=r"00001-000000128 cannot be used: model\.safetensors.*another --run\.name"
+    ):
+        load(run)
+
+
+def test_a_first_one_that_was_never_finished_is_no_obstacle(tmp_path):
+    storage.write(f"{tmp_path}/checkpoints/00001/model.safetensors", b"half")
+    loaded, unusable, _ = load(tmp_path)
+    assert loaded == Progress()
+    assert unusable == ["checkpoint 00001 cannot be used: it was not written to its end"]

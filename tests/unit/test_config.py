@@ -1,0 +1,119 @@
+import dataclasses
+import json
+
+import pytest
+
+from faceae import cli, config
+from faceae.config import Settings, presets
+from faceae.config.presets import PRESETS
+from faceae.errors import InputError
+from faceae.run_folder import RunFolder
+
+
+def parse(*arguments: str, kind=Settings):
+    return cli.parse(arguments, "", kind)
+
+
+def test_flags_win_over_the_preset_wherever_it_stands():
+    settings = parse("--optim.lr", "0.01", "--preset", "article", "--data.source", "a", "b", "--run.resume")
+    assert settings.preset == "article"
+    assert settings.optim.lr == 0.01
+    assert settings.train.epochs == 15
+    assert settings.data.source == ("a", "b")
+    assert settings.run.resume
+
+
+def test_the_article_preset_is_the_articles():
+    settings = parse("--preset=article")
+    assert (settings.model.latent_dim, settings.train.batch_size, settings.mask.size) == (300, 64, 28)
+    assert (settings.optim.name, settings.optim.lr, settings.train.loss) == ("adam", 0.001, "mse")
+
+
+def test_no_flags_are_the_demo():
+    assert parse() == Settings() == presets.find("demo", Settings)
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_presets_are_valid_and_survive_json(name):
+    kind = type(PRESETS[name])
+    settings = presets.find(name, kind)
+    assert settings.preset == name
+    assert config.from_dict(json.loads(json.dumps(config.to_dict(settings))), kind) == settings
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--bogus", "3"], "--bogus"),
+        (["--preset", "nope"], "--preset nope"),
+        (["--data.limit", "0"], "--data.limit 0"),
+        (["--data.limit", "many"], "--data.limit"),
+        (["--data.val-fraction", "1.5"], "--data.val-fraction 1.5"),
+        (["--data.image-size", "100"], "--data.image-size 100"),
+        (["--mask.size", "129"], "--mask.size 129"),
+        (["--optim.name", "lion"], "lion"),
+        (["--optim.lr", "nan"], "--optim.lr"),
+        (["--train.batch-size", "3", "--scale.workers", "4"], "--train.batch-size 3"),
+        (["--scale.workers", "many"], "--scale.workers many: write a number of workers, or MIN:MAX"),
+        (["--scale.workers", "0"], "--scale.workers 0: write a number"),
+        (["--scale.workers", "8:2"], "--scale.workers 8:2: write the smaller number first, as in 2:8"),
+        (["--train.batch-size", "4", "--scale.workers", "2:8"], "smaller than the 8 workers"),
+        (["--run.name", "../elsewhere"], "--run.name"),
+        (["--train.epochs"], "--train.epochs"),
+        (["--preset"], "--preset"),
+        (["--preset", "article-grid"], "choose from demo, article"),
+        (["--scale.gpus-per-worker", "0.5", "--scale.workers", "2"], "--scale.gpus-per-worker 0.5"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_wrong_flags_are_one_line_that_names_them(arguments, words):
+    with pytest.raises(InputError) as error:
+        parse(*arguments)
+    assert words in str(error.value)
+    assert "\n" not in str(error.value)
+    assert "│" not in str(error.value)
+
+
+def test_an_unknown_key_of_a_saved_config_is_an_error():
+    tree = config.to_dict(Settings())
+    tree["optim"]["momentun"] = 0.9
+    with pytest.raises(InputError, match=r"--optim\.momentun"):
+        config.from_dict(tree, Settings)
+
+
+def test_settings_made_in_python_are_checked_too():
+    wrong = dataclasses.replace(Settings(), mask=config.Mask(size=-1))
+    with pytest.raises(InputError, match=r"--mask\.size -1"):
+        config.validate(wrong)
+
+
+def test_every_field_is_explained_in_help(capsys):
+    with pytest.raises(SystemExit) as end:
+        parse("--help")
+    assert end.value.code == 0
+    shown = capsys.readouterr().out
+    for group, fields in config.to_dict(Settings()).items():
+        for field in fields if isinstance(fields, dict) else ():
+            assert config.flag(group, field) in shown
+
+
+def test_flags_of_settings_give_the_settings_again():
+    settings = parse(
+        *["--data.source", "a b", "c", "--optim.lr", "0.02", "--train.loss", "l1", "--train.max-minutes", "2"],
+        *["--scale.workers", "2", "--run.resume", "--run.name", "x"],
+    )
+    assert parse(*config.flags(settings)) == settings
+
+
+def test_a_run_can_be_resumed_again_and_again(tmp_path):
+    again = ["--run.name", "x", "--run.storage", str(tmp_path), "--run.resume"]
+    RunFolder(parse(*again, "--optim.lr", "0.02")).open()
+    for _ in range(2):
+        settings = parse(*again)
+        assert settings.optim.lr == 0.02
+        assert RunFolder(settings).open()
+
+
+@pytest.mark.parametrize(("workers", "bounds"), [(None, None), (3, (3, 3)), ("3", (3, 3)), ("2:8", (2, 8))])
+def test_workers_are_a_number_or_a_range(workers, bounds):
+    assert config.validate(Settings(scale=config.Scale(workers=workers))).scale.bounds == bounds

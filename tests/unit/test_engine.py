@@ -1,0 +1,149 @@
+import numpy as np
+import pytest
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+from torch import nn
+
+from faceae import metrics, models
+from faceae.config import Data, Mask, Model, Optim, Settings, Train
+from faceae.corruption import masks
+from faceae.data.batch import Batch
+from faceae.data.synthetic import portrait
+from faceae.training import engine
+from faceae.training.progress import EpochResult
+from faceae.training.state import LOSSES, Learner
+
+CPU = torch.device("cpu")
+SIZE = 32
+
+
+class Plain(nn.Module):
+    """Without batch norm, so that the shares of a batch must add up exactly."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(1)
+        self.net = nn.Sequential(nn.Conv2d(4, 8, 3, padding=1), nn.Tanh(), nn.Conv2d(8, 3, 3, padding=1), nn.Sigmoid())
+
+    def forward(self, given, mask):
+        return self.net(torch.cat([given, mask], 1))
+
+
+def batches(counts, rank=0, ranks=1):
+    made, start = [], 0
+    for count in counts:
+        ids = range(start, start + count)
+        pixels = np.stack([portrait(i, SIZE) for i in ids])
+        drawn = masks.draw([str(i) for i in ids], Mask(size=8), seed=0, epoch=1, image_size=SIZE)
+        made.append(Batch(pixels[rank::ranks], masks.pack(drawn)[rank::ranks], count))
+        start += count
+    return made
+
+
+def train(network, feed, optim=None, **options):
+    return engine.train_one_epoch(network, feed, learner(network, optim), device=CPU, **options)
+
+
+def learner(network, optim=None, loss="mse"):
+    return Learner(network, Settings(optim=optim or Optim(name="sgd", lr=0.5), train=Train(loss=loss)))
+
+
+def test_the_device_sees_the_hole_black_and_nothing_else_changed():
+    (batch,) = batches([5])
+    views = engine.to_device(batch, CPU)
+    hole = masks.unpack(batch.mask, SIZE)
+    assert (views.mask[:, 0].numpy().astype(bool) == hole).all()
+    assert np.allclose(views.original.permute(0, 2, 3, 1).numpy() * 255, batch.pixels, atol=1e-4)
+    assert (views.given.permute(0, 2, 3, 1).numpy()[hole] == 0).all()
+    assert torch.equal(views.given * (1 - views.mask), views.original * (1 - views.mask))
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("name", ["adam", "sgd", "rmsprop"])
+def test_every_optimizer_and_loss_learns(name, loss):
+    torch.manual_seed(0)
+    network = models.build(Settings(data=Data(image_size=SIZE), model=Model(latent_dim=8)))
+    learning = learner(network, Optim(name=name, lr=0.05 if name == "sgd" else 0.003), loss)
+    feed = batches([16]) * 6
+    results = [engine.train_one_epoch(network, feed, learning, device=CPU) for _ in range(2)]
+    assert results[1].loss < results[0].loss
+    assert results[0].images == 96
+    assert not results[0].pause
+
+
+def test_the_loss_is_the_mean_over_images_not_over_batches():
+    network = Plain()
+    feed = batches([9, 2])
+    with torch.no_grad():
+        views = [engine.to_device(batch, CPU) for batch in feed]
+        errors = torch.cat([(network(v.given, v.mask) - v.original).square().mean((1, 2, 3)) for v in views])
+    assert train(network, feed, Optim(name="sgd", lr=1e-12)).loss == pytest.approx(errors.mean().item(), rel=1e-5)
+
+
+def _rank(rank, ranks, path, out):
+    dist.init_process_group("gloo", init_method=f"file://{path}", rank=rank, world_size=ranks)
+    torch.set_num_threads(1)
+    network = Plain()
+    wrapped = nn.parallel.DistributedDataParallel(network)
+    result = train(wrapped, batches([8, 8, 5], rank, ranks))
+    sums = engine.evaluate(network, batches([7, 4], rank, ranks), device=CPU)
+    if rank == 0:
+        torch.save({"state": network.state_dict(), "result": vars(result), "val": sums.means(), "n": sums.count}, out)
+    dist.barrier()
+    del wrapped  # it holds the process group, which gloo must not outlive: seen to abort at exit
+    dist.destroy_process_group()
+
+
+@pytest.mark.parametrize("ranks", [2, 3])
+def test_ranks_with_uneven_shares_equal_one(ranks, tmp_path):
+    """Global batches of 8, 8 and 5 images over 2 and 3 ranks: the same weights, loss and metrics as on one."""
+    mp.spawn(_rank, (ranks, tmp_path / "rendezvous", tmp_path / "out.pt"), nprocs=ranks)
+    several = torch.load(tmp_path / "out.pt", weights_only=True)
+    network = Plain()
+    result = train(network, batches([8, 8, 5]))
+    assert several["result"]["loss"] == pytest.approx(result.loss, rel=1e-5)
+    assert several["result"]["images"] == result.images == 21
+    for name, value in network.state_dict().items():
+        assert torch.allclose(several["state"][name], value, atol=1e-6), name
+    sums = engine.evaluate(network, batches([7, 4]), device=CPU)
+    assert several["n"] == sums.count == 11
+    assert several["val"] == pytest.approx(sums.means(), rel=1e-4)
+
+
+def test_a_diverging_loss_stops_within_the_check_interval():
+    seen = []
+    network = nn.ModuleDict({"net": Plain()})
+    network.forward = lambda given, mask: network["net"](given, mask) / 0
+    with pytest.raises(engine.NonFiniteLossError, match="no longer finite"):
+        train(network, batches([4]) * 100, on_step=seen.append)
+    assert len(seen) <= engine.CHECK_STEPS["cpu"]
+
+
+def test_an_epoch_that_pauses_and_goes_on_is_the_same_as_one_that_does_not():
+    whole, parts = Plain(), Plain()
+    learning = learner(parts)
+    feed, result = iter(batches([8, 8, 8, 5])), EpochResult()
+    seen = []
+    for images, why in ((8, 3), (16, 2), (29, 0)):
+        result = engine.train_one_epoch(
+            *(parts, feed, learning),
+            device=CPU,
+            so_far=result,
+            pause=lambda why=why: why,
+            on_step=seen.append,
+        )
+        assert (result.images, result.pause) == (images, why)
+    expected = train(whole, batches([8, 8, 8, 5]))
+    assert seen == [8, 16, 24, 29]
+    assert result.loss == pytest.approx(expected.loss, rel=1e-12)
+    for one, other in zip(parts.parameters(), whole.parameters(), strict=True):
+        assert torch.equal(one, other)
+
+
+def test_evaluation_leaves_the_network_as_it_was():
+    network = models.build(Settings(data=Data(image_size=SIZE), model=Model(latent_dim=8)))
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    sums = engine.evaluate(network, batches([7]), device=CPU)
+    assert set(sums.means()) == set(metrics.NAMES)
+    assert all(torch.equal(before[name], value) for name, value in network.state_dict().items())

@@ -1,0 +1,64 @@
+"""A model as ONNX gives what it gives in PyTorch."""
+
+import warnings
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+from networks import tiny
+from pictures import SIZE
+
+import faceae
+from faceae import models, storage
+from faceae.errors import InputError
+from faceae.models import export as module
+
+
+@pytest.mark.parametrize("name", ["article", "unet"])
+def test_onnxruntime_gives_what_pytorch_gives(name, tmp_path, capfd):
+    network, settings = tiny(name)
+    for parameter in network.parameters():  # the blocks of a new unet change nothing yet
+        torch.nn.init.normal_(parameter, std=0.1)
+    models.save(str(tmp_path), network, settings)
+    with warnings.catch_warnings(record=True) as said:
+        uri = faceae.export(str(tmp_path))
+    assert uri == f"{tmp_path}/model.onnx"
+    assert (capfd.readouterr(), said) == (("", ""), [])
+    session = onnxruntime.InferenceSession(uri, providers=["CPUExecutionProvider"])
+    model = faceae.load(str(tmp_path))
+    torch.manual_seed(1)
+    for batch in (1, 3):
+        mask = torch.zeros(batch, 1, SIZE, SIZE)
+        for number in range(batch):
+            mask[number, :, 4 + number : 20, 7 : 12 + 9 * number] = 1
+        given = torch.rand(batch, 3, SIZE, SIZE) * (1 - mask)
+        with torch.inference_mode():
+            expected = model(given, mask).numpy()
+        (restored,) = session.run(["restored"], {"given": given.numpy(), "mask": mask.numpy()})
+        assert restored.shape == (batch, 3, SIZE, SIZE)
+        assert np.abs(restored - expected).max() < 1e-4
+
+
+def test_the_file_says_what_goes_in_and_out(tmp_path):
+    models.save(str(tmp_path / "model"), *tiny())
+    uri = faceae.export(str(tmp_path / "model"), destination=str(tmp_path / "face.onnx"))
+    assert storage.list_files(str(tmp_path / "model")) == ["config.json", "model.safetensors"]
+    proto = onnx.load(uri)
+    about = {entry.key: entry.value for entry in proto.metadata_props}
+    assert about["image_size"] == "32"
+    assert about["given"] == proto.graph.input[0].doc_string
+    assert about["given"] == "(batch, 3, 32, 32) float32 RGB in [0, 1], 0 inside the hole"
+    assert [value.name for value in (*proto.graph.input, *proto.graph.output)] == ["given", "mask", "restored"]
+
+
+def test_what_cannot_be_exported_says_so(tmp_path, monkeypatch):
+    with pytest.raises(InputError, match="does not exist"):
+        faceae.export(str(tmp_path))
+    with pytest.raises(InputError, match="torchscript: a model can be exported as onnx only"):
+        faceae.export(str(tmp_path), "torchscript")
+    find = module.importlib.util.find_spec
+    monkeypatch.setattr(module.importlib.util, "find_spec", lambda name: None if name == "onnxscript" else find(name))
+    with pytest.raises(InputError, match=r"needs the package onnxscript; .* pip install 'faceae\[onnx\]'"):
+        faceae.export(str(tmp_path))

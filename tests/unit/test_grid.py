@@ -1,0 +1,205 @@
+"""The points of a grid, what is kept of its trials, and what a person sees of them."""
+
+import asyncio
+import csv
+import dataclasses
+import io
+import json
+
+import pytest
+from rich.console import Console
+
+from faceae import cli
+from faceae.cluster import placement
+from faceae.cluster.coordinator import Board, Task
+from faceae.config import Scale, Settings, grid, presets
+from faceae.config.article import ARTICLE
+from faceae.config.grid import GridSettings
+from faceae.errors import InputError
+from faceae.metrics import NAMES
+from faceae.run_folder import RunFolder
+from faceae.tuning import trials
+from faceae.tuning import view as grid_view
+from faceae.tuning.trials import Trial
+
+
+def parse(*flags: str) -> GridSettings:
+    return cli.parse(flags, "", GridSettings)
+
+
+def points(*flags: str):
+    return grid.points(parse(*flags))
+
+
+def test_lists_are_multiplied_over_any_field():
+    found = points(
+        *["--preset", "article", "--grid.optim.name", "adam", "sgd", "--grid.optim.lr", "0.1", "0.01", "0.001"],
+        *["--grid.train.batch-size", "32", "64", "--train.epochs", "7"],
+    )
+    assert len(found) == 12
+    assert len({point.name for point in found}) == 12
+    assert found[0].name == "01-adam-0.1-32"
+    assert found[0].values == {"optim.name": "adam", "optim.lr": 0.1, "train.batch_size": 32}
+    last = found[-1].settings
+    assert (last.optim.name, last.optim.lr, last.train.batch_size, last.train.epochs) == ("sgd", 0.001, 64, 7)
+    assert type(last) is Settings
+
+
+def test_the_article_grid_is_what_the_article_reports():
+    found = points("--preset", "article-grid")
+    tried = [(s.optim.name, s.optim.lr, s.train.batch_size, s.train.loss) for s in (point.settings for point in found)]
+    assert len(tried) == 6
+    assert set(tried) == {(line.optimizer, line.lr, line.batch_size, line.loss) for line in ARTICLE}
+    assert all(point.settings.train.epochs == 15 for point in found)
+
+
+def test_points_and_lists_together_make_every_combination_once():
+    found = points("--preset", "article-grid", "--grid.train.seed", "0", "1", "1")
+    assert len(found) == 12
+    assert {point.settings.train.seed for point in found} == {0, 1}
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (["--preset", "article"], "nothing to compare"),
+        (["--preset", "article-grid", "--grid.optim.lr", "1"], "--grid.optim.lr: --grid.points sets optim.lr too"),
+        (["--preset", "article", "--grid.points", "optim.lr"], "'optim.lr' is not field=value"),
+        (["--preset", "article", "--grid.points", "mask.size=3"], "'mask.size=3' is not field=value"),
+        (["--preset", "article", "--grid.points", "train.best-by=mse"], "'train.best-by=mse' is not field=value"),
+        (["--preset", "article", "--grid.points", "optim.lr=fast"], "--optim.lr 'fast'"),
+        (["--preset", "article", "--grid.optim.lr", "-1"], "--grid.optim.lr"),
+        (["--preset", "article", "--grid.data.limit", "10"], "--grid.data.limit"),
+        (["--asha.reduction-factor", "1"], "--asha.reduction-factor 1"),
+        (["--tune.concurrent", "0"], "--tune.concurrent"),
+    ],
+    ids=lambda value: " ".join(value[-2:]) if isinstance(value, list) else "",
+)
+def test_a_wrong_grid_is_one_line_that_names_the_flag(flags, words):
+    with pytest.raises(InputError) as error:
+        points(*flags)
+    assert words in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_a_preset_of_a_run_begins_a_grid_but_not_the_other_way_round():
+    assert presets.find("article", GridSettings).train.epochs == 15
+    with pytest.raises(InputError, match="choose from demo, article"):
+        presets.find("article-grid", Settings)
+
+
+@pytest.mark.parametrize(
+    ("workers", "concurrent", "trials", "expected"),
+    [(1, "auto", 6, 2), (1, "auto", 1, 1), (2, "auto", 6, 1), (3, "auto", 6, 1), (1, 1, 6, 1), (1, 2, 1, 1)],
+)
+def test_as_many_trials_at_a_time_as_leave_a_cpu_to_ray_data(ray_cluster, workers, concurrent, trials, expected):
+    """The cluster of the tests has 4 logical CPUs."""
+    assert placement.place_trials(Scale(workers=workers), concurrent, trials).concurrent == expected
+
+
+@pytest.mark.parametrize(
+    ("workers", "concurrent", "words"),
+    [
+        (4, "auto", r"--scale\.workers 4: each takes a CPU, Ray Data needs another, and the cluster has 4"),
+        (1, 4, r"--tune\.concurrent 4: the cluster has room for 2 trials at a time.*4 CPUs, 0 GPUs"),
+        (2, 2, r"--tune\.concurrent 2: the cluster has room for 1 trial at a time.*2 training workers on CPU"),
+    ],
+)
+def test_trials_that_would_wait_for_ever_are_refused(ray_cluster, workers, concurrent, words):
+    with pytest.raises(InputError, match=words):
+        placement.place_trials(Scale(workers=workers), concurrent, 6)
+
+
+@pytest.mark.parametrize(
+    ("share", "workers", "cpus", "gpus", "expected"),
+    [(0.25, None, 16, 1, 4), (1.0, None, 16, 4, 4), (1.0, 2, 16, 4, 2), (0.25, None, 4, 1, 2), (0.5, 1, 64, 2, 4)],
+)
+def test_small_trials_share_a_gpu(monkeypatch, share, workers, cpus, gpus, expected):
+    """Only the arithmetic: no machine of the tests has a GPU."""
+    monkeypatch.setattr(placement, "resources", lambda: {"CPU": float(cpus), "GPU": float(gpus)})
+    placed = placement.place_trials(Scale(workers=workers, gpus_per_worker=share), "auto", 20)
+    assert (placed.concurrent, placed.gpu, placed.workers) == (expected, share, workers or 1)
+
+
+def record(epoch: int, mse: float) -> dict:
+    return {
+        "epoch": epoch,
+        "seconds": 2.0,
+        "images_per_second": 5.0,
+        "train_loss": mse,
+        "val": dict.fromkeys(NAMES, mse),
+    }
+
+
+@pytest.fixture
+def some_trials(tmp_path) -> list[Trial]:
+    """Pending, running, finished, pruned and failed, in that order."""
+    settings = parse("--preset", "article", "--train.epochs", "3", "--grid.optim.lr", "0.5", "0.4", "0.3", "0.2", "0.1")
+    folder = RunFolder(dataclasses.replace(settings, run=dataclasses.replace(settings.run, storage=str(tmp_path))))
+    opened = trials.open_trials(grid.points(settings), folder)
+    for trial, state, values in zip(
+        opened,
+        ("pending", "running", "finished", "pruned", "failed"),
+        ([], [0.3], [0.5, 0.1, 0.2], [0.4], [0.01]),
+        strict=True,
+    ):
+        trial.state = state
+        trial.history = [record(epoch, value) for epoch, value in enumerate(values, 1)]
+    opened[4].reason = "the training loss is nan"
+    return opened
+
+
+def test_trials_are_ranked_by_their_best_epoch_and_the_failed_come_last(some_trials):
+    rows = trials.rows(some_trials)
+    assert [row["state"] for row in rows] == ["finished", "running", "pruned", "pending", "failed"]
+    assert [row["rank"] for row in rows] == [1, 2, 3, None, 5]
+    assert rows[0]["best_epoch"] == 2
+    assert rows[0]["val"]["mse"] == 0.1
+    assert json.loads(json.dumps(rows)) == rows
+
+
+def test_the_table_has_a_column_for_each_setting_and_metric(some_trials):
+    rows = list(csv.DictReader(io.StringIO(trials.table(some_trials).decode())))
+    assert [row["optim.lr"] for row in rows] == ["0.3", "0.4", "0.2", "0.5", "0.1"]
+    assert float(rows[0]["hole_mse"]) == 0.1
+    assert rows[3]["mse"] == ""
+    assert rows[4]["reason"] == "the training loss is nan"
+
+
+@pytest.mark.parametrize("height", [7, 40])
+def test_the_live_table_fits_the_terminal_and_shows_what_runs(some_trials, monkeypatch, height):
+    terminal = Console(width=80, height=height, force_terminal=True, file=io.StringIO())
+    monkeypatch.setattr(grid_view, "out", terminal)
+    view = grid_view.GridView(some_trials, images=100)
+    view.set_step(some_trials[1], (2, 50))
+    with terminal.capture() as shown:
+        terminal.print(view._table())
+    text = shown.get()
+    assert len(text.splitlines()) < height
+    assert "1.5 of 3" in text
+    assert "6 trial-epochs done, at most 5 to go" in text
+    assert ("and 2 more" in text) == (height == 7)
+    assert ("the training loss is nan" in text) == (height == 40)
+
+
+def test_crews_take_one_run_after_the_other_and_all_ranks_the_same():
+    async def scene() -> None:
+        board = Board()
+        for name in "abc":
+            await board.give(Task(name, [], 1, "mse", []))
+        assert [(await board.take("one", 0)).run for _rank in range(2)] == ["a", "a"]
+        assert (await board.take("two", 0)).run == "b"
+        assert await board.end("two", "it broke") == "b"
+        assert (await board.read("b")).failure == "it broke"
+        assert (await board.take("two", await board.done("two"))).run == "c"
+        assert (await board.take("one", await board.done("one"))).run == "a"  # as after the loss of a worker
+        assert await board.end("one") == "a"
+        assert await board.end("one") is None
+        idle = asyncio.create_task(board.take("one", 1))
+        await asyncio.sleep(0.1)
+        assert not idle.done()
+        await board.dismiss()
+        assert await idle is None
+        assert (await board.take("two", 1)).run == "c"
+
+    asyncio.run(scene())

@@ -1,0 +1,125 @@
+import io
+import struct
+import zlib
+
+import numpy as np
+import pytest
+from pictures import png
+from PIL import Image, ImageCms
+
+from faceae.data.images import MAX_PIXELS, BadImage, decode
+
+RED, BLUE = (255, 0, 0), (0, 0, 255)
+
+
+def halves(mode="RGB", size=(64, 64), left=RED, right=BLUE) -> Image.Image:
+    image = Image.new("RGB", size, left)
+    image.paste(right, (size[0] // 2, 0, *size))
+    return image.convert(mode)
+
+
+def jpeg(image: Image.Image, **options) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, "JPEG", quality=95, **options)
+    return buffer.getvalue()
+
+
+def assert_colours(pixels, left, right, tolerance=20):
+    assert pixels.dtype == np.uint8
+    assert abs(pixels[:, : pixels.shape[1] // 4].astype(int) - left).max() <= tolerance
+    assert abs(pixels[:, -pixels.shape[1] // 4 :].astype(int) - right).max() <= tolerance
+
+
+def test_pixels_of_the_right_size_come_back_exactly():
+    pixels = np.random.default_rng(0).integers(0, 256, (32, 32, 3), np.uint8)
+    assert (decode(png(Image.fromarray(pixels)), 32) == pixels).all()
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "P", "CMYK", "1", "L", "LA"])
+def test_every_mode_gives_its_colours(mode):
+    if mode in ("1", "L", "LA"):
+        encoded, left, right = png(halves(mode, left=(0, 0, 0), right=(255, 255, 255))), (0, 0, 0), (255, 255, 255)
+    elif mode == "CMYK":
+        encoded, left, right = jpeg(halves(mode)), RED, BLUE
+    else:
+        encoded, left, right = png(halves(mode)), RED, BLUE
+    assert_colours(decode(encoded, 32), left, right)
+
+
+def test_sixteen_bit_grey_is_scaled_not_clipped():
+    samples = np.full((32, 32), 128 * 257, np.uint16)
+    samples[:, 16:] = 65535
+    assert_colours(decode(png(Image.fromarray(samples)), 32), (128,) * 3, (255,) * 3)
+
+
+def test_transparency_lies_over_white():
+    image = halves("RGBA")
+    image.putalpha(Image.linear_gradient("L").rotate(90).resize((64, 64)).point(lambda a: 255 if a > 127 else 0))
+    pixels = decode(png(image), 32)
+    assert {tuple(pixels[16, 2]), tuple(pixels[16, -3])} in ({RED, (255, 255, 255)}, {BLUE, (255, 255, 255)})
+
+
+def test_orientation_is_applied():
+    image = halves(size=(64, 64))
+    exif = Image.Exif()
+    exif[0x0112] = 3  # upside down
+    assert_colours(decode(jpeg(image, exif=exif), 32), BLUE, RED, tolerance=40)
+
+
+def test_a_colour_profile_good_or_broken_leaves_srgb():
+    srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    assert_colours(decode(png(halves(), icc_profile=srgb), 32), RED, BLUE)
+    assert_colours(decode(png(halves(), icc_profile=b"no profile"), 32), RED, BLUE)
+
+
+def test_a_large_image_is_cropped_to_its_centre():
+    image = Image.new("RGB", (300, 100), (0, 255, 0))
+    image.paste(halves(size=(100, 100)), (100, 0))
+    assert_colours(decode(png(image), 50), RED, BLUE)
+    assert_colours(decode(jpeg(image.resize((3000, 1000))), 50), RED, BLUE, tolerance=30)
+
+
+def tiff(samples: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(samples).save(buffer, "TIFF")
+    return buffer.getvalue()
+
+
+def bomb(width: int, height: int) -> bytes:
+    """A PNG whose header promises far more pixels than it has bytes."""
+
+    def chunk(kind: bytes, body: bytes) -> bytes:
+        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))
+    return b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(b"\0" * 1000)) + chunk(b"IEND", b"")
+
+
+@pytest.mark.parametrize(
+    ("encoded", "reason"),
+    [
+        (b"", "empty"),
+        (b"hello", "not an image"),
+        (png(Image.effect_noise((128, 128), 90).convert("RGB"))[:3000], "truncated"),
+        (jpeg(Image.effect_noise((128, 128), 90).convert("RGB"))[:3000], "truncated"),
+        (bomb(10_000, MAX_PIXELS // 10_000 + 1), "million"),
+        (bomb(60_000, 60_000), "decompression bomb"),
+        (png(halves(size=(18, 30))), "18x30 pixels is too small"),
+        (tiff(np.zeros((64, 64), np.float32)), "32-bit"),
+    ],
+    ids=["empty", "text", "png", "jpeg", "bomb", "huge bomb", "tiny", "32-bit"],
+)
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
+def test_a_bad_image_has_a_reason(encoded, reason):
+    with pytest.raises(BadImage, match=reason):
+        decode(encoded, 64)
+
+
+def test_the_real_bad_files(shared):
+    usable = {"ffhq_rgba_256.png", "grey_128.jpg", "palette_transparency.png", "png_named.jpg", "webp_named.jpg"}
+    for path in (shared / "bad").iterdir():
+        if path.name in usable:
+            assert decode(path.read_bytes(), 128).shape == (128, 128, 3)
+        else:
+            with pytest.raises(BadImage):
+                decode(path.read_bytes(), 128)
