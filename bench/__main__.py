@@ -105,7 +105,7 @@ def measure_ingest(source: Path, scratch: Path, repeats: int, values: Values) ->
 def _stored(source: Path, paths: list[Path], scratch: Path) -> Iterator[dict[str, str]]:
     """The same pictures in a folder, as prepared Parquet, and in a bucket of a SeaweedFS server."""
     settings = job_settings.PrepareSettings(
-        data=config.Source(source=(str(source),)), run=config.Folder(name="parquet", storage=str(scratch))
+        data=config.Source(source=(str(source),)), run=config.Output(name="parquet", storage=str(scratch))
     )
     (scratch / "s3").mkdir()
     with Seaweed(scratch / "s3") as server:

@@ -2,7 +2,7 @@
 
 All variants make the same thing from the same pictures: decoded uint8 pixels and a mask of one box, in batches of 64.
 
-- `first epoch`, `later epochs`: faceae's own path, `decode_train` and `Feed`, as a training worker uses it: the first
+- `first epoch`, `later epochs`: faceae's own path, `decode_train` and `BatchLoader`, as a training worker uses it: the first
   epoch with the decoding in it, and the mean of the epochs after it. Started beforehand: Ray, and a process for each of
   its tasks. From a folder of PNG, the same in a bucket, and from Parquet shards made by jobs/prepare.py.
 - `DataLoader`: torch.utils.data.DataLoader on the folder, as many worker processes as cores, which decodes and masks in
@@ -33,9 +33,9 @@ from faceae.config import Mask
 from faceae.corruption import masks
 from faceae.data.cache import Blocks, decode_train
 from faceae.data.images import decode
-from faceae.data.loader import Feed
-from faceae.data.mask_generator import Holes
-from faceae.data.sampler import Order
+from faceae.data.loader import BatchLoader
+from faceae.data.mask_generator import MaskGenerator
+from faceae.data.sampler import GlobalBatchSampler
 from faceae.data.sources import list_sources
 
 SIZE, BOX, BATCH = 128, 28, 64
@@ -62,7 +62,13 @@ def faceae(source: str) -> Ingest:
     entries = list_sources([source], "--source").entries
     start = time.perf_counter()
     blocks, _ = decode_train(entries, SIZE, lambda images: None)
-    feed = Feed(Order(blocks, 0, BATCH, Holes(Mask(size=BOX), SIZE)), 0, 1, range(1, LATER_EPOCHS + 2), tasks=CORES)
+    feed = BatchLoader(
+        GlobalBatchSampler(blocks, 0, BATCH, MaskGenerator(Mask(size=BOX), SIZE)),
+        0,
+        1,
+        range(1, LATER_EPOCHS + 2),
+        tasks=CORES,
+    )
     try:
         images = consume(feed)
         first = images / (time.perf_counter() - start)
@@ -72,7 +78,7 @@ def faceae(source: str) -> Ingest:
     return Ingest(first, later, cached_bytes(blocks) / len(entries))
 
 
-def consume(feed: Feed) -> int:
+def consume(feed: BatchLoader) -> int:
     """Takes the batches of an epoch, as an engine would; returns the images."""
     return sum(len(batch.pixels) for batch in feed.epoch())
 

@@ -31,7 +31,7 @@ from faceae.config import Mask, Settings
 from faceae.corruption import masks
 from faceae.data.batch import Batch
 from faceae.training import engine
-from faceae.training.state import Learner
+from faceae.training.state import TrainState
 
 ROOT = Path(__file__).parents[1]
 EPOCHS = 3
@@ -93,7 +93,7 @@ def _train(rank: int, workers: int, folder: str) -> None:
     settings = Settings()
     torch.manual_seed(0)
     network: torch.nn.Module = models.build(settings).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    learner = Learner(network, settings)
+    state = TrainState(network, settings)
     if workers > 1:
         dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=workers)
         network = DistributedDataParallel(network, forward_sync_buffers=False, gradient_as_bucket_view=True)
@@ -104,7 +104,7 @@ def _train(rank: int, workers: int, folder: str) -> None:
     cpu = torch.device("cpu")
     for images in (IN_MEMORY // 2, IN_MEMORY):
         result = engine.train_one_epoch(
-            *(network, [batch] * (images // BATCH), learner),
+            *(network, [batch] * (images // BATCH), state),
             device=cpu,
             bf16=engine.in_bf16("auto", cpu),
         )

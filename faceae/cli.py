@@ -42,7 +42,7 @@ def _exit_code(description: str, function: str, kind: type[JobSettings]) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print(f"interrupted; {kind.GOES_ON}", file=sys.stderr)
+        print(f"interrupted; {kind.RESUME_HINT}", file=sys.stderr)
         return 130
     except Exception as error:
         if os.environ.get(TRACEBACK):

@@ -16,7 +16,7 @@ from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Table
 
 from faceae.config import Settings, Train
-from faceae.config.article import ARTICLE, Reported, matching
+from faceae.config.article import ARTICLE, ReportedResult, matching
 
 LOG_EVERY_S = 15
 """Seconds between two lines of progress in a log."""
@@ -139,7 +139,7 @@ def measured(named: Mapping[str, Mapping[str, float]]) -> list[Row]:
     ]
 
 
-def reported(lines: Sequence[Reported]) -> list[Row]:
+def reported(lines: Sequence[ReportedResult]) -> list[Row]:
     """What there is of the article's figures."""
     table = []
     for line in lines:

@@ -26,7 +26,7 @@ from faceae.errors import InputError
 
 logger = logging.getLogger(__name__)
 
-PATIENCE_S = 120
+OUTAGE_RETRY_S = 120
 """Seconds that a store may be away: a server is restarted within them, a network mended."""
 
 PARTIAL = ".partial"
@@ -54,17 +54,17 @@ def _is_outage(error: BaseException) -> bool:
     return bool(code and (code[1] not in _S3_HINTS or code[1] == "NETWORK_CONNECTION"))
 
 
-def _say_outage(state: RetryCallState) -> None:
+def _log_outage(state: RetryCallState) -> None:
     if state.attempt_number == 1 and state.outcome:
         error, uri = state.outcome.exception(), state.args[0]
-        logger.warning("%s; trying again for %d s", explain(error, uri), PATIENCE_S)  # type: ignore[arg-type]
+        logger.warning("%s; trying again for %d s", explain(error, uri), OUTAGE_RETRY_S)  # type: ignore[arg-type]
 
 
-patiently = retry(
+retry_outages = retry(
     retry=retry_if_exception(_is_outage),
     wait=wait_exponential_jitter(multiplier=0.5, max=5),
-    stop=stop_after_delay(PATIENCE_S),
-    before_sleep=_say_outage,
+    stop=stop_after_delay(OUTAGE_RETRY_S),
+    before_sleep=_log_outage,
     reraise=True,
 )
 """Decorates a function whose first argument is a URI: calls it again while the store is away."""
@@ -169,7 +169,7 @@ def list_files(uri: str, missing_ok: bool = False) -> list[str]:
     return sorted(entry.path[len(path) + 1 :] for entry in entries if entry.type == FileType.File)
 
 
-@patiently
+@retry_outages
 def _select(uri: str, missing_ok: bool) -> list[FileInfo]:
     filesystem, path = resolve(uri)
     return filesystem.get_file_info(FileSelector(path, allow_not_found=missing_ok, recursive=True))
@@ -184,14 +184,14 @@ def read(uri: str, offset: int = 0, length: int | None = None) -> bytes:
         return file.read(length)
 
 
-@patiently
+@retry_outages
 def _read_remote(uri: str, offset: int, length: int | None) -> bytes:
     filesystem, path = resolve(uri)
     with filesystem.open_input_file(path) as file:
         return file.read() if length is None else file.read_at(length, offset)
 
 
-@patiently
+@retry_outages
 def write(uri: str, content: bytes | memoryview[int]) -> None:
     """Writes a whole file, its folders too; a reader sees the old content or the new, never half of it."""
     filesystem, path = resolve(uri)
@@ -209,14 +209,14 @@ def write(uri: str, content: bytes | memoryview[int]) -> None:
             stream.write(content)
 
 
-@patiently
+@retry_outages
 def delete(uri: str) -> None:
     """Deletes a file."""
     filesystem, path = resolve(uri)
     filesystem.delete_file(path)
 
 
-@patiently
+@retry_outages
 def delete_folder(uri: str) -> None:
     """Deletes a folder and all that is in it."""
     filesystem, path = resolve(uri)

@@ -1,7 +1,10 @@
-"""The board between the driver and the training workers: what is to be trained, and how far it is.
+"""The coordinator: an asynchronous actor between the driver, Ray Tune and the training workers.
 
-Runs as a Ray actor, since they share neither process nor machine. A run is named by its URI. A *crew* is a group of
-Ray Train workers (`faceae.cluster.worker_groups`): it takes one run after the other, until there are no more.
+They share neither process nor machine. The driver registers runs here, once, and follows what changes; Ray Tune's
+trials submit them by name and wait for their epochs; worker groups (`faceae.cluster.worker_groups`) take submitted runs
+one after the other and say how far they are. Every wait is for an event: nobody polls.
+
+A run is named by its URI.
 """
 
 from __future__ import annotations
@@ -10,6 +13,7 @@ import asyncio
 import time
 import uuid
 from collections import defaultdict, deque
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import IntEnum
 from typing import Any, NamedTuple
@@ -17,209 +21,338 @@ from typing import Any, NamedTuple
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from faceae.config import Settings
 from faceae.console import clock, count
+from faceae.data.cache import Blocks
+from faceae.data.sampler import GlobalBatchSampler
+from faceae.training.progress import Record
 
-WAIT_S = 0.05
-"""Seconds between two looks for the next run of a crew."""
+METRIC, TIME = "value", "epoch"
+"""Names under which a trial reports to Ray Tune: what ASHA compares, and when."""
 
 
 class Pause(IntEnum):
-    """Why the workers leave an epoch before its end; of several reasons the greatest holds."""
+    """Why the workers leave an epoch before its end; of several reasons the greatest wins."""
 
     NONE = 0
     SAVE = 1
-    """A checkpoint is due; then they go on."""
+    """A checkpoint is due; then they continue."""
     TIME_UP = 2
-    """The budget of minutes is used: the epoch ends here."""
+    """The budget of minutes is used up: the epoch ends here."""
     MOVE = 3
-    """Another group of workers shall go on: a node will be taken away, or there is room for more of them."""
+    """Other workers take over: a node will be taken away, or there is room for more of them."""
     STOP = 4
-    """The run shall end here; it can be resumed."""
+    """The run ends here; it can be resumed."""
 
 
-class Task(NamedTuple):
-    """A run to train.
+@dataclass(frozen=True)
+class RunSpec:
+    """A run to train: all that its workers need.
 
     Attributes:
-        run: its URI.
-        job: the reference of its `faceae.data.dataset.Job`, in a list lest Ray resolve it on the way.
-        epochs: to train.
-        metric: of the validation, lower is better.
-        history: the records of its epochs that an earlier session left.
+        uri: the run's folder, which names it.
+        settings: the run's settings.
+        sampler: decides which training images each global batch holds.
+        val: the validation images.
     """
 
-    run: str
-    job: list[ray.ObjectRef]
-    epochs: int
-    metric: str
-    history: list[dict[str, Any]]
+    uri: str
+    settings: Settings
+    sampler: GlobalBatchSampler
+    val: Blocks
+
+
+class Verdict(NamedTuple):
+    """How a trial ended for Ray Tune.
+
+    Attributes:
+        complete: whether it needed no more epochs; if not, ASHA stopped it.
+        failure: why the trial's own process failed; empty if it did not.
+    """
+
+    complete: bool
+    failure: str = ""
 
 
 @dataclass
-class State:
-    """What stands on the board of a run.
+class RunStatus:
+    """How far a run is.
 
     Attributes:
-        records: of its finished epochs; read, those that the reader has not seen.
-        step: (epoch, images of it trained on) of the epoch under way.
-        failure: why training cannot go on, if so.
+        records: one for each finished epoch, those of earlier sessions included.
+        step: (epoch, images of it trained on) while an epoch is under way.
+        failure: why training cannot continue, if so.
         device: what the workers train on; empty before they have started.
-        workers: how many of them there are.
+        workers: how many workers train it.
         begun: (finished epochs, images of the next one) when they first started.
         notes: what a person should know.
-        order: what the workers are asked to do.
-        ended: whether training has, one way or another.
-        heard: when there was the last word of a step, on the clock of the board's process.
-        first_step: when the first step was done (seconds since 1970); 0 before.
+        requested: what the workers are asked to do.
+        ended: whether training has ended, one way or another.
+        verdict: Ray Tune's, once it has one.
+        last_step: when the last step was reported, on the coordinator's monotonic clock.
+        first_step: when the first step was done, in seconds since 1970; 0 before.
+        version: of the coordinator, when this last changed.
     """
 
-    records: list[dict[str, Any]] = field(default_factory=list)
+    records: list[Record] = field(default_factory=list)
     step: tuple[int, int] | None = None
     failure: str | None = None
     device: str = ""
     workers: int = 0
     begun: tuple[int, int] = (0, 0)
     notes: list[str] = field(default_factory=list)
-    order: Pause = Pause.NONE
+    requested: Pause = Pause.NONE
     ended: bool = False
-    heard: float = 0.0
+    verdict: Verdict | None = None
+    last_step: float = 0.0
     first_step: float = 0.0
+    version: int = 0
+
+
+class Changes(NamedTuple):
+    """What has changed since a version.
+
+    Attributes:
+        version: the coordinator's; ask for changes after it next time.
+        runs: the status of each run that changed.
+        failure: why nothing can be trained at all, if so.
+    """
+
+    version: int
+    runs: dict[str, RunStatus]
+    failure: str | None
 
 
 @dataclass
-class Crew:
-    """A group of workers, and those that take its place.
+class _Run:
+    """A registered run: a reference to its `RunSpec`, in a list lest Ray resolve it on the way, and its status."""
 
-    Attributes:
-        taken: its runs.
-        done: how many of them are over.
-        saved: checkpoints that it has written.
-    """
+    spec: list[ray.ObjectRef]
+    epochs: int
+    metric: str
+    status: RunStatus = field(default_factory=RunStatus)
 
-    taken: list[Task] = field(default_factory=list)
+
+@dataclass
+class _Group:
+    """What is known of a worker group and its replacements: the runs it took, those that are over, its checkpoints."""
+
+    taken: list[str] = field(default_factory=list)
     done: int = 0
-    saved: int = 0
+    checkpoints: int = 0
+
+    @property
+    def current(self) -> str | None:
+        """The run that it trains now."""
+        return self.taken[self.done] if self.done < len(self.taken) else None
 
 
-class Board:
-    """Asynchronous: many workers can wait for work at once."""
+class Coordinator:
+    """See the module; every method is called remotely, and any number of callers may wait at a time."""
 
     def __init__(self) -> None:
-        self.runs: defaultdict[str, State] = defaultdict(State)
-        self.crews: defaultdict[str, Crew] = defaultdict(Crew)
-        self.waiting: deque[Task] = deque()
-        self.trials: dict[str, Task] = {}
-        self.dismissed = False
+        self.runs: dict[str, _Run] = {}
+        self.groups: defaultdict[str, _Group] = defaultdict(_Group)
+        self.queue: deque[str] = deque()
+        self.closed = False
+        self.failure: str | None = None
+        self.version = 0
+        self.changed = asyncio.Event()
 
-    async def plan(self, trials: dict[str, Task]) -> None:
-        """Notes the trials of a grid by their names."""
-        self.trials = trials
+    def _touch(self, run: str | None = None) -> None:
+        """Wakes all who wait."""
+        self.version += 1
+        if run:
+            self.runs[run].status.version = self.version
+        self.changed.set()
+        self.changed = asyncio.Event()
 
-    async def task(self, trial: str) -> Task:
-        """What a trial has to do."""
-        return self.trials[trial]
+    # The driver's side
 
-    async def give(self, task: Task) -> None:
-        """Puts a run up, for the next crew that is free."""
-        self.waiting.append(task)
+    async def register(self, uri: str, spec: list[ray.ObjectRef], epochs: int, metric: str) -> None:
+        """Makes a run known, with what a trial of Ray Tune has to report of it."""
+        self.runs[uri] = _Run(spec, epochs, metric)
 
-    async def dismiss(self) -> None:
-        """Lets every crew go that finds no more runs."""
-        self.dismissed = True
+    async def submit(self, run: str) -> None:
+        """Queues a run for the next worker group that is free."""
+        self.queue.append(run)
+        self._touch(run)
 
-    async def done(self, crew: str) -> int:
-        """How many of its runs are over: where the next workers of a crew begin."""
-        return self.crews[crew].done
+    async def close(self) -> None:
+        """Lets every worker group end that finds no more runs."""
+        self.closed = True
+        self._touch()
 
-    async def lose(self, crew: str) -> int:
-        """Says that a crew has lost a worker and others will start; returns how many checkpoints it has written."""
-        work = self.crews[crew]
-        for task in work.taken[work.done :]:
-            self.runs[task.run].notes.append("a worker was lost; others start")
-        return work.saved
+    async def wake(self) -> None:
+        """Has all who wait look again."""
+        self._touch()
 
-    async def take(self, crew: str, number: int) -> Task | None:
-        """Waits for a crew's run of this number, from 0, the same for all its ranks; None if there are no more."""
-        taken = self.crews[crew].taken
-        while number >= len(taken):
-            if self.waiting:
-                taken.append(self.waiting.popleft())
-            elif self.dismissed:
+    async def changes(self, after: int, seen: Mapping[str, int]) -> Changes:
+        """Waits until something has changed.
+
+        Args:
+            after: the version that the caller knows; 0 at first.
+            seen: how many records of each run the caller has; the statuses hold only those after them.
+        """
+        while self.version <= after and not self.failure:
+            await self.changed.wait()
+        changed = {
+            uri: replace(run.status, records=run.status.records[seen.get(uri, 0) :], notes=list(run.status.notes))
+            for uri, run in self.runs.items()
+            if run.status.version > after
+        }
+        return Changes(self.version, changed, self.failure)
+
+    async def stop(self, run: str) -> None:
+        """Asks the workers to end a run with a checkpoint, at the next step they report."""
+        self.runs[run].status.requested = Pause.STOP
+        self._touch(run)
+
+    async def stopped(self, runs: Sequence[str]) -> None:
+        """Waits until none of some runs is being trained."""
+        while any(self.runs[run].status.device and not self.runs[run].status.ended for run in runs):
+            await self.changed.wait()
+
+    async def decide(self, run: str, verdict: Verdict) -> None:
+        """Takes down how a trial ended for Ray Tune, and has its workers leave it."""
+        self.runs[run].status.verdict = verdict
+        await self.stop(run)  # Tune has asked for this, too; had the trial's process died, its workers would go on
+
+    # The trials' side
+
+    async def next_epoch(self, run: str, seen: int) -> dict[str, Any]:
+        """Waits for the epoch after those `seen`, or the end of the run; see `faceae.tuning.trainable`."""
+        known = self.runs[run]
+        status = known.status
+        while len(status.records) <= seen and not status.ended:
+            await self.changed.wait()
+        number = min(seen, len(status.records) - 1)
+        record = status.records[number] if status.records else None
+        over = seen >= len(status.records) or (record is not None and record["epoch"] == known.epochs)
+        value = record["val"][known.metric] if record else float("inf")
+        return {METRIC: value, TIME: record["epoch"] if record else 0, "over": over, "done": over}
+
+    # The worker groups' side
+
+    async def next_run(self, group: str, number: int | None) -> tuple[int, list[ray.ObjectRef]] | None:
+        """Waits for a group's run of this number, from 0; the same for all its ranks.
+
+        Args:
+            group: the worker group's name.
+            number: which run; None for the first that is not over.
+
+        Returns:
+            Its number and the reference of its `RunSpec`, or None if there are no more runs.
+        """
+        work = self.groups[group]
+        number = work.done if number is None else number
+        while number >= len(work.taken):
+            if self.queue:
+                work.taken.append(self.queue.popleft())
+            elif self.closed:
                 return None
             else:
-                await asyncio.sleep(WAIT_S)
-        return taken[number]
+                await self.changed.wait()
+        return number, self.runs[work.taken[number]].spec
 
-    async def end(self, crew: str, failure: str | None = None) -> str | None:
-        """Says that a crew is through with its run, and why if it had to give up; returns the run."""
-        work = self.crews[crew]
-        if work.done == len(work.taken):
-            return None
-        run = work.taken[work.done].run
-        work.done += 1
-        self.runs[run].ended, self.runs[run].failure = True, failure
-        return run
+    async def finish(self, group: str, failure: str | None = None) -> None:
+        """Says that a group is done with its run, and why if it had to give up."""
+        work = self.groups[group]
+        if run := work.current:
+            work.done += 1
+            status = self.runs[run].status
+            status.ended, status.failure = True, failure
+            self._touch(run)
 
-    async def start(self, run: str, device: str, workers: int, begun: tuple[int, int]) -> None:
-        """Says that the workers are at a run, and where they start: (finished epochs, images of the next one)."""
-        state = self.runs[run]
-        if state.device:
-            here = f"epoch {begun[0] + 1}" + (f", image {begun[1]}" if begun[1] else "")
-            epoch, images = state.step or (begun[0] + 1, begun[1])
-            again = f" ({images - begun[1]} images again)" if epoch == begun[0] + 1 and images > begun[1] else ""
-            after = clock(time.monotonic() - state.heard)
-            state.notes.append(f"training goes on with {count(workers, 'worker')} in {here}{again}, {after} later")
+    async def give_up(self, group: str, failure: str) -> bool:
+        """Says that a group cannot be started again. Its run fails; without one nothing can be trained at all.
+
+        Returns:
+            Whether there may be more runs for it.
+        """
+        if self.groups[group].current is None:
+            self.failure = failure
+            self._touch()
+            return False
+        await self.finish(group, failure)
+        return bool(self.queue) or not self.closed
+
+    async def worker_lost(self, group: str) -> int:
+        """Says that a group has lost a worker and will be replaced; returns how many checkpoints it has written."""
+        work = self.groups[group]
+        if work.current:
+            await self.note(work.current, "a worker was lost; others start")
+        return work.checkpoints
+
+    async def move(self, group: str) -> None:
+        """Asks the workers of a group to make room for more of them."""
+        if run := self.groups[group].current:
+            status = self.runs[run].status
+            status.requested = max(status.requested, Pause.MOVE)
+            await self.note(run, "there is room for more workers; all start anew")
+
+    async def started(self, run: str, device: str, workers: int, history: list[Record], images: int) -> None:
+        """Says that workers have started on a run.
+
+        Args:
+            run: the run.
+            device: what they train on.
+            workers: how many they are.
+            history: the finished epochs of their checkpoint, to which nothing is missing: it is written first.
+            images: how many images of the next epoch the checkpoint has.
+        """
+        status = self.runs[run].status
+        begun = (len(history), images)
+        if status.device:
+            status.notes.append(_resumed_note(status, workers, begun))
         else:
-            state.begun = begun
-        state.device, state.workers, state.heard = device, workers, time.monotonic()
-        if state.order == Pause.MOVE:
-            state.order = Pause.NONE
+            status.begun = begun
+        status.records = history
+        status.device, status.workers, status.last_step = device, workers, time.monotonic()
+        if status.requested == Pause.MOVE:
+            status.requested = Pause.NONE
+        self._touch(run)
 
     async def step(self, run: str, epoch: int, images: int) -> Pause:
         """Says how many images of an epoch are done; returns what is asked of the workers."""
-        state = self.runs[run]
-        state.step, state.heard = (epoch, images), time.monotonic()
-        state.first_step = state.first_step or time.time()
-        return state.order
+        status = self.runs[run].status
+        status.step, status.last_step = (epoch, images), time.monotonic()
+        status.first_step = status.first_step or time.time()
+        self._touch(run)
+        return status.requested
 
-    async def saved(self, crew: str) -> None:
+    async def checkpointed(self, group: str) -> None:
         """Says that a checkpoint is written."""
-        self.crews[crew].saved += 1
+        self.groups[group].checkpoints += 1
 
-    async def epoch(self, run: str, record: dict[str, Any]) -> None:
+    async def epoch(self, run: str, record: Record) -> None:
         """Adds a finished epoch."""
-        state = self.runs[run]
-        state.records.append(record)
-        state.step, state.heard = None, time.monotonic()
+        status = self.runs[run].status
+        status.records = [*status.records, record]
+        status.step, status.last_step = None, time.monotonic()
+        self._touch(run)
 
     async def note(self, run: str, text: str) -> None:
         """Adds what a person should know."""
-        self.runs[run].notes.append(text)
-
-    async def stop(self, run: str) -> None:
-        """Asks the workers to end a run with a checkpoint, at their next word about a step."""
-        self.runs[run].order = Pause.STOP
-
-    async def move(self, crew: str) -> None:
-        """Asks the workers of a crew to make room for others, likewise."""
-        work = self.crews[crew]
-        for task in work.taken[work.done :]:
-            state = self.runs[task.run]
-            state.order = max(state.order, Pause.MOVE)
-            state.notes.append("there is room for more workers; all start anew")
-
-    async def read(self, run: str, seen: int = 0) -> State:
-        """What is new after `seen` records."""
-        state = self.runs[run]
-        return replace(state, records=state.records[seen:])
+        self.runs[run].status.notes.append(text)
+        self._touch(run)
 
 
-def here() -> NodeAffinitySchedulingStrategy:
-    """Puts an actor on the driver's own node, which it shall live as long as."""
+def _resumed_note(status: RunStatus, workers: int, begun: tuple[int, int]) -> str:
+    """What a replacement of workers has cost."""
+    epoch, images = status.step or (begun[0] + 1, begun[1])
+    place = f"epoch {begun[0] + 1}" + (f", image {begun[1]}" if begun[1] else "")
+    again = f" ({images - begun[1]} images again)" if epoch == begun[0] + 1 and images > begun[1] else ""
+    after = clock(time.monotonic() - status.last_step)
+    return f"training goes on with {count(workers, 'worker')} in {place}{again}, {after} later"
+
+
+def driver_node() -> NodeAffinitySchedulingStrategy:
+    """Puts an actor on the driver's own node, with which it lives and dies."""
     return NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
 
 
-def hang_up() -> tuple[Any, str]:
-    """A board beside the driver, and the name to find it by."""
-    name = f"board-{uuid.uuid4().hex}"
-    return ray.remote(Board).options(name=name, num_cpus=0, scheduling_strategy=here()).remote(), name
+def start_coordinator() -> tuple[Any, str]:
+    """Starts a coordinator on the driver's node; returns its handle and the name to find it by."""
+    name = f"coordinator-{uuid.uuid4().hex}"
+    return ray.remote(Coordinator).options(name=name, num_cpus=0, scheduling_strategy=driver_node()).remote(), name

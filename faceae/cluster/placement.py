@@ -12,13 +12,14 @@ from typing import Literal
 
 import ray
 import yaml
-from ray._private.state import state
 from ray.util import placement_group, remove_placement_group
 
-from faceae.cluster.connection import DATA_CPUS, is_local
+from faceae import ray_compat
+from faceae.cluster.connection import DATA_CPUS
 from faceae.config import Scale
 from faceae.console import clock, count, out
 from faceae.errors import InputError
+from faceae.ray_compat import is_local
 
 BOOTSTRAP = Path("~/ray_bootstrap_config.yaml")
 """Where `ray up` leaves its configuration on the head node."""
@@ -34,13 +35,13 @@ class Placement:
     Attributes:
         workers: training processes of a run.
         gpu: share of a GPU that each of them has; 0 on the CPU.
-        most_workers: that the run may have when the cluster has grown.
+        max_workers: that the run may have when the cluster has grown.
         concurrent: runs at a time: the trials of a grid share the cluster.
     """
 
     workers: int
     gpu: float
-    most_workers: int
+    max_workers: int
     concurrent: int = 1
 
     def __str__(self) -> str:
@@ -53,13 +54,20 @@ class Placement:
         """The resources of a worker."""
         return {"CPU": 1.0, **({"GPU": self.gpu} if self.gpu else {})}
 
+    def check_shares(self, what: str, images: int) -> None:
+        """Raises InputError if there are fewer images than workers to share them."""
+        if images < self.max_workers:
+            raise InputError(
+                f"{what}: {images} images cannot be shared among {self.max_workers} workers; use fewer --scale.workers"
+            )
+
     def mask_tasks(self) -> int:
         """How many Ray Data tasks may prepare batches for one training worker at a time."""
         training = self.workers * self.concurrent
         free = int(resources()["CPU"]) - training
         return max(1, min(4, free // training))
 
-    def neighbours(self) -> int:
+    def workers_per_node(self) -> int:
         """How many training workers, of all runs, share a node."""
         nodes = sum(node["Alive"] and node["Resources"].get("CPU", 0) > 0 for node in ray.nodes())
         return math.ceil(self.workers * self.concurrent / max(1, nodes))
@@ -67,10 +75,10 @@ class Placement:
 
 def resources() -> Counter[str]:
     """CPUs, GPUs and the like of the nodes that are there and not about to be taken away."""
-    leaving = state.get_draining_nodes()
+    draining = ray_compat.draining_nodes()
     there: Counter[str] = Counter()
     for node in ray.nodes():
-        if node["Alive"] and node["NodeID"] not in leaving:
+        if node["Alive"] and node["NodeID"] not in draining:
             there.update(node["Resources"])
     return there
 
@@ -119,13 +127,13 @@ def place_trials(scale: Scale, concurrent: int | Literal["auto"], trials: int) -
     return wait_for(dataclasses.replace(one, concurrent=min(wanted, trials)), scale)
 
 
-def wait_for(placement: Placement, scale: Scale, crews: int | None = None) -> Placement:
+def wait_for(placement: Placement, scale: Scale, groups: int | None = None) -> Placement:
     """Waits until there is what a placement of these settings needs.
 
     Args:
         placement: wanted.
         scale: the settings that it was made of.
-        crews: that are to be started, if others of the placement run already.
+        groups: how many are to be started, if others of the placement run already.
 
     Returns:
         The placement; for a run of any size, one that fits what there is by now.
@@ -138,17 +146,17 @@ def wait_for(placement: Placement, scale: Scale, crews: int | None = None) -> Pl
     if elastic:
         placement = arrange(scale)
     if lack := _lack(placement):
-        if is_local() or not _wait(placement, crews or placement.concurrent, scale.wait_minutes):
+        if is_local() or not _wait(placement, groups or placement.concurrent, scale.wait_minutes):
             raise InputError(lack)
         if elastic:
             placement = arrange(scale)
     return placement
 
 
-def _wait(placement: Placement, crews: int, minutes: float) -> bool:
-    """Asks for the resources of some crews, and says whether they came in time."""
+def _wait(placement: Placement, groups: int, minutes: float) -> bool:
+    """Asks for the resources of some worker groups, and says whether they came in time."""
     # A placement group tells an autoscaler what to start, and is gone with this process. The last CPU is for Ray Data.
-    group = placement_group([placement.bundle] * placement.workers * crews + [{"CPU": 1}], strategy="PACK")
+    group = placement_group([placement.bundle] * placement.workers * groups + [{"CPU": 1}], strategy="PACK")
     start, said = time.monotonic(), -math.inf
     try:
         while (left := start + 60 * minutes - time.monotonic()) > 0:
@@ -189,7 +197,7 @@ def _gpus_may_come() -> bool:
     """Whether an autoscaler can start nodes with GPUs: as it has told Ray, or as `ray up` was told."""
     if is_local():
         return False
-    told = state.get_max_resources_from_cluster_config() or {}
+    told = ray_compat.autoscaler_max_resources()
     config = yaml.safe_load(BOOTSTRAP.expanduser().read_text()) if BOOTSTRAP.expanduser().exists() else {}
     kinds = config.get("available_node_types", {}).values()
     return bool(told.get("GPU")) or any(kind.get("resources", {}).get("GPU") for kind in kinds)

@@ -4,21 +4,21 @@ from __future__ import annotations
 
 from faceae.cluster.placement import place, resources
 from faceae.config import Scale
-from faceae.config.jobs import Machines
-from faceae.data.execution import Copies
+from faceae.config.jobs import ReplicaScale
+from faceae.data.execution import Replicas
 
-COPY_CPUS = 2
+REPLICA_CPUS = 2
 """Threads of a copy of the model, where it runs on CPUs; as many are left to reading."""
 
 
-def copies(machines: Machines) -> Copies:
+def plan_replicas(scale: ReplicaScale) -> Replicas:
     """One on each GPU; or on CPUs, of which half are left to reading.
 
     Raises:
         InputError: GPUs are asked for and there are none.
     """
-    placed = place(Scale(gpu=machines.gpu))
+    placed = place(Scale(gpu=scale.gpu))
     if placed.gpu:
-        return Copies(placed.workers, 1, placed.gpu)
+        return Replicas(placed.workers, 1, placed.gpu)
     cpus = resources()["CPU"]
-    return Copies(max(1, int(cpus) // (2 * COPY_CPUS)), min(COPY_CPUS, cpus / 2), 0.0)
+    return Replicas(max(1, int(cpus) // (2 * REPLICA_CPUS)), min(REPLICA_CPUS, cpus / 2), 0.0)

@@ -15,11 +15,11 @@ from faceae.config.base import (
 )
 from faceae.config.settings import (
     Data,
-    Folder,
     Kind,
     Mask,
     Model,
     Optim,
+    Output,
     Run,
     Scale,
     Settings,
@@ -31,13 +31,13 @@ from faceae.config.settings import (
 
 __all__ = [
     "Data",
-    "Folder",
     "JobSettings",
     "JobT",
     "Kind",
     "Mask",
     "Model",
     "Optim",
+    "Output",
     "Run",
     "RunSettings",
     "Scale",

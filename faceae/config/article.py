@@ -7,7 +7,7 @@ from typing import NamedTuple
 from faceae.config import Mask, Settings
 
 
-class Reported(NamedTuple):
+class ReportedResult(NamedTuple):
     """A line of the article: FFHQ at 128x128, a 28x28 box, latent 300, one GPU.
 
     Attributes:
@@ -35,17 +35,17 @@ class Reported(NamedTuple):
 
 
 ARTICLE = (
-    Reported("adam", 0.001, 50, 64, "mse", 0.0111, 0.8510),
-    Reported("adam", 0.001, 15, 64, "mse", 0.0111, 0.8475),
-    Reported("sgd", 0.001, 15, 64, "mse", 0.0111, 0.8469),
-    Reported("sgd", 0.01, 15, 64, "mse", 0.0118, 0.8433),
-    Reported("adam", 0.01, 15, 64, "mse", 0.0121, 0.8392),
-    Reported("adam", 0.0001, 30, 32, "mse", 0.0125, 0.8357),
-    Reported("rmsprop", 0.01, 10, 64, "bce", 0.5712, 0.8022),
+    ReportedResult("adam", 0.001, 50, 64, "mse", 0.0111, 0.8510),
+    ReportedResult("adam", 0.001, 15, 64, "mse", 0.0111, 0.8475),
+    ReportedResult("sgd", 0.001, 15, 64, "mse", 0.0111, 0.8469),
+    ReportedResult("sgd", 0.01, 15, 64, "mse", 0.0118, 0.8433),
+    ReportedResult("adam", 0.01, 15, 64, "mse", 0.0121, 0.8392),
+    ReportedResult("adam", 0.0001, 30, 32, "mse", 0.0125, 0.8357),
+    ReportedResult("rmsprop", 0.01, 10, 64, "bce", 0.5712, 0.8022),
 )
 
 
-def matching(settings: Settings) -> list[Reported]:
+def matching(settings: Settings) -> list[ReportedResult]:
     """The article's lines with the same optimizer, rate and loss."""
     wanted = (settings.optim.name, settings.optim.lr, settings.train.loss)
     return [line for line in ARTICLE if (line.optimizer, line.lr, line.loss) == wanted]

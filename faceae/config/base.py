@@ -21,7 +21,7 @@ class Strict:
 class JobSettings(Strict):
     """All settings of a job; those of other jobs than training stand in `faceae.config.jobs`."""
 
-    GOES_ON: ClassVar[str] = "--run.resume with the same --run.name goes on from where it stopped"
+    RESUME_HINT: ClassVar[str] = "--run.resume with the same --run.name goes on from where it stopped"
     """What the job says when it is interrupted."""
 
     def check(self) -> None:

@@ -8,7 +8,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field, PositiveFloat, PositiveInt
 from tyro.conf import Positional, arg
 
-from faceae.config import Folder, JobSettings, Kind, Mask, RunSettings, Source, Strict
+from faceae.config import JobSettings, Kind, Mask, Output, RunSettings, Source, Strict
 from faceae.errors import InputError
 
 
@@ -26,7 +26,7 @@ class PrepareSettings(RunSettings):
 
     data: Source = dataclasses.field(default_factory=Source)
     shard: Shard = Shard()
-    run: Folder = dataclasses.field(default_factory=Folder)
+    run: Output = dataclasses.field(default_factory=Output)
 
     FREE_ON_RESUME: ClassVar[frozenset[str]] = frozenset({"run", "data.max_rejected_fraction"})
 
@@ -37,7 +37,7 @@ class PrepareSettings(RunSettings):
 
 
 @dataclasses.dataclass(frozen=True)
-class Measured(Strict):
+class EvaluateData(Strict):
     """Which images to measure on."""
 
     source: Annotated[Positional[tuple[str, ...]], arg(name="", metavar="SOURCE ...")] = ()
@@ -52,7 +52,7 @@ class Measured(Strict):
 
 
 @dataclasses.dataclass(frozen=True)
-class OtherMask(Strict):
+class MaskOverride(Strict):
     """What is hidden, where it is not to be what the model was trained with; see jobs/train.py --help."""
 
     kind: tuple[Kind, ...] = ()
@@ -64,7 +64,7 @@ class OtherMask(Strict):
     images: str | None = None
     """For the kind image: masks of your own."""
 
-    def instead_of(self, mask: Mask) -> Mask:
+    def applied_to(self, mask: Mask) -> Mask:
         """Those masks with what is given here."""
         given = {name: value for name, value in dataclasses.asdict(self).items() if value not in (None, ())}
         if self.kind and "image" not in self.kind and not self.images:
@@ -73,7 +73,7 @@ class OtherMask(Strict):
 
 
 @dataclasses.dataclass(frozen=True)
-class Machines(Strict):
+class ReplicaScale(Strict):
     """What to run on."""
 
     gpu: Literal["auto", "on", "off"] = "auto"
@@ -81,7 +81,7 @@ class Machines(Strict):
 
 
 @dataclasses.dataclass(frozen=True)
-class Restarted(Folder):
+class EvaluateOutput(Output):
     """Where the results go."""
 
     resume: bool = False
@@ -94,12 +94,12 @@ class EvaluateSettings(RunSettings):
 
     model: Annotated[Positional[str], arg(metavar="MODEL")] = ""
     """A saved model: the folder model/ of a run or a grid, local or s3://bucket/path."""
-    data: Measured = Measured()
-    mask: OtherMask = OtherMask()
+    data: EvaluateData = EvaluateData()
+    mask: MaskOverride = MaskOverride()
     batch_size: PositiveInt = 64
     """Images that a copy of the model takes at a time; the result does not depend on it."""
-    scale: Machines = Machines()
-    run: Restarted = Restarted()
+    scale: ReplicaScale = ReplicaScale()
+    run: EvaluateOutput = EvaluateOutput()
 
     FREE_ON_RESUME: ClassVar[frozenset[str]] = frozenset({"run", "scale", "batch_size", "data.max_rejected_fraction"})
     SOURCE: ClassVar[str] = "SOURCE"
@@ -131,9 +131,9 @@ class ReconstructSettings(JobSettings):
     masks: str | None = None
     """Masks, white where the hole is, each named as its picture but for the extension: all that jobs/train.py reads.
     Without them the holes are the solid black boxes of the pictures, of 8x8 pixels or more."""
-    scale: Machines = Machines()
+    scale: ReplicaScale = ReplicaScale()
 
-    GOES_ON: ClassVar[str] = "the same command goes on from where it stopped"
+    RESUME_HINT: ClassVar[str] = "the same command goes on from where it stopped"
 
     def check(self) -> None:
         """Raises InputError if one of the three is missing."""

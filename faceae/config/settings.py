@@ -158,7 +158,7 @@ class Scale(Strict):
 
 
 @dataclasses.dataclass(frozen=True)
-class Folder(Strict):
+class Output(Strict):
     """Where the results go."""
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")] | None = None
@@ -170,7 +170,7 @@ class Folder(Strict):
 
 
 @dataclasses.dataclass(frozen=True)
-class Run(Folder):
+class Run(Output):
     """Where the results go."""
 
     track: tuple[Literal["mlflow", "wandb"], ...] = ()

@@ -61,7 +61,7 @@ _DIM = 40  # the largest channel of what is too dark to tell the side of a box f
 _DARKEST_SIDE, _NEXT_SIDE = 0.7, 0.4  # of two sides of a box, the dim share at most of what is beyond them
 
 
-def find_holes(pixels: NDArray[np.uint8], lossy: bool) -> Mask:
+def detect_holes(pixels: NDArray[np.uint8], lossy: bool) -> Mask:
     """The black boxes of a picture.
 
     Args:

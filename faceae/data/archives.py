@@ -56,7 +56,7 @@ def is_archive(name: str) -> bool:
     return name.lower().endswith(ARCHIVES + COMPRESSED)
 
 
-@storage.patiently
+@storage.retry_outages
 def list_members(uri: str) -> list[tuple[str, Span]]:
     """The files of a zip or tar, each by its path there, in the order in which they are stored.
 

@@ -15,12 +15,10 @@ import ray
 from numpy.typing import NDArray
 
 from faceae.data.execution import execute
-from faceae.data.mask_generator import Holes
+from faceae.data.mask_generator import MaskGenerator
 from faceae.data.reader import FaceSource, column_rows, image_bytes, pixels_array
+from faceae.data.rejected import Rejected
 from faceae.data.sources import Entry
-
-Rejected = tuple[str, str]
-"""image_id and the reason why it could not be used."""
 
 
 @dataclass(frozen=True)
@@ -30,25 +28,25 @@ class Blocks:
     Attributes:
         refs: blocks as `faceae.data.reader` makes them; validation blocks have a `mask` column too.
         usable: for each block, the rows that hold a usable image.
-        ranks: (N,), of every usable image, block by block, its place in the order in which they were asked for: the
-            same wherever they are stored. Without it, as they lie.
+        source_index: (N,), the place of every usable image, block by block, in the order in which the images were
+            asked for: it does not depend on where they are stored. Without it, the order of the blocks.
     """
 
     refs: list[ray.ObjectRef]
     usable: list[NDArray[np.int32]]
-    ranks: NDArray[np.int32] | None = None
+    source_index: NDArray[np.int32] | None = None
 
     def __len__(self) -> int:
         return sum(len(rows) for rows in self.usable)
 
     def positions(self) -> NDArray[np.int32]:
-        """(N, 2): block and row of every usable image, by rank."""
+        """(N, 2): block and row of every usable image, in the order of `source_index`."""
         if not self.usable:
             return np.zeros((0, 2), np.int32)
         counts = [len(rows) for rows in self.usable]
         block = np.repeat(np.arange(len(counts), dtype=np.int32), counts)
         places = np.stack([block, np.concatenate(self.usable)], axis=1)
-        return places if self.ranks is None else places[np.argsort(self.ranks)]
+        return places if self.source_index is None else places[np.argsort(self.source_index)]
 
 
 def decode_train(
@@ -64,18 +62,18 @@ def decode_train(
     Raises:
         ray.exceptions.RayError: the storage failed while reading.
     """
-    return _materialize(entries, image_size, on_images)
+    return _decode_to_blocks(entries, image_size, on_images)
 
 
 def decode_val(
-    entries: Sequence[Entry], holes: Holes, on_images: Callable[[int], None]
+    entries: Sequence[Entry], mask_generator: MaskGenerator, on_images: Callable[[int], None]
 ) -> tuple[Blocks, list[Rejected]]:
     """Reads and decodes the validation images and draws their masks, which never change. See `decode_train`."""
 
     def draw(block: pa.Table) -> pa.Table:
-        return block.append_column("mask", pixels_array(holes.draw_validation(block["image_id"].to_pylist())))
+        return block.append_column("mask", pixels_array(mask_generator.draw_validation(block["image_id"].to_pylist())))
 
-    return _materialize(entries, holes.image_size, on_images, draw)
+    return _decode_to_blocks(entries, mask_generator.image_size, on_images, draw)
 
 
 def take(refs: Sequence[ray.ObjectRef], positions: NDArray[np.int32]) -> tuple[list[str], NDArray[np.uint8]]:
@@ -106,7 +104,7 @@ def fits(images: int, image_size: int) -> bool:
     return images * image_bytes(image_size) < 0.7 * ray.cluster_resources().get("object_store_memory", 0)
 
 
-def _materialize(
+def _decode_to_blocks(
     entries: Sequence[Entry],
     image_size: int,
     on_images: Callable[[int], None],
@@ -120,11 +118,11 @@ def _materialize(
     states = ray.get([_state.remote(ref) for ref in refs])
     usable = [rows for rows, _ in states]
     rejected = [image for _, bad in states for image in bad]
-    rank = {entry.image_id: rank for rank, entry in enumerate(entries)}
+    index = {entry.image_id: number for number, entry in enumerate(entries)}
     left_out = {image_id for image_id, _ in rejected}
     read = (entry.image_id for unit in source.units for entry in unit)
-    ranks = np.array([rank[image_id] for image_id in read if image_id not in left_out], np.int32)
-    return Blocks(refs, usable, ranks), rejected
+    source_index = np.array([index[image_id] for image_id in read if image_id not in left_out], np.int32)
+    return Blocks(refs, usable, source_index), rejected
 
 
 @ray.remote

@@ -1,4 +1,4 @@
-"""The images of a run, decoded once: what a grid shares among all its trials."""
+"""The images of a run, decoded once: what the trials of a grid share."""
 
 from __future__ import annotations
 
@@ -9,66 +9,49 @@ from faceae.config import Settings
 from faceae.console import Meter, out
 from faceae.data import rejected
 from faceae.data.cache import Blocks, decode_train, decode_val, fits
-from faceae.data.mask_generator import Holes
+from faceae.data.mask_generator import MaskGenerator
 from faceae.data.reader import image_bytes
-from faceae.data.sampler import Order
+from faceae.data.sampler import GlobalBatchSampler
 from faceae.data.split import Split
 from faceae.errors import InputError
 from faceae.run_folder import RunFolder
 
 
 @dataclass(frozen=True)
-class Images:
+class FaceDataset:
     """Decoded images in the cluster's object store.
 
     Attributes:
-        train: to train on.
-        val: to validate on, with their masks.
-        holes: what is hidden in them.
-        counts: read, rejected, train, val, for summary.json.
-        seconds: that it took to read and decode them.
+        train: the training images.
+        val: the validation images, with their masks.
+        mask_generator: draws the masks of the training images.
+        counts: how many images were read, rejected, kept for training and for validation, as in summary.json.
+        seconds: how long reading and decoding took.
     """
 
     train: Blocks
     val: Blocks
-    holes: Holes
+    mask_generator: MaskGenerator
     counts: dict[str, int]
     seconds: float
 
-    def order(self, settings: Settings, most_workers: int) -> Order:
-        """In which a run with these settings, and at most so many workers, trains on them."""
-        return Order(
+    def sampler(self, settings: Settings, max_workers: int) -> GlobalBatchSampler:
+        """The order in which a run trains on the images, on at most so many workers."""
+        return GlobalBatchSampler(
             blocks=self.train,
             seed=settings.train.seed,
             batch_size=settings.train.batch_size,
-            holes=self.holes,
+            mask_generator=self.mask_generator,
             mirror=settings.train.augment == "mirror",
-            most_workers=most_workers,
+            max_workers=max_workers,
         )
 
 
-@dataclass(frozen=True)
-class Job:
-    """A run to train.
-
-    Attributes:
-        settings: of the run.
-        order: of the training images.
-        val: the validation images.
-        run_uri: the run's folder, which names it on the board.
-    """
-
-    settings: Settings
-    order: Order
-    val: Blocks
-    run_uri: str
-
-
-def load(settings: Settings, split: Split, folder: RunFolder[Any]) -> Images:
-    """Decodes all images of a run into the cluster's object store, and lists the rejected.
+def load_dataset(settings: Settings, split: Split, folder: RunFolder[Any]) -> FaceDataset:
+    """Decodes all images of a run into the cluster's object store, and lists the rejected ones.
 
     Raises:
-        InputError: too many images cannot be used.
+        InputError: too many images cannot be used, or none is left.
     """
     size, total = settings.data.image_size, len(split.train) + len(split.val)
     out.print(f"images    {len(split.train)} to train on, {len(split.val)} to validate ({split.rule})")
@@ -77,9 +60,9 @@ def load(settings: Settings, split: Split, folder: RunFolder[Any]) -> Images:
             f"note      {total * image_bytes(size) / 1e9:.1f} GB of decoded images do not fit in the cluster's object "
             "store: Ray keeps the rest on the nodes' disks"
         )
-    holes = Holes.of(settings.mask, size)
+    mask_generator = MaskGenerator.from_settings(settings.mask, size)
     with Meter("decoding", total) as meter:
-        val, bad_val = decode_val(split.val, holes, meter.add)
+        val, bad_val = decode_val(split.val, mask_generator, meter.add)
         train, bad_train = decode_train(split.train, size, meter.add)
     out.print(f"decoded   {meter.summary()}")
     bad = bad_train + bad_val
@@ -93,4 +76,4 @@ def load(settings: Settings, split: Split, folder: RunFolder[Any]) -> Images:
         "train": len(train),
         "val": len(val),
     }
-    return Images(train, val, holes, counts, meter.seconds())
+    return FaceDataset(train, val, mask_generator, counts, meter.seconds())

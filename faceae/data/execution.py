@@ -11,18 +11,12 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 import ray
 from ray.data import Datasource
-from ray.data._internal.execution import streaming_executor_state
-from ray.data._internal.execution.resource_manager import ResourceManager
 from ray.util.annotations import RayDeprecationWarning
 
-from faceae.cluster.connection import is_local
+from faceae import ray_compat
+from faceae.ray_compat import is_local
 
-# Ray Data is made for executions of minutes; ours take a second. It asks what resources there are once a second, and
-# has no answer when it asks first: one task would run at a time until then. And it looks for finished tasks every
-# 0.1 s, not much less than a task of ours takes. Measured on two cores: the one gave 1.4 times the images/s of later
-# epochs, the other 1.3 times those of the first.
-ResourceManager.GLOBAL_LIMITS_UPDATE_INTERVAL_S = 0.05
-streaming_executor_state.WAIT_FOR_TASK_COMPLETION_TIMEOUT_S = 0.02
+ray_compat.speed_up_short_executions()
 
 _WHOLE: dict[str, Any] = {"batch_size": None, "batch_format": "pyarrow", "zero_copy_batch": True}
 
@@ -31,12 +25,12 @@ NICENESS = 10
 cores."""
 
 
-def give_way() -> None:
+def lower_priority() -> None:
     """Called by a task of ours in its Ray worker: lets it wait for training, and not the other way round."""
     os.nice(max(0, NICENESS - os.nice(0)))
 
 
-class Copies(NamedTuple):
+class Replicas(NamedTuple):
     """Processes that hold a copy of a model each.
 
     Attributes:
@@ -49,13 +43,13 @@ class Copies(NamedTuple):
     cpus: float
     gpu: float
 
-    def at_most(self, parts: int) -> Copies:
+    def at_most(self, parts: int) -> Replicas:
         """No more than there are parts to work on."""
         return self._replace(size=max(1, min(self.size, parts)))
 
 
 @dataclass(frozen=True)
-class Pool:
+class ActorPool:
     """Processes that set themselves up once and then take block after block.
 
     Attributes:
@@ -66,14 +60,14 @@ class Pool:
 
     make: type
     arguments: tuple[Any, ...]
-    copies: Copies
+    replicas: Replicas
 
 
 def execute(
     source: Datasource,
     parts: int,
     finish: Callable[[pa.Table], pa.Table] | None = None,
-    pool: Pool | None = None,
+    pool: ActorPool | None = None,
 ) -> Iterator[tuple[ray.ObjectRef, int]]:
     """Reads a source on the cluster; what the read tasks yield stays in the object store.
 
@@ -101,22 +95,22 @@ def execute(
         yield from ((block.ref, block.metadata.num_rows) for block in bundle.blocks)
 
 
-def _through(dataset: ray.data.Dataset, pool: Pool) -> ray.data.Dataset:
+def _through(dataset: ray.data.Dataset, pool: ActorPool) -> ray.data.Dataset:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RayDeprecationWarning)  # Ray 2.60 knows no other way to set it
         return dataset.map_batches(
             pool.make,
             fn_constructor_args=pool.arguments,
-            compute=ray.data.ActorPoolStrategy(size=pool.copies.size),
-            num_cpus=pool.copies.cpus,
-            num_gpus=pool.copies.gpu,
+            compute=ray.data.ActorPoolStrategy(size=pool.replicas.size),
+            num_cpus=pool.replicas.cpus,
+            num_gpus=pool.replicas.gpu,
             # They start again elsewhere when a node is lost, of which Ray warns; on one machine there is no elsewhere.
             ray_remote_args_fn=(lambda: {"max_restarts": 0}) if is_local() else None,
             **_WHOLE,
         )
 
 
-def stream(source: Datasource, parts: int, pool: Pool, then: Callable[[pa.Table], pa.Table]) -> Iterator[pa.Table]:
+def stream(source: Datasource, parts: int, pool: ActorPool, then: Callable[[pa.Table], pa.Table]) -> Iterator[pa.Table]:
     """Reads a source on the cluster and works on it as it comes, in any order.
 
     Args:

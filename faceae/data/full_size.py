@@ -24,8 +24,8 @@ from ray.data.datasource import ReadTask
 
 from faceae import storage
 from faceae.corruption import masks
-from faceae.corruption.detection import SIDE, find_holes
-from faceae.data.execution import give_way
+from faceae.corruption.detection import SIDE, detect_holes
+from faceae.data.execution import lower_priority
 from faceae.data.images import BadImage, Picture, decode_whole
 from faceae.data.reader import AT_LEAST, BLOCK_BYTES, Stored, fetch, units
 from faceae.data.sources import Entry
@@ -47,7 +47,7 @@ SCHEMA = pa.schema(
 )
 
 
-class PictureSource(Datasource):
+class FullSizeSource(Datasource):
     """Reads pictures and their masks, or finds their holes; one task reads some of them."""
 
     def __init__(self, names: Mapping[Entry, str], masks: Mapping[Entry, Entry], image_size: int) -> None:
@@ -80,14 +80,14 @@ class PictureSource(Datasource):
 def _read_aside(
     unit: Sequence[Entry], names: Sequence[str], found: Sequence[Entry] | None, image_size: int
 ) -> Iterator[pa.Table]:
-    give_way()
-    return read_pictures(unit, names, found, image_size)
+    lower_priority()
+    return read_full_size(unit, names, found, image_size)
 
 
-def read_pictures(
+def read_full_size(
     unit: Sequence[Entry], names: Sequence[str], found: Sequence[Entry] | None, image_size: int
 ) -> Iterator[pa.Table]:
-    """Reads some pictures with their holes, block by block; see `PictureSource`.
+    """Reads some pictures with their holes, block by block; see `FullSizeSource`.
 
     Raises:
         OSError: the storage failed.
@@ -106,7 +106,7 @@ def read_pictures(
 def _row(stored: Stored, mask: Stored | None) -> dict[str, Any]:
     try:
         picture = _picture(stored)
-        hole = find_holes(*picture) if mask is None else _hole(mask, picture)
+        hole = detect_holes(*picture) if mask is None else _hole(mask, picture)
         if not hole.any() and mask is None:
             raise BadImage(f"there is no solid black box of {SIDE}x{SIDE} pixels or more in it; --masks can say more")
         if not hole.any():
@@ -143,7 +143,7 @@ def unpacked(row: Mapping[str, Any]) -> tuple[NDArray[np.uint8], NDArray[np.bool
     return pixels, np.unpackbits(bits, count=height * width).view(np.bool_).reshape(height, width)
 
 
-def write_pictures(block: pa.Table, dest: str) -> pa.Table:
+def write_full_size(block: pa.Table, dest: str) -> pa.Table:
     """Writes the pictures of a block as PNG, which keeps every pixel.
 
     Returns:

@@ -20,7 +20,7 @@ from faceae.errors import InputError
 
 
 @dataclass(frozen=True)
-class Holes:
+class MaskGenerator:
     """What is hidden, and how large the images are.
 
     Attributes:
@@ -34,14 +34,14 @@ class Holes:
     library: ray.ObjectRef | None = None
 
     @staticmethod
-    def of(mask: Mask, image_size: int) -> Holes:
+    def from_settings(mask: Mask, image_size: int) -> MaskGenerator:
         """With the user's masks read, if there are any.
 
         Raises:
             InputError: they cannot be read, or hide nothing.
         """
         library = ray.put(read_masks(mask.images, image_size)) if mask.images else None
-        return Holes(mask, image_size, library)
+        return MaskGenerator(mask, image_size, library)
 
     def draw(self, image_ids: Sequence[str], seed: int, epoch: int) -> NDArray[np.uint8]:
         """(N, image_size * image_size / 8) uint8, see `faceae.corruption.masks.pack`."""

@@ -25,7 +25,7 @@ from ray.data.datasource import ReadTask
 from faceae import storage
 from faceae.data import synthetic
 from faceae.data.archives import read_member
-from faceae.data.execution import give_way
+from faceae.data.execution import lower_priority
 from faceae.data.images import BadImage, decode
 from faceae.data.sources import SYNTHETIC, Entry
 
@@ -112,7 +112,7 @@ def _read_task(unit: Sequence[Entry], image_size: int) -> ReadTask:
 
 
 def _read_aside(unit: Sequence[Entry], image_size: int) -> Iterator[pa.Table]:
-    give_way()
+    lower_priority()
     return read_unit(unit, image_size)
 
 
@@ -204,7 +204,7 @@ def _fetch_row_group(unit: Sequence[Entry]) -> Iterator[Stored]:
             yield value
 
 
-@storage.patiently
+@storage.retry_outages
 def _read_row_group(uri: str, group: int, column: str) -> pa.ChunkedArray:
     filesystem, path = storage.resolve(uri)
     with pq.ParquetFile(filesystem.open_input_file(path)) as file:

@@ -1,9 +1,9 @@
-"""Which image comes when, and what is hidden in it.
+"""The order of the images: which ones make up each global batch.
 
-The order of an epoch is a function of the seed, the epoch and the images, not of the workers: global batch k is
-the same images at any worker count, and worker r takes every r-th of them. A run therefore resumes, on as many
-workers as there are by then, to what it would have been. Ray's own streaming_split promises neither that nor the
-last rows of an epoch (ray#63285), and a map after it cannot know the epoch.
+The order of an epoch is a function of the seed, the epoch and the images, not of the workers: global batch k holds the
+same images at any number of workers, and rank r takes every r-th of them. So a run resumes, on as many workers as there
+are by then, to what it would have been. Ray's own streaming_split promises neither that nor the last rows of an epoch
+(ray#63285), and a map after it cannot know the epoch.
 """
 
 from __future__ import annotations
@@ -14,44 +14,45 @@ import numpy as np
 from numpy.typing import NDArray
 
 from faceae.data.cache import Blocks
-from faceae.data.mask_generator import Holes
+from faceae.data.mask_generator import MaskGenerator
 from faceae.data.reader import image_bytes
 
 POOL_BYTES = 512 * 2**20
-"""Images are shuffled within pools of so many bytes (10,900 images at 128x128) of blocks that are drawn anew each
-epoch: as good as a full shuffle for batches, while a node holds a pool at a time, not the data set."""
+"""Images are shuffled within pools of this many bytes (10,900 images at 128x128), made of blocks that are drawn anew in
+each epoch: as good as a full shuffle for batches, while a node holds one pool at a time, not the whole set."""
 
 
 @dataclass(frozen=True)
-class Order:
-    """What decides which image comes when, and what is hidden in it.
+class GlobalBatchSampler:
+    """Decides which images come when.
 
     Attributes:
         blocks: the images.
-        seed: of the run.
+        seed: the run's seed.
         batch_size: images of a global batch.
-        holes: what is hidden in them.
-        mirror: whether each is shown mirrored in half of the epochs.
-        most_workers: that may ever share the images; the last global batch of an epoch is left out if it has fewer.
+        mask_generator: what is hidden in the images.
+        mirror: whether each image is mirrored in half of the epochs.
+        max_workers: how many workers may ever share the images; the last global batch of an epoch is left out if it
+            has fewer images than that.
     """
 
     blocks: Blocks
     seed: int
     batch_size: int
-    holes: Holes
+    mask_generator: MaskGenerator
     mirror: bool = False
-    most_workers: int = 1
+    max_workers: int = 1
 
     @property
     def image_size(self) -> int:
         """Side in pixels."""
-        return self.holes.image_size
+        return self.mask_generator.image_size
 
     @property
     def steps(self) -> int:
         """Steps of an epoch."""
         full, rest = divmod(len(self.blocks), self.batch_size)
-        return full + (rest >= self.most_workers)
+        return full + (rest >= self.max_workers)
 
     @property
     def images(self) -> int:
@@ -59,10 +60,10 @@ class Order:
         return min(self.steps * self.batch_size, len(self.blocks))
 
     def global_rows(self, step: int) -> int:
-        """Images of the global batch of a step, over all workers."""
+        """Images of a step's global batch, over all workers."""
         return min(self.batch_size, len(self.blocks) - step * self.batch_size)
 
-    def epoch(self, epoch: int) -> NDArray[np.int32]:
+    def permutation(self, epoch: int) -> NDArray[np.int32]:
         """(N, 2): block and row of every usable image, in the order of an epoch."""
         rng = np.random.default_rng([self.seed, epoch])
         positions = self.blocks.positions()
@@ -74,8 +75,8 @@ class Order:
         pool_of_block[blocks] = pool
         return positions[shuffled[np.argsort(pool_of_block[positions[shuffled, 0]], kind="stable")]]
 
-    def share(self, epoch: int, rank: int, workers: int) -> list[NDArray[np.int32]]:
-        """For each step of an epoch, (n, 2): block and row of one worker's images."""
-        order = self.epoch(epoch)
+    def batches(self, epoch: int, rank: int, world_size: int) -> list[NDArray[np.int32]]:
+        """For each step of an epoch, (n, 2): block and row of one rank's images."""
+        order = self.permutation(epoch)
         starts = range(0, self.steps * self.batch_size, self.batch_size)
-        return [order[start : start + self.batch_size][rank::workers] for start in starts]
+        return [order[start : start + self.batch_size][rank::world_size] for start in starts]

@@ -14,13 +14,13 @@ from torch import nn
 
 from faceae import config, models, storage
 from faceae.cluster import connection as cluster
-from faceae.cluster.replicas import COPY_CPUS, copies
+from faceae.cluster.replicas import REPLICA_CPUS, plan_replicas
 from faceae.config import Data, Settings
 from faceae.config.jobs import EvaluateSettings
 from faceae.console import Meter, out
 from faceae.data import rejected
-from faceae.data.execution import Copies
-from faceae.data.mask_generator import Holes
+from faceae.data.execution import Replicas
+from faceae.data.mask_generator import MaskGenerator
 from faceae.data.rejected import Rejected
 from faceae.data.sources import SYNTHETIC, Listing, list_sources
 from faceae.data.split import Split, choose
@@ -69,12 +69,12 @@ def evaluate(settings: EvaluateSettings) -> dict[str, Any]:
 def _evaluate(folder: RunFolder[EvaluateSettings], started: float) -> dict[str, Any]:
     settings = folder.settings
     network, trained = _load(settings.model)
-    mask, size = settings.mask.instead_of(trained.mask), trained.data.image_size
+    mask, size = settings.mask.applied_to(trained.mask), trained.data.image_size
     config.check_mask(mask, size)
     listing = _list(settings, trained.data)
-    cluster.connect(COPY_CPUS)
-    placed = copies(settings.scale)
-    scoring = Scoring(network, Holes.of(mask, size), settings.batch_size)
+    cluster.connect(REPLICA_CPUS)
+    placed = plan_replicas(settings.scale)
+    scoring = Scoring(network, MaskGenerator.from_settings(mask, size), settings.batch_size)
     out.print(f"images    {len(listing.entries)} of {' '.join(settings.data.source)}, faces with {report.hidden(mask)}")
     table, seconds = _measure(folder, listing, scoring, placed)
     table = table.add_column(3, "score", table[SCORES[trained.model.name]])
@@ -155,7 +155,7 @@ def _kept_for_validation(source: tuple[str, ...], trained: Data) -> set[str]:
 
 
 def _measure(
-    folder: RunFolder[EvaluateSettings], listing: Listing, scoring: Scoring, placed: Copies
+    folder: RunFolder[EvaluateSettings], listing: Listing, scoring: Scoring, placed: Replicas
 ) -> tuple[pa.Table, float]:
     """The figures of all usable images, and the seconds that it took.
 

@@ -19,12 +19,12 @@ from ray.exceptions import RayError
 
 from faceae import config, models, storage
 from faceae.cluster import connection as cluster
-from faceae.cluster.replicas import COPY_CPUS, copies
-from faceae.config.jobs import Machines, ReconstructSettings
+from faceae.cluster.replicas import REPLICA_CPUS, plan_replicas
+from faceae.config.jobs import ReconstructSettings, ReplicaScale
 from faceae.console import Meter, count, out
 from faceae.data import rejected
-from faceae.data.execution import Pool, stream
-from faceae.data.full_size import SCHEMA, PictureSource, unpacked, write_pictures
+from faceae.data.execution import ActorPool, stream
+from faceae.data.full_size import SCHEMA, FullSizeSource, unpacked, write_full_size
 from faceae.data.images import EXTENSIONS
 from faceae.data.rejected import Rejected
 from faceae.data.sources import Entry, list_sources
@@ -76,7 +76,7 @@ def reconstruct(settings: ReconstructSettings) -> Summary:
     if done:
         out.print(f"resumed   {done} are there, {count(len(todo), 'picture')} left")
     if todo:
-        bad += _work(PictureSource(todo, masks or {}, model.settings.data.image_size), model, settings.scale, dest)
+        bad += _work(FullSizeSource(todo, masks or {}, model.settings.data.image_size), model, settings.scale, dest)
     return _finish(summary, dest, bad, len(listing.entries) + len(listing.refused), done, time.monotonic() - start)
 
 
@@ -169,7 +169,7 @@ class _Worker:
     """A process with a copy of the model."""
 
     def __init__(self, model: ray.ObjectRef, device: str) -> None:
-        torch.set_num_threads(COPY_CPUS)
+        torch.set_num_threads(REPLICA_CPUS)
         self.model = ray.get(model).to(device)
 
     def __call__(self, block: pa.Table) -> pa.Table:
@@ -182,16 +182,16 @@ class _Worker:
         return pa.Table.from_pylist(rows, SCHEMA)
 
 
-def _work(source: PictureSource, model: Restorer, machines: Machines, dest: str) -> list[Rejected]:
+def _work(source: FullSizeSource, model: Restorer, machines: ReplicaScale, dest: str) -> list[Rejected]:
     """Restores pictures on the cluster; returns those that could not be."""
-    cluster.connect(COPY_CPUS)
-    placed = copies(machines).at_most(len(source.units))
+    cluster.connect(REPLICA_CPUS)
+    placed = plan_replicas(machines).at_most(len(source.units))
     out.print(f"model     a copy on {count(placed.size, 'GPU' if placed.gpu else 'CPU worker')}")
-    pool = Pool(_Worker, (ray.put(model), "cuda" if placed.gpu else "cpu"), placed)
+    pool = ActorPool(_Worker, (ray.put(model), "cuda" if placed.gpu else "cpu"), placed)
     bad: list[Rejected] = []
     try:
         with Meter("restoring", len(source.names)) as meter:
-            for said in stream(source, len(source.units), pool, functools.partial(write_pictures, dest=dest)):
+            for said in stream(source, len(source.units), pool, functools.partial(write_full_size, dest=dest)):
                 bad += [(row["image_id"], row["reason"]) for row in said.to_pylist() if row["reason"] is not None]
                 meter.add(said.num_rows)
     except (RayError, OSError) as error:

@@ -1,36 +1,38 @@
-"""One training run, from the settings to the report: what the driver does."""
+"""One training run, from the settings to the report."""
 
 from __future__ import annotations
 
 import time
+from contextlib import ExitStack
 from typing import Any
 
+import ray
+
 from faceae import config, console, storage
-from faceae.cluster import connection as cluster
-from faceae.cluster import placement
-from faceae.cluster.fit import fit
-from faceae.cluster.placement import Placement
-from faceae.cluster.worker_groups import Crews
+from faceae.cluster import connection, placement
+from faceae.cluster.coordinator import Changes, RunSpec, RunStatus
+from faceae.cluster.worker_groups import WorkerGroups
 from faceae.config import Settings
-from faceae.console import out
-from faceae.data import dataset
+from faceae.console import Meter, out
+from faceae.data.dataset import FaceDataset, load_dataset
 from faceae.data.split import Split
-from faceae.errors import InputError
+from faceae.errors import RunFailedError
 from faceae.run_folder import RunFolder
 from faceae.tracking import Tracker
+from faceae.training.progress import Record
 
 
 def train(settings: Settings) -> dict[str, Any]:
-    """Trains one model and leaves the run's folder as the README describes it.
+    """Trains one model and leaves the run's folder as docs/usage.md describes it.
 
     Args:
-        settings: of the run; checked here, whoever made them.
+        settings: the run's settings; checked here, whoever made them.
 
     Returns:
         The content of summary.json.
 
     Raises:
-        InputError: the input is wrong; said before any worker starts, but for images that cannot be decoded.
+        InputError: the input is wrong; raised before any worker starts, except for images that cannot be decoded.
         RunFailedError: the run failed.
     """
     started = time.time()
@@ -41,43 +43,126 @@ def train(settings: Settings) -> dict[str, Any]:
     with folder.claim() as resumed, Tracker(folder, settings.run.track) as tracker:
         out.print(f"run       {folder.uri}" + (" (continued)" if resumed else ""))
         least, _ = settings.scale.bounds or (1, 1)
-        cluster.connect(least)
+        connection.connect(least)
         placed = placement.place(settings.scale)
         out.print(f"cluster   {placed}")
-        check_shares(f"--train.batch-size {settings.train.batch_size}", settings.train.batch_size, placed)
-        with Crews(placed, settings.scale) as crews:  # they start while the images are decoded
-            images = dataset.load(settings, split, folder)
-            check_shares("--data.source", len(images.train), placed)
-            state = fit(folder, images, crews, tracker)
-        from faceae.evaluation import summary as outcome  # torch takes seconds to import, while the crew could start
-        from faceae.reporting import report  # torch takes seconds to import, while the crew could start
-
-        history = storage.read_lines(folder.path("metrics.jsonl"))
-        baselines = outcome.Baselines(images.val, settings.data.image_size, settings.train.batch_size).wait()
-        summary = outcome.summarize(folder.name, settings, history, baselines, images) | {
-            "started": round(started, 1),
-            "seconds_to_first_step": round(state.first_step - started, 1) if state.first_step else None,
-            "wall_seconds": round(time.time() - started, 1),
-            "workers": state.workers,
-            "device": state.device,
-        }
-        sheet = report.contact_sheet(folder.path("model"), images.val, settings.data.image_size)
-        report.write(folder.path("report"), settings, summary, history, sheet)
-        storage.write_json(folder.path("summary.json"), summary)
-        tracker.summary = summary
-    out.print()
-    heading = f"{summary['counts']['val']} validation images"
-    out.print(console.result_table(heading, console.rows(summary, settings)))
-    outcome.say_caveats(summary)
-    out.print(f"\nmodel     {folder.path('model')}")
-    out.print(f"report    {folder.path('report', 'index.html')}")
+        placed.check_shares(f"--train.batch-size {settings.train.batch_size}", settings.train.batch_size)
+        with WorkerGroups(placed, settings.scale) as groups:  # they start while the images are decoded
+            dataset = load_dataset(settings, split, folder)
+            placed.check_shares("--data.source", len(dataset.train))
+            sampler = dataset.sampler(settings, placed.max_workers)
+            spec = RunSpec(folder.uri, settings, sampler, dataset.val)
+            status = _train(spec, groups, tracker)
+        summary = tracker.summary = _conclude(folder, dataset, status, started)
+    _print_result(folder, summary)
     return summary
 
 
-def check_shares(what: str, images: int, placement: Placement) -> None:
-    """Raises InputError if there are fewer images than workers to share them."""
-    if images < placement.most_workers:
-        raise InputError(
-            f"{what}: {images} images cannot be shared among {placement.most_workers} workers; use fewer "
-            "--scale.workers"
-        )
+def _train(spec: RunSpec, groups: WorkerGroups, tracker: Tracker) -> RunStatus:
+    """Has a worker group train a run, from its last checkpoint if it has one, and shows how far it is.
+
+    Raises:
+        RunFailedError: the loss diverged, workers died again and again, or the storage refused.
+        KeyboardInterrupt: Ctrl-C; a checkpoint has been written.
+    """
+    groups.register(spec)
+    groups.submit(spec.uri)
+    groups.close()
+    try:
+        with _Screen(spec, tracker) as screen:
+            version = 0
+            while True:
+                seen = {spec.uri: screen.records}
+                changes: Changes = ray.get(groups.coordinator.changes.remote(version, seen))
+                if changes.failure:
+                    raise RunFailedError(changes.failure)
+                version = changes.version
+                if status := changes.runs.get(spec.uri):
+                    screen.show(status)
+                    if status.failure:
+                        raise RunFailedError(status.failure)
+                    if status.ended:
+                        return status
+    except KeyboardInterrupt:
+        groups.stop([spec.uri])
+        raise
+
+
+class _Screen:
+    """Shows a run's status in the terminal, and hands its epochs to the tracker."""
+
+    def __init__(self, spec: RunSpec, tracker: Tracker) -> None:
+        self.train, self.images, self.tracker = spec.settings.train, spec.sampler.images, tracker
+        trained = sum(record["seconds"] for record in tracker.history)  # in earlier sessions
+        self.limit = 60 * self.train.max_minutes - trained if self.train.max_minutes else None
+        self.history: list[Record] = []
+        self.records = self.notes = self.before = 0
+        self.meter: Meter | None = None
+        self.stack = ExitStack()
+
+    def __enter__(self) -> _Screen:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stack.close()
+
+    def show(self, status: RunStatus) -> None:
+        """Shows what is new."""
+        say = self.meter.line if self.meter else out.print
+        for note in status.notes[self.notes :]:
+            say(f"note      {note}")
+        self.notes = len(status.notes)
+        if not status.device:
+            return
+        if self.meter is None:
+            self.meter = self._begin(status)
+        for record in status.records:
+            self.records += 1
+            self.history.append(record)
+            if record["epoch"] > status.begun[0]:
+                self.tracker.epoch(self.history)
+                self.meter.set(self.images * record["epoch"] - self.before)
+                self.meter.line(console.epoch_line(record, self.train, self.meter.seconds_left()))
+        if status.step:
+            epoch, images = status.step
+            self.meter.set(self.images * (epoch - 1) + images - self.before)
+
+    def _begin(self, status: RunStatus) -> Meter:
+        epochs, images = status.begun
+        self.before = epochs * self.images + images
+        meter = self.stack.enter_context(Meter("training", self.images * self.train.epochs - self.before, self.limit))
+        if self.before:
+            meter.line(f"resumed   in epoch {epochs + 1}" + (f", image {images}" if images else ""))
+        return meter
+
+
+def _conclude(folder: RunFolder[Settings], dataset: FaceDataset, status: RunStatus, started: float) -> dict[str, Any]:
+    """Measures the baselines, writes report and summary.json, and returns the content of the latter."""
+    from faceae.evaluation import summary as evaluation  # torch takes seconds to import; the workers started meanwhile
+    from faceae.reporting import report
+
+    settings, data = folder.settings, folder.settings.data
+    history = storage.read_lines(folder.path("metrics.jsonl"))
+    baselines = evaluation.Baselines(dataset.val, data.image_size, settings.train.batch_size).wait()
+    summary = evaluation.summarize(folder.name, settings, history, baselines, dataset) | {
+        "started": round(started, 1),
+        "seconds_to_first_step": round(status.first_step - started, 1) if status.first_step else None,
+        "wall_seconds": round(time.time() - started, 1),
+        "workers": status.workers,
+        "device": status.device,
+    }
+    sheet = report.contact_sheet(folder.path("model"), dataset.val, data.image_size)
+    report.write(folder.path("report"), settings, summary, history, sheet)
+    storage.write_json(folder.path("summary.json"), summary)
+    return summary
+
+
+def _print_result(folder: RunFolder[Settings], summary: dict[str, Any]) -> None:
+    from faceae.evaluation.summary import print_caveats
+
+    out.print()
+    heading = f"{summary['counts']['val']} validation images"
+    out.print(console.result_table(heading, console.rows(summary, folder.settings)))
+    print_caveats(summary)
+    out.print(f"\nmodel     {folder.path('model')}")
+    out.print(f"report    {folder.path('report', 'index.html')}")

@@ -56,12 +56,12 @@ def measure(batches: Iterable[Batch]) -> dict[str, metrics.Sums]:
 
 def per_image(batch: Batch) -> dict[str, dict[str, torch.Tensor]]:
     """The metrics of every baseline for each image of a batch, see `metrics.per_example`."""
-    views = engine.to_device(batch, torch.device("cpu"))
+    data = engine.to_device(batch, torch.device("cpu"))
     holes = masks.unpack(batch.mask, batch.pixels.shape[1])
     given = np.where(holes[..., None], np.uint8(0), batch.pixels)
     values = {}
     for name, fill in available().items():
         filled = np.stack([fill(image, hole) for image, hole in zip(given, holes, strict=True)])
         output = torch.from_numpy(filled).permute(0, 3, 1, 2).float() / 255
-        values[name] = metrics.per_example(output, views.original, views.mask)
+        values[name] = metrics.per_example(output, data.original, data.mask)
     return values

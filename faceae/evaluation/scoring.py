@@ -1,6 +1,6 @@
 """One value of every metric for each image: what Ray Data does in jobs/evaluate.py.
 
-A block goes through two stages. `with_baselines` runs in the task that reads and decodes it, on CPUs; a `Scorer`, which
+A block goes through two stages. `add_baselines` runs in the task that reads and decodes it, on CPUs; a `Scorer`, which
 holds a copy of the model, takes it from there, on a GPU where there are any. What is left of a block are its figures.
 """
 
@@ -15,13 +15,13 @@ import ray
 import torch
 from torch import Tensor, nn
 
-from faceae.cluster.replicas import COPY_CPUS
+from faceae.cluster.replicas import REPLICA_CPUS
 from faceae.config import Mask
 from faceae.corruption import masks
 from faceae.data.batch import Batch
-from faceae.data.execution import Copies, Pool, execute
-from faceae.data.loader import stacked
-from faceae.data.mask_generator import Holes
+from faceae.data.execution import ActorPool, Replicas, execute
+from faceae.data.loader import stack_batch
+from faceae.data.mask_generator import MaskGenerator
 from faceae.data.reader import FaceSource, column_rows, pixels_array
 from faceae.data.sources import Entry
 from faceae.evaluation import baselines
@@ -42,11 +42,11 @@ class Scoring(NamedTuple):
     """
 
     network: nn.Module
-    holes: Holes
+    mask_generator: MaskGenerator
     batch_size: int
 
 
-def score(entries: Sequence[Entry], scoring: Scoring, copies: Copies) -> Iterator[pa.Table]:
+def score(entries: Sequence[Entry], scoring: Scoring, replicas: Replicas) -> Iterator[pa.Table]:
     """Reads, decodes and measures images on the cluster, in the order in which `FaceSource` reads them.
 
     Args:
@@ -61,25 +61,25 @@ def score(entries: Sequence[Entry], scoring: Scoring, copies: Copies) -> Iterato
     Raises:
         ray.exceptions.RayError: the storage failed while reading.
     """
-    holes, batch_size = scoring.holes, scoring.batch_size
-    source = FaceSource(entries, holes.image_size)
+    mask_generator, batch_size = scoring.mask_generator, scoring.batch_size
+    source = FaceSource(entries, mask_generator.image_size)
 
     def finish(block: pa.Table) -> pa.Table:
-        return with_baselines(block, holes, batch_size)
+        return add_baselines(block, mask_generator, batch_size)
 
-    arguments = (ray.put(scoring.network), holes.image_size, batch_size)
-    pool = Pool(Scorer, arguments, copies.at_most(len(source.units)))
+    arguments = (ray.put(scoring.network), mask_generator.image_size, batch_size)
+    pool = ActorPool(Scorer, arguments, replicas.at_most(len(source.units)))
     for ref, _ in execute(source, len(source.units), finish, pool):
         yield ray.get(ref)
 
 
-def with_baselines(block: pa.Table, holes: Holes, batch_size: int) -> pa.Table:
+def add_baselines(block: pa.Table, mask_generator: MaskGenerator, batch_size: int) -> pa.Table:
     """A block of `FaceSource` with `mask`, `kind`, `hole_pixels` and the metrics of the baselines."""
     ids = block["image_id"].to_pylist()
-    bits = holes.draw_validation(ids)
+    bits = mask_generator.draw_validation(ids)
     block = block.append_column("mask", pixels_array(bits))
-    block = block.append_column("kind", pa.array(kinds(ids, holes.mask), pa.string()))
-    hidden = masks.unpack(bits, holes.image_size).sum((1, 2), dtype=np.int32)
+    block = block.append_column("kind", pa.array(kinds(ids, mask_generator.mask), pa.string()))
+    hidden = masks.unpack(bits, mask_generator.image_size).sum((1, 2), dtype=np.int32)
     block = block.append_column("hole_pixels", pa.array(hidden))
     measured = [
         {
@@ -87,7 +87,7 @@ def with_baselines(block: pa.Table, holes: Holes, batch_size: int) -> pa.Table:
             for name, metrics in baselines.per_image(batch).items()
             for metric, values in metrics.items()
         }
-        for batch in _batches(block, holes.image_size, batch_size)
+        for batch in _batches(block, mask_generator.image_size, batch_size)
     ]
     return _append(block, measured)
 
@@ -98,12 +98,12 @@ def kinds(image_ids: Sequence[str], mask: Mask) -> list[str]:
 
 
 class Scorer:
-    """A copy of the model in a process of its own; called with blocks of `with_baselines`."""
+    """A copy of the model in a process of its own; called with blocks of `add_baselines`."""
 
     def __init__(self, network: ray.ObjectRef, image_size: int, batch_size: int) -> None:
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         if self.device.type == "cpu":
-            torch.set_num_threads(COPY_CPUS)
+            torch.set_num_threads(REPLICA_CPUS)
         copy: nn.Module = ray.get(network)
         self.network = copy.to(self.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         settings: Any = copy.settings
@@ -123,7 +123,7 @@ def _batches(block: pa.Table, image_size: int, batch_size: int) -> Iterator[Batc
     pixels, bits = column_rows(block, "pixels"), column_rows(block, "mask")
     for start in range(0, len(pixels), batch_size):
         end = start + batch_size
-        yield stacked(pixels[start:end], bits[start:end], image_size)
+        yield stack_batch(pixels[start:end], bits[start:end], image_size)
 
 
 def _append(block: pa.Table, measured: Sequence[dict[str, Tensor]]) -> pa.Table:

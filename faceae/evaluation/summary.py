@@ -10,8 +10,8 @@ import ray
 from faceae.config import Settings
 from faceae.console import Meter, out
 from faceae.data.cache import Blocks
-from faceae.data.dataset import Images
-from faceae.data.loader import validation
+from faceae.data.dataset import FaceDataset
+from faceae.data.loader import validation_batches
 from faceae.data.sources import SYNTHETIC
 from faceae.evaluation.baselines import measure
 from faceae.metrics import Sums
@@ -27,7 +27,7 @@ class Baselines:
 
         @ray.remote
         def measure_block(block: Blocks) -> dict[str, Sums]:
-            return measure(validation(block, image_size, batch_size))
+            return measure(validation_batches(block, image_size, batch_size))
 
         self.images = len(val)
         blocks = [Blocks([ref], [rows]) for ref, rows in zip(val.refs, val.usable, strict=True)]
@@ -49,7 +49,7 @@ def summarize(
     settings: Settings,
     history: Sequence[Record],
     baselines: Mapping[str, dict[str, float]],
-    images: Images,
+    dataset: FaceDataset,
 ) -> dict[str, Any]:
     """What summary.json says of the best epoch of a run."""
     best = Progress(list(history)).best(settings.train.best_by)
@@ -61,14 +61,14 @@ def summarize(
         "val": best["val"],
         "train_loss": best["train_loss"],
         "baselines": baselines,
-        "counts": images.counts,
+        "counts": dataset.counts,
         "synthetic": any(uri.startswith(SYNTHETIC) for uri in settings.data.source),
         "train_seconds": round(sum(record["seconds"] for record in history), 1),
         "versions": versions("faceae", "ray", "torch"),
     }
 
 
-def say_caveats(summary: Mapping[str, Any]) -> None:
+def print_caveats(summary: Mapping[str, Any]) -> None:
     """What a reader of the table has to know."""
     if "telea" not in summary["baselines"]:
         out.print("(for the baseline telea install faceae[telea])")

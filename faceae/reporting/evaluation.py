@@ -98,7 +98,7 @@ def write(
         {"scores": histogram(table["score"], summary["score"]["metric"]), **_sheets(shown, entries, scoring)},
         settings=trained,
         summary=summary,
-        mask=scoring.holes.mask,
+        mask=scoring.mask_generator.mask,
         headings=_flat(heading for heading, _ in console.COLUMNS.values()),
         rows=rows(summary),
         divided={
@@ -130,15 +130,17 @@ def _sheets(
 ) -> dict[str, bytes]:
     """Pictures of some images, which are read and restored again: their pixels were not kept."""
     ids = {row["image_id"] for rows in shown.values() for row in rows}
-    holes = scoring.holes
+    mask_generator = scoring.mask_generator
     blocks, _ = decode_train(
-        [entry for entry in entries if entry.image_id in ids], holes.image_size, lambda images: None
+        [entry for entry in entries if entry.image_id in ids], mask_generator.image_size, lambda images: None
     )
     names, pixels = take(blocks.refs, blocks.positions())
-    images = dict(zip(names, pixels.reshape(-1, holes.image_size, holes.image_size, 3), strict=True))
+    images = dict(zip(names, pixels.reshape(-1, mask_generator.image_size, mask_generator.image_size, 3), strict=True))
     sheets = {}
     for name, rows in shown.items():
         present = [row["image_id"] for row in rows if row["image_id"] in images]
-        batch = Batch(np.stack([images[name] for name in present]), holes.draw_validation(present), len(present))
+        batch = Batch(
+            np.stack([images[name] for name in present]), mask_generator.draw_validation(present), len(present)
+        )
         sheets[name] = report.png(report.sheet(scoring.network, batch))
     return sheets

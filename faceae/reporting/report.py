@@ -21,7 +21,7 @@ from faceae import config, console, metrics, models, storage
 from faceae.config import JobSettings, Mask, Settings
 from faceae.data.batch import Batch
 from faceae.data.cache import Blocks
-from faceae.data.loader import validation
+from faceae.data.loader import validation_batches
 from faceae.training import engine
 
 FACES = 8
@@ -145,7 +145,7 @@ def savefig(figure: Figure) -> bytes:
 
 def contact_sheet(model_uri: str, val: Blocks, image_size: int) -> Image.Image:
     """The first validation images as `sheet` shows them, restored by a saved model."""
-    return sheet(models.load(model_uri), next(validation(val, image_size, FACES)))
+    return sheet(models.load(model_uri), next(validation_batches(val, image_size, FACES)))
 
 
 @torch.inference_mode()
@@ -156,10 +156,10 @@ def sheet(network: nn.Module, batch: Batch) -> Image.Image:
         network: on the CPU, in evaluation mode.
         batch: what is shown.
     """
-    views = engine.to_device(batch, torch.device("cpu"))
-    output = network(views.given, views.mask)
-    pasted = metrics.composite(output, views.original, views.mask)
-    rows = [_side_by_side(row) for row in (views.original, views.given, output, pasted)]
+    data = engine.to_device(batch, torch.device("cpu"))
+    output = network(data.given, data.mask)
+    pasted = metrics.composite(output, data.original, data.mask)
+    rows = [_side_by_side(row) for row in (data.original, data.given, output, pasted)]
     height, width = rows[0].shape[:2]
     font = ImageFont.load_default(size=max(10, height // 8))
     margin = 8 + max(int(font.getlength(name)) for name in _ROWS)

@@ -1,8 +1,8 @@
-"""What a run needs to go on as if it had never stopped.
+"""Checkpoints: everything a run needs to continue as if it had never stopped.
 
-A checkpoint is a folder of the run, `checkpoints/<epoch>/`, or `checkpoints/<epoch>-<images>/` from inside the epoch
-after that one. Its progress.json is written last and holds the digests of the other files: a folder without it, or with
-other content, does not count.
+A checkpoint is a folder of the run: `checkpoints/<epoch>/` after an epoch, `checkpoints/<epoch>-<images>/` inside the
+one that follows. Its progress.json is written last and holds the SHA-256 digests of the other files, so a checkpoint
+without it, or with content that does not match, is not used.
 """
 
 from __future__ import annotations
@@ -18,87 +18,95 @@ from faceae import models, storage
 from faceae.errors import RunFailedError
 from faceae.models import files
 from faceae.training.progress import EpochResult, Progress
-from faceae.training.state import Learner
+from faceae.training.state import TrainState
 
 KEEP = 2
-"""Checkpoints of a run that are kept, the last ones."""
+"""How many checkpoints of a run are kept: the most recent ones."""
 
 STATE, PROGRESS = "state.pt", "progress.json"
 
 
 class _DamagedError(Exception):
-    """Why a checkpoint cannot be used."""
+    """A checkpoint cannot be used; the message says why."""
 
 
-def save(run_uri: str, learner: Learner, progress: Progress) -> None:
-    """Writes a checkpoint, and deletes those that are too old to be kept.
+def save(run_uri: str, state: TrainState, progress: Progress) -> None:
+    """Writes a checkpoint and deletes those beyond `KEEP`.
 
     Raises:
-        OSError: the storage refuses; the checkpoints before are as they were.
+        OSError: the storage refused; earlier checkpoints are untouched.
     """
-    state = io.BytesIO()
-    torch.save(learner.state(), state)
-    content = {files.WEIGHTS: models.weights(learner.network), STATE: state.getvalue()}
+    buffer = io.BytesIO()
+    torch.save(state.state_dict(), buffer)
+    content = {files.WEIGHTS: models.weights(state.network), STATE: buffer.getvalue()}
     digests = {name: hashlib.sha256(data).hexdigest() for name, data in content.items()}
     content[PROGRESS] = json.dumps({**asdict(progress), "sha256": digests}).encode()
     uri = storage.join(run_uri, "checkpoints")
     for name, data in content.items():
         storage.write(storage.join(uri, progress.name, name), data)
-    for old in [name for name, complete in _list(uri).items() if complete][:-KEEP]:
+    for old in [name for name, complete in _checkpoints(uri).items() if complete][:-KEEP]:
         storage.delete_folder(storage.join(uri, old))
 
 
-def load(run_uri: str, learner: Learner, device: torch.device) -> tuple[Progress, list[str]]:
-    """Puts the last checkpoint of a run that is whole, if it has any, into a learner.
+def load(run_uri: str, state: TrainState, device: torch.device) -> tuple[Progress, list[str]]:
+    """Loads the latest intact checkpoint of a run, if it has any.
+
+    Args:
+        run_uri: the run's folder.
+        state: receives the checkpoint's weights, optimizer and average.
+        device: where the state's tensors live.
 
     Returns:
-        How far it was, and a sentence for each later checkpoint that could not be used.
+        How far the run was, and a sentence for each later checkpoint that could not be used.
 
     Raises:
-        RunFailedError: none of its checkpoints can be used.
+        RunFailedError: the run has checkpoints, but none can be used.
     """
     uri = storage.join(run_uri, "checkpoints")
-    found = _list(uri)
+    found = _checkpoints(uri)
     unusable: list[str] = []
     for name, complete in reversed(found.items()):
         try:
             if not complete:
-                raise _DamagedError("it was not written to its end")
-            return _load(storage.join(uri, name), learner, device), unusable
+                raise _DamagedError("it was not written completely")
+            return _load(storage.join(uri, name), state, device), unusable
         except _DamagedError as error:
             unusable.append(f"checkpoint {name} cannot be used: {error}")
     if any(found.values()):
-        raise RunFailedError(f"{uri}: {unusable[0]}, nor can another; begin anew under another --run.name")
+        raise RunFailedError(f"{uri}: {unusable[0]}, nor can any other; start again under another --run.name")
     return Progress(), unusable
 
 
-def _load(uri: str, learner: Learner, device: torch.device) -> Progress:
+def _load(uri: str, state: TrainState, device: torch.device) -> Progress:
     content: dict[str, bytes] = {}
     try:
         progress = storage.read_json(storage.join(uri, PROGRESS))
         for name, digest in progress.pop("sha256").items():
             content[name] = storage.read(storage.join(uri, name))
             if hashlib.sha256(content[name]).hexdigest() != digest:
-                raise _DamagedError(f"{name} is not what was written")
+                raise _DamagedError(f"{name} does not match what was written")
     except FileNotFoundError as error:
         raise _DamagedError("a file of it is missing") from error
     except (ValueError, KeyError) as error:
-        raise _DamagedError(f"{PROGRESS} is not what was written") from error
-    models.load_weights(learner.network, content[files.WEIGHTS])
-    learner.load_state(torch.load(io.BytesIO(content[STATE]), map_location=device, weights_only=True))
+        raise _DamagedError(f"{PROGRESS} does not match what was written") from error
+    models.load_weights(state.network, content[files.WEIGHTS])
+    try:
+        state.load_state_dict(torch.load(io.BytesIO(content[STATE]), map_location=device, weights_only=True))
+    except KeyError as error:
+        raise _DamagedError(f"another version of faceae wrote it: {STATE} has no {error}") from error
     return Progress(progress["history"], EpochResult(**progress["part"]), progress["seconds"])
 
 
 def discard_after(run_uri: str, progress: Progress) -> None:
-    """Deletes the checkpoints after this one: they could not be used."""
+    """Deletes the checkpoints that come after this progress: they could not be used."""
     uri = storage.join(run_uri, "checkpoints")
-    for name in _list(uri):
+    for name in _checkpoints(uri):
         if name > progress.name:
             storage.delete_folder(storage.join(uri, name))
 
 
-def _list(uri: str) -> dict[str, bool]:
-    """The names of the checkpoints in a folder, oldest first, and whether each was written to its end."""
+def _checkpoints(uri: str) -> dict[str, bool]:
+    """The checkpoints in a folder, oldest first: name -> whether it was written completely."""
     found: dict[str, bool] = {}
     for path in storage.list_files(uri, missing_ok=True):
         name, _, file = path.partition("/")

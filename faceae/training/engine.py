@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -16,45 +16,73 @@ from torch import Tensor, nn
 from faceae import metrics
 from faceae.data.batch import Batch
 from faceae.training.progress import EpochResult
-from faceae.training.state import Learner
+from faceae.training.state import TrainState
 
 CHECK_STEPS = {"cuda": 20, "cpu": 1}
-"""Steps between looks at the loss and at whether to stop: each look makes the host wait for the device."""
+"""Steps between checks of the loss and of `EpochControl.pause`: each check makes the host wait for the device."""
 
 
-class Views(NamedTuple):
-    """A batch on the device: `given` and `original` (n, 3, S, S), `mask` (n, 1, S, S), all float in [0, 1]."""
+class DeviceBatch(NamedTuple):
+    """A batch on the device, all float32 in [0, 1].
+
+    Attributes:
+        given: (n, 3, S, S), the image with a black hole.
+        original: (n, 3, S, S).
+        mask: (n, 1, S, S), 1 inside the hole and 0 outside.
+    """
 
     given: Tensor
     original: Tensor
     mask: Tensor
 
 
+class EpochControl:
+    """What a run is asked while an epoch is trained. This base class never pauses and schedules nothing."""
+
+    def pause(self) -> int:
+        """Returns a reason to leave the epoch, 0 to continue; the maximum over ranks wins.
+
+        Asked on every rank every `CHECK_STEPS` steps.
+        """
+        return 0
+
+    def on_step(self, images: int) -> None:
+        """Called after each step with the number of images of the epoch seen so far by all ranks."""
+
+    def progress(self, images: int) -> float:
+        """Share of the run that is over, in [0, 1], after this many images of the epoch; the same on all ranks."""
+        return 0.0
+
+    def time_used(self) -> float:
+        """Share of the run's time budget that is over, in [0, 1], on this rank; asked as often as `pause`."""
+        return 0.0
+
+
 class NonFiniteLossError(ArithmeticError):
-    """The loss is NaN or infinite: training cannot go on."""
+    """The loss is NaN or infinite, so training cannot continue."""
 
 
-_NOTHING = EpochResult()
+_START, _NO_CONTROL = EpochResult(), EpochControl()
 
 
-def to_device(batch: Batch, device: torch.device) -> Views:
-    """Uploads uint8 pixels and mask bits, and makes floats of them there: 52 kB an image instead of 393."""
+def to_device(batch: Batch, device: torch.device) -> DeviceBatch:
+    """Uploads uint8 pixels and mask bits and expands them to floats on the device: 52 kB an image instead of 393."""
     pixels = _upload(batch.pixels, device)
     original = pixels.permute(0, 3, 1, 2).float().div_(255)  # channels_last, without a copy
     bits = _upload(batch.mask, device)[..., None] >> torch.arange(8, device=device, dtype=torch.uint8)
     mask = bits.bitwise_and_(1).reshape(len(pixels), 1, *pixels.shape[1:3]).float()
-    return Views(original * (1 - mask), original, mask)
+    return DeviceBatch(original * (1 - mask), original, mask)
 
 
 def _upload(array: NDArray[np.uint8], device: torch.device) -> Tensor:
-    # The array lies in shared memory that must not be written; pinned memory lets the copy overlap with compute.
+    # The array is in shared memory that must not be written; pinned memory lets the copy overlap with compute.
     host = torch.empty(array.shape, dtype=torch.uint8, pin_memory=device.type == "cuda")
     host.numpy()[...] = array
     return host.to(device, non_blocking=True)
 
 
 def in_bf16(precision: str, device: torch.device) -> bool:
-    """Whether the forward pass runs in bfloat16: as the settings say, or with `auto` where the hardware has it."""
+    """Whether the forward pass runs in bfloat16: as the settings say, or with `auto` where the hardware supports it."""
     if precision != "auto":
         return precision == "bf16"
     if device.type == "cuda":
@@ -64,62 +92,54 @@ def in_bf16(precision: str, device: torch.device) -> bool:
 
 
 def autocast(device: torch.device, bf16: bool) -> contextlib.AbstractContextManager[object]:
-    """The arithmetic of the forward pass."""
+    """The context in which the forward pass runs."""
     return torch.autocast(device.type, torch.bfloat16) if bf16 else contextlib.nullcontext()
 
 
 def train_one_epoch(
     network: nn.Module,
     batches: Iterable[Batch],
-    learner: Learner,
+    state: TrainState,
     *,
     device: torch.device,
     bf16: bool = False,
-    so_far: EpochResult = _NOTHING,
-    pause: Callable[[], int] = lambda: 0,
-    on_step: Callable[[int], None] = lambda images: None,
-    done: Callable[[int], float] = lambda images: 0.0,
-    spent: Callable[[], float] = lambda: 0.0,
+    so_far: EpochResult = _START,
+    control: EpochControl = _NO_CONTROL,
 ) -> EpochResult:
     """Trains on every batch once, or on those that are left of an epoch.
 
     Args:
-        network: the learner's, wrapped in DDP when there are several ranks.
-        batches: this rank's shares; equally many on every rank.
-        learner: what is trained.
+        network: the state's network, wrapped in DDP when there are several ranks.
+        batches: this rank's shares of the global batches; equally many on every rank.
+        state: the train state, which is updated.
         device: where the network is.
         bf16: whether the forward pass runs in bfloat16.
-        so_far: what the epoch gave before it was left; the result is of all of it.
-        pause: why to leave the epoch now, or 0, asked on every rank every `CHECK_STEPS` steps; the greatest answer of
-            any rank holds for all.
-        on_step: called after each step with the images of the epoch seen so far by all ranks.
-        done: share of the run's steps that are over, from the images of the epoch; the same on every rank.
-        spent: share of the run's time that is over, on this rank, asked like `pause`. The schedule follows the greater
-            of the two.
+        so_far: the result of the epoch before it was left; the returned one includes it.
+        control: says when to pause, and follows the steps. The schedule follows whichever is further, steps or time.
 
     Raises:
-        NonFiniteLossError: the loss is NaN or infinite, seen within `CHECK_STEPS` steps.
+        NonFiniteLossError: the loss is NaN or infinite; noticed within `CHECK_STEPS` steps.
     """
     network.train()
     ranks = dist.get_world_size() if dist.is_initialized() else 1
     loss_sum = torch.zeros((), dtype=torch.float64, device=device)
-    images, why = so_far.images, 0
+    images, pause = so_far.images, 0
     timed = _Timed(batches)
     start = time.monotonic()
-    gone = float(_all_reduce(torch.tensor(spent(), device=device), dist.ReduceOp.MAX))
+    time_used = float(_all_reduce(torch.tensor(control.time_used(), device=device), dist.ReduceOp.MAX))
     for step, batch in enumerate(timed):
-        views = to_device(batch, device)
+        data = to_device(batch, device)
         with autocast(device, bf16):
-            output = network(views.given, views.mask)
-        share = learner.loss_of(output, views.original, views.mask) * (len(batch.pixels) / batch.global_rows)
-        # DDP averages over ranks; the shares of a global batch must add up.
-        learner.step(share * ranks, max(done(images), gone))
+            output = network(data.given, data.mask)
+        share = state.loss(output, data.original, data.mask) * (len(batch.pixels) / batch.global_rows)
+        # DDP averages over ranks, but the shares of a global batch must add up.
+        state.step(share * ranks, max(control.progress(images), time_used))
         loss_sum += share.detach() * batch.global_rows
         images += batch.global_rows
-        on_step(images)
+        control.on_step(images)
         if step % CHECK_STEPS[device.type] == 0:
-            why, gone = _check(loss_sum, pause(), spent())
-            if why:
+            pause, time_used = _check(loss_sum, control.pause(), control.time_used())
+            if pause:
                 break
     _all_reduce(loss_sum)
     loss = (loss_sum.item() + so_far.loss * so_far.images) / max(images, 1)
@@ -127,25 +147,26 @@ def train_one_epoch(
         raise NonFiniteLossError(f"the training loss is {loss}")
     seconds = time.monotonic() - start + so_far.seconds
     waited = timed.waited + so_far.seconds * so_far.data_wait_fraction
-    return EpochResult(images, seconds, waited / seconds, loss, why)
+    return EpochResult(images, seconds, waited / seconds, loss, pause)
 
 
-def _check(loss_sum: Tensor, why: int, spent: float) -> tuple[int, float]:
-    """The greatest of any rank."""
-    words = torch.tensor([why, spent], dtype=torch.float64, device=loss_sum.device)
-    diverged, why, spent = _all_reduce(torch.cat([~loss_sum.isfinite()[None], words]), dist.ReduceOp.MAX).tolist()
+def _check(loss_sum: Tensor, pause: int, time_used: float) -> tuple[int, float]:
+    """The maximum of both over all ranks, in one reduction with the check of the loss."""
+    values = torch.tensor([pause, time_used], dtype=torch.float64, device=loss_sum.device)
+    reduced = _all_reduce(torch.cat([~loss_sum.isfinite()[None], values]), dist.ReduceOp.MAX)
+    diverged, pause, time_used = reduced.tolist()
     if diverged:
         raise NonFiniteLossError("the training loss is no longer finite")
-    return int(why), spent
+    return int(pause), time_used
 
 
 def any_rank(flag: bool, device: torch.device) -> bool:
-    """Whether the flag is set on any rank: a decision that all ranks must take together."""
+    """Whether the flag is set on any rank; for decisions that all ranks must take together."""
     return bool(_all_reduce(torch.tensor(float(flag), device=device), dist.ReduceOp.MAX))
 
 
 def average_buffers(network: nn.Module) -> None:
-    """Gives all ranks the mean of their batch-norm statistics, so that they evaluate the same network."""
+    """Averages batch norm statistics over ranks, so that all of them evaluate the same network."""
     for buffer in network.buffers():
         if buffer.is_floating_point():
             _all_reduce(buffer)
@@ -153,7 +174,7 @@ def average_buffers(network: nn.Module) -> None:
 
 
 def evaluate(network: nn.Module, batches: Iterable[Batch], *, device: torch.device, bf16: bool = False) -> metrics.Sums:
-    """Metrics over all batches of all ranks, each image counted once, however unevenly they are shared."""
+    """The metrics over all batches of all ranks; each image counts once, however unevenly they are shared."""
     network.eval()
     sums = metrics.Sums(device)
     for batch in batches:
@@ -164,11 +185,11 @@ def evaluate(network: nn.Module, batches: Iterable[Batch], *, device: torch.devi
 
 @torch.inference_mode()
 def measure(network: nn.Module, batch: Batch, *, device: torch.device, bf16: bool = False) -> dict[str, Tensor]:
-    """The metrics of each image of a batch, see `metrics.per_example`; the network is in evaluation mode."""
-    views = to_device(batch, device)
+    """The metrics of each image of a batch, see `metrics.per_example`; the network must be in evaluation mode."""
+    data = to_device(batch, device)
     with autocast(device, bf16):
-        output = network(views.given, views.mask)
-    return metrics.per_example(output, views.original, views.mask)
+        output = network(data.given, data.mask)
+    return metrics.per_example(output, data.original, data.mask)
 
 
 def _all_reduce(tensor: Tensor, op: dist.ReduceOp.RedOpType = dist.ReduceOp.SUM) -> Tensor:
@@ -178,7 +199,7 @@ def _all_reduce(tensor: Tensor, op: dist.ReduceOp.RedOpType = dist.ReduceOp.SUM)
 
 
 class _Timed:
-    """Iterates, and adds up the seconds spent waiting for the next item."""
+    """An iterator that adds up the seconds spent waiting for the next item."""
 
     def __init__(self, batches: Iterable[Batch]) -> None:
         self.batches = batches

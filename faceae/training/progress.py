@@ -1,4 +1,4 @@
-"""How far a run is. Imports nothing: the driver knows it before it has imported torch."""
+"""How far a run is. Imports nothing heavy: the driver reads it before torch is imported."""
 
 from __future__ import annotations
 
@@ -6,19 +6,19 @@ from dataclasses import dataclass, field
 from typing import Any
 
 Record = dict[str, Any]
-"""A line of metrics.jsonl."""
+"""One line of metrics.jsonl."""
 
 
 @dataclass(frozen=True)
 class EpochResult:
-    """What an epoch of training gave, over all ranks.
+    """The outcome of an epoch of training, over all ranks.
 
     Attributes:
-        images: trained on.
+        images: images trained on.
         seconds: wall time.
-        data_wait_fraction: share of it that this rank waited for data.
+        data_wait_fraction: share of that time this rank waited for data, in [0, 1].
         loss: mean over the images.
-        pause: why it was left before its end, as the caller's `pause` said; 0 if it is complete.
+        pause: why the epoch was left early, as the caller's `EpochControl.pause` said; 0 if it is complete.
     """
 
     images: int = 0
@@ -34,8 +34,8 @@ class Progress:
 
     Attributes:
         history: the record of each finished epoch.
-        part: what the epoch after them gave so far.
-        seconds: spent on training and validation, of all sessions of the run.
+        part: what the current, unfinished epoch has given so far.
+        seconds: time spent on training and validation, over all sessions of the run.
     """
 
     history: list[Record] = field(default_factory=list)
@@ -49,9 +49,9 @@ class Progress:
 
     @property
     def name(self) -> str:
-        """Of its checkpoint: they sort as they come."""
+        """The checkpoint's folder name; names sort in the order in which checkpoints are written."""
         return f"{self.epoch:05}" + (f"-{self.part.images:09}" if self.part.images else "")
 
     def best(self, metric: str) -> Record:
-        """The epoch with the lowest validation metric, the first of equals."""
+        """The epoch with the lowest validation metric; the first one among equals."""
         return min(self.history, key=lambda record: record["val"][metric])

@@ -1,109 +1,72 @@
-"""What is trained, and how a step changes it: the network, its optimizer, the schedule, the average of its weights."""
+"""The train state: the network, its optimizer and schedule, and the moving average of its weights (EMA)."""
 
 from __future__ import annotations
 
-import copy
-import math
-from collections.abc import Callable
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
 
-from faceae.config import Optim, Settings
-
-Loss = Callable[[Tensor, Tensor, Tensor], Tensor]
-"""(output, original, mask) -> scalar mean over all images, see `faceae.training.engine.Views`."""
-
-HOLE_FRAME = 0.1
-"""Weight of the frame's error in the loss `hole`, whose weight is 1."""
+from faceae.config import Settings
+from faceae.training.losses import LOSSES
+from faceae.training.optim import build_optimizer, lr_factor
 
 
-def hole_loss(output: Tensor, original: Tensor, mask: Tensor) -> Tensor:
-    """The mean squared error inside the holes, and a little of the frame's."""
-    squared = (output - original).square()
-    holes = (squared * mask).sum((1, 2, 3)) / (3 * mask.sum((1, 2, 3)))
-    return holes.mean() + HOLE_FRAME * squared.mean()
-
-
-LOSSES: dict[str, Loss] = {
-    "mse": lambda output, original, mask: F.mse_loss(output, original),
-    "bce": lambda output, original, mask: F.binary_cross_entropy(output, original),
-    "l1": lambda output, original, mask: F.l1_loss(output, original),
-    "hole": hole_loss,
-}
-
-
-class Learner:
+class TrainState:
     """A network in training.
 
     Attributes:
-        network: on its device, without a DDP wrapper.
-        loss_of: one of `LOSSES`.
+        network: the network on its device, without a DDP wrapper.
+        loss: one of `faceae.training.losses.LOSSES`.
+        steps: optimizer steps so far.
+        ema: the moving average of the network, or None without `--optim.average`.
     """
 
     def __init__(self, network: nn.Module, settings: Settings) -> None:
         self.network, self.optim = network, settings.optim
-        self.loss_of = LOSSES[settings.train.loss]
-        self.optimizer = make_optimizer(network, settings.optim)
+        self.loss = LOSSES[settings.train.loss]
+        self.optimizer = build_optimizer(network, settings.optim)
         self.steps = 0
-        self.averaged = copy.deepcopy(network).eval().requires_grad_(False) if settings.optim.average else None
-        # Once: these are the tensors themselves, which steps and checkpoints change in place.
-        self._weights = _floats(network)
-        self._averages = _floats(self.averaged) if self.averaged is not None else []
+        self.ema: AveragedModel | None = None
+        if settings.optim.average:
+            self.ema = AveragedModel(network, multi_avg_fn=self._average, use_buffers=True)
+            self.ema.eval().requires_grad_(False)
 
     @property
-    def result(self) -> nn.Module:
-        """The network to validate and to keep."""
-        return self.network if self.averaged is None else self.averaged
+    def best_network(self) -> nn.Module:
+        """The network to validate and to save: the average if there is one."""
+        return self.network if self.ema is None else self.ema.module
 
-    def step(self, loss: Tensor, done: float) -> None:
-        """Changes the weights.
+    def step(self, loss: Tensor, progress: float) -> None:
+        """Takes one optimizer step.
 
         Args:
-            loss: whose gradients to follow; those of all ranks are averaged.
-            done: share of the run that is over, in [0, 1].
+            loss: scalar to differentiate; under DDP its gradients are averaged over ranks.
+            progress: share of the run that is over, in [0, 1]; sets the learning rate.
         """
         for group in self.optimizer.param_groups:
-            group["lr"] = self.optim.lr * rate(self.optim, done)
+            group["lr"] = self.optim.lr * lr_factor(self.optim, progress)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         self.optimizer.step()
         self.steps += 1
-        if self.averaged is not None:
-            # The power function average of Karras et al. (2024): its length grows with the run.
-            weight = 1 - (1 - 1 / self.steps) ** (1 / self.optim.average)
-            torch._foreach_lerp_(self._averages, self._weights, weight)
+        if self.ema is not None:
+            self.ema.update_parameters(self.network)
 
-    def state(self) -> dict[str, Any]:
-        """All that a checkpoint has to hold beside the weights; tensors, numbers and containers of them."""
-        averaged = None if self.averaged is None else self.averaged.state_dict()
-        return {"optimizer": self.optimizer.state_dict(), "steps": self.steps, "averaged": averaged}
+    def _average(self, averages: Any, weights: Any, _: Any) -> None:  # noqa: ANN401  (torch's signature)
+        """The power function average of Karras et al. (arxiv.org/abs/2312.02696): its length grows with the run."""
+        if averages[0].is_floating_point():  # batch norm counts its batches in an integer buffer
+            torch._foreach_lerp_(averages, weights, 1 - (1 - 1 / self.steps) ** (1 / self.optim.average))
 
-    def load_state(self, state: dict[str, Any]) -> None:
-        """Takes on what `state` gave."""
+    def state_dict(self) -> dict[str, Any]:
+        """What a checkpoint holds besides the network's weights: tensors, numbers and containers of them."""
+        ema = None if self.ema is None else self.ema.state_dict()
+        return {"optimizer": self.optimizer.state_dict(), "steps": self.steps, "ema": ema}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restores what `state_dict` returned."""
         self.optimizer.load_state_dict(state["optimizer"])
         self.steps = state["steps"]
-        if self.averaged is not None:
-            self.averaged.load_state_dict(state["averaged"])
-
-
-def rate(optim: Optim, done: float) -> float:
-    """The learning rate as a share of the settings', when a share of the run is over."""
-    risen = min(1.0, done / optim.warmup) if optim.warmup else 1.0
-    return risen * (0.5 * (1 + math.cos(math.pi * min(1.0, done))) if optim.schedule == "cosine" else 1.0)
-
-
-def make_optimizer(network: nn.Module, optim: Optim) -> torch.optim.Optimizer:
-    """The optimizer of the settings, with Keras' defaults where torch's differ (the article is in Keras)."""
-    parameters = network.parameters()
-    if optim.name == "adam":
-        return torch.optim.Adam(parameters, lr=optim.lr, fused=True)
-    if optim.name == "sgd":
-        return torch.optim.SGD(parameters, lr=optim.lr, fused=True)
-    return torch.optim.RMSprop(parameters, lr=optim.lr, alpha=0.9, eps=1e-7, foreach=True)
-
-
-def _floats(network: nn.Module) -> list[Tensor]:
-    return [value for value in network.state_dict().values() if value.is_floating_point()]
+        if self.ema is not None:
+            self.ema.load_state_dict(state["ema"])

@@ -12,9 +12,9 @@ from faceae import config, storage
 from faceae.cluster.placement import Placement
 from faceae.config.grid import GridSettings
 from faceae.console import out
-from faceae.data.dataset import Images
+from faceae.data.dataset import FaceDataset
 from faceae.errors import RunFailedError
-from faceae.evaluation.summary import Baselines, say_caveats, summarize
+from faceae.evaluation.summary import Baselines, print_caveats, summarize
 from faceae.reporting import report
 from faceae.run_folder import RunFolder
 from faceae.tuning import page as grid_report
@@ -33,7 +33,7 @@ class GridResult:
         self,
         folder: RunFolder[GridSettings],
         opened: Sequence[Trial],
-        images: Images,
+        dataset: FaceDataset,
         baselines: Baselines,
         placement: Placement,
         started: float,
@@ -43,12 +43,12 @@ class GridResult:
         Args:
             folder: of the grid.
             opened: its trials.
-            images: that they share.
+            dataset: the images that they share.
             baselines: that are being measured.
             placement: of each trial.
             started: `time.monotonic()` of this session's begin.
         """
-        self.folder, self.trials, self.images, self.baselines = folder, opened, images, baselines
+        self.folder, self.trials, self.dataset, self.baselines = folder, opened, dataset, baselines
         self.placement, self.started = placement, started
         uri = folder.path("grid.json")
         self.past = storage.read_json(uri)["cost"] if storage.exists(uri) else None
@@ -61,7 +61,7 @@ class GridResult:
             "ranked_by": self.folder.settings.train.best_by,
             "trials": trials.rows(self.trials),
             "cost": self._cost(),
-            "counts": self.images.counts,
+            "counts": self.dataset.counts,
         }
         storage.write_json(self.folder.path("grid.json"), content)
         storage.write(self.folder.path("grid.csv"), trials.table(self.trials))
@@ -77,8 +77,8 @@ class GridResult:
             "trials_started": sum(trial.state != "pending" for trial in self.trials),
             "concurrent": self.placement.concurrent,
             "sessions": past["sessions"] + 1,
-            "decoded_images": len(self.images.train) + len(self.images.val),
-            "decode_seconds": round(past["decode_seconds"] + self.images.seconds, 1),
+            "decoded_images": len(self.dataset.train) + len(self.dataset.val),
+            "decode_seconds": round(past["decode_seconds"] + self.dataset.seconds, 1),
             "start_up_seconds": round(sum(trial.start_up_seconds for trial in self.trials), 1),
             "training_seconds": round(sum(trial.training_seconds for trial in self.trials), 1),
             "wall_seconds": round(past["wall_seconds"] + time.monotonic() - self.started, 1),
@@ -104,14 +104,14 @@ class GridResult:
         for name in storage.list_files(best.folder.path("model")):
             storage.write(self.folder.path("model", name), storage.read(best.folder.path("model", name)))
         measured = self.baselines.wait()
-        summary = summarize(self.folder.name, best.folder.settings, best.history, measured, self.images) | {
+        summary = summarize(self.folder.name, best.folder.settings, best.history, measured, self.dataset) | {
             "wall_seconds": self._cost()["wall_seconds"],
             "workers": self.placement.workers,
             "device": best.device,
         }
         storage.write_json(self.folder.path("summary.json"), summary)
         content = self.keep(state)
-        sheet = report.contact_sheet(self.folder.path("model"), self.images.val, best.folder.settings.data.image_size)
+        sheet = report.contact_sheet(self.folder.path("model"), self.dataset.val, best.folder.settings.data.image_size)
         command = self.longer(best)
         grid_report.write(
             self.folder.path("report"), self.folder.settings, content, self.trials, summary, sheet, command
@@ -130,7 +130,7 @@ class GridResult:
     def _say(self, content: dict[str, Any], summary: dict[str, Any], command: str) -> None:
         out.print()
         out.print(grid_view.result_table(self.trials, summary["baselines"], summary["counts"]["val"]))
-        say_caveats(summary)
+        print_caveats(summary)
         out.print()
         for what, text in grid_view.costs(content["cost"]):
             out.print(f"{what:9} {text}")

@@ -1,37 +1,30 @@
 # ruff: noqa: ANN401  (Tune's trials have no type to name)
-"""Ray Tune at work: it starts the trials, asks ASHA after each epoch, and the driver follows."""
+"""Ray Tune at work: it starts the trials and asks ASHA after each epoch; the driver follows."""
 
 from __future__ import annotations
 
-import contextlib
 import logging
-import os
 import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from queue import Empty, SimpleQueue
 from typing import Any, NamedTuple
 
 import ray
 from ray import tune
 from ray.tune.schedulers import ASHAScheduler
 
-from faceae.cluster.coordinator import State
-from faceae.cluster.fit import POLL_S
-from faceae.cluster.worker_groups import Crews, in_thread
+from faceae import ray_compat
+from faceae.cluster.coordinator import METRIC, TIME, Changes, RunSpec, RunStatus, Verdict
+from faceae.cluster.worker_groups import WorkerGroups, in_thread
 from faceae.config.grid import GridSettings
 from faceae.console import out
-from faceae.data.dataset import Images
-from faceae.errors import InputError
+from faceae.data.dataset import FaceDataset
+from faceae.errors import InputError, RunFailedError
 from faceae.tracking import Tracker
-from faceae.tuning.trainable import METRIC, TIME, TrainRun
+from faceae.tuning.trainable import TrainRun
 from faceae.tuning.trials import Trial
 from faceae.tuning.view import GridView
-
-HEAD = "node:__internal_head__"
-"""The resource that Ray gives the head node. A trial's process waits and costs next to nothing: it takes a place there
-and leaves the CPUs to the workers and Ray Data. (Tune refuses a trial without any resource.)"""
 
 
 class Search:
@@ -41,86 +34,83 @@ class Search:
         self,
         settings: GridSettings,
         trials: Sequence[Trial],
-        images: Images,
-        crews: Crews,
+        dataset: FaceDataset,
+        groups: WorkerGroups,
         keep: Callable[[], object],
     ) -> None:
-        """Prepares the search.
+        """Registers the trials with the coordinator.
 
         Args:
-            settings: of the grid.
-            trials: all of them; what becomes of them is written into them.
-            images: that all trials share.
-            crews: that train them.
+            settings: the grid's settings.
+            trials: all trials; what becomes of them is written into them.
+            dataset: the images that they share.
+            groups: the worker groups that train them.
             keep: called when something has changed that should be kept.
         """
-        self.settings, self.trials, self.images, self.crews, self.keep = settings, trials, images, crews, keep
-        self.board, self.placement = crews.board, crews.placement
-        self.by_name = {trial.name: trial for trial in trials}
-        self.tasks = {trial.name: crews.task(trial.folder, images, trial.history) for trial in trials if not trial.over}
-        self.verdicts: SimpleQueue[Verdict] = SimpleQueue()
-        self.passed: dict[str, Verdict] = {}
+        self.settings, self.trials, self.groups, self.keep = settings, trials, groups, keep
+        self.open = {trial.folder.uri: trial for trial in trials if not trial.over}
+        self.view = GridView(trials, len(dataset.train))
         self.trackers: dict[str, Tracker] = {}
-        self.seen: Counter[str] = Counter()  # records
+        self.tracked = False  # whether any trial has been
+        self.seen: Counter[str] = Counter()  # records of each run
         self.notes: Counter[str] = Counter()
-        self.ready: set[str] = set()
-        self.places: list[float] = []  # since when each place for a trial is free
+        self.free_since = [time.monotonic()] * groups.placement.concurrent  # for each free place for a trial
+        for uri, trial in self.open.items():
+            sampler = dataset.sampler(trial.folder.settings, groups.placement.max_workers)
+            groups.register(RunSpec(uri, trial.folder.settings, sampler, dataset.val))
 
     def run(self) -> None:
         """Runs them to the end.
 
         Raises:
+            RunFailedError: no worker group could be started.
             KeyboardInterrupt: Ctrl-C; the trials are told to stop.
         """
-        if not self.tasks:
+        if not self.open:
             return
-        os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"  # the trials' own metrics.jsonl says it all
-        os.environ["RAY_AIR_NEW_OUTPUT"] = "0"  # the newer one prints failed trials at any verbosity
+        ray_compat.set_defaults(ray_compat.TUNE_ENVIRONMENT)
         logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # a failed trial is told below, without its traceback
-        self.places = [time.monotonic()] * self.placement.concurrent
-        with (
-            tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as scratch,
-            GridView(self.trials, len(self.images.train)) as view,
-        ):
+        with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as scratch, self.view:
             tuning = in_thread(self._tuner(scratch).fit)
+            tuning.add_done_callback(lambda _: self.groups.coordinator.wake.remote())
             try:
+                version = 0
                 while not tuning.done() or not all(trial.over for trial in self.trials):
                     if tuning.done():
                         tuning.result()  # raises, should Tune have failed
-                    self._follow(view)
-                    time.sleep(POLL_S)
+                    version = self._follow(version)
             except KeyboardInterrupt:
-                self._stop(view)
+                self._stop()
                 raise
             finally:
                 for tracker in self.trackers.values():
                     tracker.end(interrupted=True)
 
-    def _stop(self, view: GridView) -> None:
+    def _stop(self) -> None:
         """Ends what runs, with a checkpoint, and takes the epochs that were finished by then."""
         running = [trial for trial in self.trials if trial.state == "running"]
-        self.crews.halt([trial.folder.uri for trial in self.trials])
+        self.groups.stop(list(self.open))
+        self._follow(0)
         for trial in running:
-            self._update(trial, ray.get(self.board.read.remote(trial.folder.uri, self.seen[trial.name])), view)
             if not trial.over:
                 trial.state = "stopped"
 
     def _tuner(self, scratch: str) -> tune.Tuner:
-        # Not by tune.with_parameters, which never lets go of what it was given: here, the images.
-        ray.get(self.board.plan.remote(self.tasks))
         return tune.Tuner(
-            tune.with_resources(TrainRun, tune.PlacementGroupFactory([{HEAD: 0.001}])),
-            param_space={"board": self.crews.board_name, "trial": tune.grid_search(list(self.tasks))},
+            # A trial's process waits and costs next to nothing: it takes a place on the head node and leaves the CPUs
+            # to the workers and Ray Data. (Tune refuses a trial without any resource.)
+            tune.with_resources(TrainRun, tune.PlacementGroupFactory([{ray_compat.HEAD_RESOURCE: 0.001}])),
+            param_space={"coordinator": self.groups.coordinator_name, "run": tune.grid_search(list(self.open))},
             tune_config=tune.TuneConfig(
                 scheduler=self._scheduler(),
-                max_concurrent_trials=self.placement.concurrent,
+                max_concurrent_trials=self.groups.placement.concurrent,
                 reuse_actors=True,
             ),
             # Tune's own state is not kept: the trials' folders are, and a grid is continued from them.
             run_config=tune.RunConfig(
                 storage_path=scratch,
                 name="tune",
-                callbacks=[Messenger(self.verdicts)],
+                callbacks=[VerdictCallback(self.groups.coordinator)],
                 checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
                 verbose=0,
             ),
@@ -140,100 +130,98 @@ class Search:
         )
         for trial in self.trials:
             if trial.over:
-                known = Known(trial.name)
+                known = _Known(trial.name)
                 scheduler.on_trial_add(None, known)
                 for record in trial.history:
                     result = {TIME: record["epoch"], METRIC: record["val"][trial.metric]}
                     scheduler.on_trial_result(None, known, result)
         return scheduler
 
-    def _follow(self, view: GridView) -> None:
-        """Takes what the board tells of the running trials, and what Tune has decided."""
-        self.crews.mend()
-        with contextlib.suppress(Empty):
-            while True:
-                verdict = self.verdicts.get_nowait()
-                self.passed[verdict.trial] = verdict
-                # Tune has asked for this, too; should the trial's process have died, its crew would work on.
-                ray.get(self.board.stop.remote(self.by_name[verdict.trial].folder.uri))
-        left = [trial for trial in self.trials if not trial.over]
-        states = ray.get([self.board.read.remote(trial.folder.uri, self.seen[trial.name]) for trial in left])
-        changed = [self._update(trial, state, view) for trial, state in zip(left, states, strict=True)]
+    def _follow(self, version: int) -> int:
+        """Waits for a change, and takes it over; returns the version that is then known."""
+        changes: Changes = ray.get(self.groups.coordinator.changes.remote(version, self.seen))
+        if changes.failure:
+            raise RunFailedError(changes.failure)
+        changed = [self._update(self.open[uri], status) for uri, status in changes.runs.items()]
         if any(changed):
             self.keep()
         if not any(trial.state in ("pending", "stopped") for trial in self.trials):
-            self.crews.dismiss()  # a crew with nothing left to do frees its resources
+            self.groups.close()  # a group with nothing left to do frees its resources
+        return changes.version
 
-    def _update(self, trial: Trial, state: State, view: GridView) -> bool:
-        """Writes into a trial what stands on its board; returns whether that is worth keeping."""
-        if state.device and trial.name not in self.ready:
-            self.ready.add(trial.name)
-            if self.places:
-                trial.start_up_seconds += time.monotonic() - self.places.pop(0)
-            trial.state, trial.device = "running", state.device
-            self.trackers[trial.name] = self._track(trial)
-            del trial.history[state.begun[0] :]  # an epoch without its checkpoint is trained again
-        view.set_step(trial, state.step)
-        for note in state.notes[self.notes[trial.name] :]:
+    def _update(self, trial: Trial, status: RunStatus) -> bool:
+        """Writes into a trial what the coordinator knows of it; returns whether that is worth keeping."""
+        if trial.over:
+            return False
+        if status.device and trial.state == "pending":
+            self._begin(trial, status)
+        self.view.set_step(trial, status.step)
+        for note in status.notes[self.notes[trial.name] :]:
             self.notes[trial.name] += 1
-            view.note(trial, note)
-        self.seen[trial.name] += len(state.records)
-        for record in state.records:
+            self.view.note(trial, note)
+        self.seen[trial.folder.uri] += len(status.records)
+        for record in status.records:
             trial.history.append(record)
-            self.trackers[trial.name].epoch(trial.history)
-            view.epoch(trial)
-        verdict = self.passed.get(trial.name)
-        if not (state.ended and verdict):
-            return bool(state.records)
-        trial.reason = state.failure or verdict.failure
-        complete = verdict.over or trial.epochs == trial.folder.settings.train.epochs
-        trial.state = "failed" if trial.reason else "finished" if complete else "pruned"
-        self.places.append(time.monotonic())
-        view.end(trial)
-        if tracker := self.trackers.pop(trial.name, None):
-            if trial.best and not trial.reason:
-                tracker.summary = {"best_epoch": trial.best["epoch"], "val": trial.best["val"]}
-            tracker.end()
+            if record["epoch"] > status.begun[0]:
+                self.trackers[trial.name].epoch(trial.history)
+                self.view.epoch(trial)
+        if not (status.ended and status.verdict):
+            return bool(status.records)
+        self._end(trial, status.failure or status.verdict.failure, status.verdict.complete)
         return True
 
+    def _begin(self, trial: Trial, status: RunStatus) -> None:
+        if self.free_since:
+            trial.start_up_seconds += time.monotonic() - self.free_since.pop(0)
+        trial.state, trial.device = "running", status.device
+        self.trackers[trial.name] = self._track(trial)
+        trial.history.clear()  # it comes again, without an epoch that lacks its checkpoint
+
+    def _end(self, trial: Trial, failure: str, complete: bool) -> None:
+        complete = complete or trial.epochs == trial.folder.settings.train.epochs
+        trial.reason = failure
+        trial.state = "failed" if failure else "finished" if complete else "pruned"
+        self.free_since.append(time.monotonic())
+        self.view.end(trial)
+        if tracker := self.trackers.pop(trial.name, None):
+            if trial.best and not failure:
+                tracker.summary = {"best_epoch": trial.best["epoch"], "val": trial.best["val"]}
+            tracker.end()
+
     def _track(self, trial: Trial) -> Tracker:
-        """Begins to tell of a trial. That the very first cannot be told of is an error; later ones run untold."""
-        kinds = self.settings.run.track
+        """Starts tracking a trial. If the very first cannot be tracked, that is an error; later ones run untracked."""
         try:
-            return Tracker(trial.folder, kinds, group=self.settings.run.name)
+            tracker = Tracker(trial.folder, self.settings.run.track, group=self.settings.run.name)
+            self.tracked = True
+            return tracker
         except InputError as error:
-            if len(self.ready) == 1:
+            if not self.tracked:
                 raise
             out.print(f"note      {error}")
             return Tracker(trial.folder, ())
 
 
-class Verdict(NamedTuple):
-    """What Tune says of a trial at its end: whether it needed no more epochs (ASHA stopped it otherwise), or failed."""
-
-    trial: str
-    over: bool
-    failure: str = ""
-
-
-class Known(NamedTuple):
+class _Known(NamedTuple):
     """A trial of an earlier session, for ASHA."""
 
     trial_id: str
 
 
-class Messenger(tune.Callback):
-    """Hands Tune's verdicts from its thread to the main one."""
+class VerdictCallback(tune.Callback):
+    """Passes Tune's verdict on a trial to the coordinator."""
 
-    def __init__(self, verdicts: SimpleQueue[Verdict]) -> None:
-        self.verdicts = verdicts
+    def __init__(self, coordinator: Any) -> None:
+        self.coordinator = coordinator
 
     def __getstate__(self) -> dict[str, Any]:
         return {}  # Tune saves its callbacks, for a restore that faceae does not use
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:  # noqa: D102
-        self.verdicts.put(Verdict(trial.config["trial"], trial.last_result["over"]))
+        self._decide(trial, Verdict(trial.last_result["over"]))
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:  # noqa: D102
         reason = str(trial.get_error()).strip().rpartition("\n")[2]
-        self.verdicts.put(Verdict(trial.config["trial"], False, f"the trial's process failed: {reason}"))
+        self._decide(trial, Verdict(False, f"the trial's process failed: {reason}"))
+
+    def _decide(self, trial: Any, verdict: Verdict) -> None:
+        ray.get(self.coordinator.decide.remote(trial.config["run"], verdict))

@@ -15,14 +15,14 @@ from faceae.data import cache
 from faceae.data import loader as feed
 from faceae.data.batch import Batch
 from faceae.data.cache import decode_train
-from faceae.data.loader import Feed
-from faceae.data.mask_generator import Holes
+from faceae.data.loader import BatchLoader
+from faceae.data.mask_generator import MaskGenerator
 from faceae.data.reader import BLOCK_BYTES, image_bytes
-from faceae.data.sampler import Order
+from faceae.data.sampler import GlobalBatchSampler
 from faceae.data.sources import list_sources
 from faceae.data.synthetic import portrait
 from faceae.training import engine
-from faceae.training.state import Learner
+from faceae.training.state import TrainState
 
 SIZE, BOX, BATCH = 32, 8, 8
 CPU = torch.device("cpu")
@@ -49,9 +49,9 @@ def batch(images=BATCH):
 def steps_counted(steps):
     settings = Settings(data=Data(image_size=SIZE), model=Model(latent_dim=8), optim=Optim(name="sgd"))
     network = models.build(settings).to(memory_format=torch.channels_last)
-    learner = Learner(network, settings)
+    state = TrainState(network, settings)
     with Operations() as operations:
-        engine.train_one_epoch(network, [batch()] * steps, learner, device=CPU)
+        engine.train_one_epoch(network, [batch()] * steps, state, device=CPU)
     return operations.counts
 
 
@@ -65,11 +65,11 @@ def test_the_host_waits_for_the_device_once_in_twenty_steps(monkeypatch):
 def test_a_batch_is_copied_once_to_the_device():
     """Its bytes as they are; floats are made of them there."""
     with Operations() as operations:
-        views = engine.to_device(batch(), CPU)
+        data = engine.to_device(batch(), CPU)
     # original and mask become floats, the bits' positions are looked at: no other copy.
     assert operations.counts["_to_copy"] == 2
     assert operations.counts["copy_"] == operations.counts["clone"] == operations.counts["contiguous"] == 0
-    assert views.original.is_contiguous(memory_format=torch.channels_last)
+    assert data.original.is_contiguous(memory_format=torch.channels_last)
 
 
 @contextmanager
@@ -106,7 +106,9 @@ def test_an_epoch_costs_as_many_tasks_as_its_bytes_need(decoded, tasks, monkeypa
     monkeypatch.setattr(feed, "BURST_BYTES", tasks * 3 * BATCH * image_bytes(SIZE))  # three steps a task
     monkeypatch.setattr(feed, "HEAD_BYTES", BATCH * image_bytes(SIZE))
     with executions(feed) as parts:
-        running = Feed(Order(decoded[0], 0, BATCH, Holes(Mask(size=BOX), SIZE)), 0, 1, range(1, 4), tasks)
+        running = BatchLoader(
+            GlobalBatchSampler(decoded[0], 0, BATCH, MaskGenerator(Mask(size=BOX), SIZE)), 0, 1, range(1, 4), tasks
+        )
         assert sum(len(batch.pixels) for _ in range(3) for batch in running.epoch()) == 240
         running.close()
     assert sum(parts) == 3 + 4 + 4  # 9 steps beside the first, which the worker draws itself; then 10 an epoch
@@ -114,7 +116,9 @@ def test_an_epoch_costs_as_many_tasks_as_its_bytes_need(decoded, tasks, monkeypa
 
 
 def test_batches_are_views_of_their_window(decoded):
-    running = Feed(Order(decoded[0], 0, BATCH, Holes(Mask(size=BOX), SIZE)), 0, 1, range(1, 3), 1)
+    running = BatchLoader(
+        GlobalBatchSampler(decoded[0], 0, BATCH, MaskGenerator(Mask(size=BOX), SIZE)), 0, 1, range(1, 3), 1
+    )
     list(running.epoch())
     first, second, *_ = running.epoch()  # of a burst, from the object store
     running.close()

@@ -15,10 +15,10 @@ from runs import small
 import faceae
 from faceae import cli, config, metrics, models, storage
 from faceae.config import Mask
-from faceae.config.jobs import EvaluateSettings, Machines, Measured, OtherMask, Restarted
+from faceae.config.jobs import EvaluateData, EvaluateOutput, EvaluateSettings, MaskOverride, ReplicaScale
 from faceae.data.cache import decode_val
-from faceae.data.loader import validation
-from faceae.data.mask_generator import Holes
+from faceae.data.loader import validation_batches
+from faceae.data.mask_generator import MaskGenerator
 from faceae.data.sources import list_sources
 from faceae.drivers.evaluate import evaluate
 from faceae.errors import InputError
@@ -26,7 +26,7 @@ from faceae.evaluation import baselines
 from faceae.training import engine
 
 CPU = torch.device("cpu")
-KINDS = OtherMask(kind=("box", "strokes", "half"), size="4:12")
+KINDS = MaskOverride(kind=("box", "strokes", "half"), size="4:12")
 
 
 @pytest.fixture(scope="module")
@@ -39,15 +39,15 @@ def model(faces, tmp_path_factory):
     return settings, root / "run" / "model"
 
 
-def evaluated(model, source, out, name="e", mask=OtherMask(), resume=False, **data):  # noqa: B008
+def evaluated(model, source, out, name="e", mask=MaskOverride(), resume=False, **data):  # noqa: B008
     """Evaluates by in-process Ray; returns the summary and the folder."""
     settings = EvaluateSettings(
         str(model),
-        Measured((str(source),), **data),
+        EvaluateData((str(source),), **data),
         mask,
         batch_size=7,
-        scale=Machines(gpu="off"),
-        run=Restarted(storage=str(out), name=name, resume=resume),
+        scale=ReplicaScale(gpu="off"),
+        run=EvaluateOutput(storage=str(out), name=name, resume=resume),
     )
     return evaluate(settings), out / name
 
@@ -73,12 +73,12 @@ def test_the_means_are_those_of_training(mixed, model):
     summary, _, source = mixed
     mask = Mask(kind=("box", "strokes", "half"), size="4:12")
     assert summary["mask"] == json.loads(json.dumps(config.to_dict(mask)))
-    val, _ = decode_val(list_sources([source], "--data.source").entries, Holes(mask, 32), lambda images: None)
+    val, _ = decode_val(list_sources([source], "--data.source").entries, MaskGenerator(mask, 32), lambda images: None)
     network = faceae.load(str(model[1]))
-    sums = engine.evaluate(network, validation(val, 32, 16), device=CPU, bf16=engine.in_bf16("auto", CPU))
+    sums = engine.evaluate(network, validation_batches(val, 32, 16), device=CPU, bf16=engine.in_bf16("auto", CPU))
     assert sums.count == summary["counts"]["val"] == 96
     assert summary["val"] == pytest.approx(sums.means(), rel=1e-4)
-    for name, baseline in baselines.measure(validation(val, 32, 16)).items():
+    for name, baseline in baselines.measure(validation_batches(val, 32, 16)).items():
         assert summary["baselines"][name] == pytest.approx(baseline.means(), rel=1e-6)
 
 
@@ -150,7 +150,7 @@ def test_wrong_input_is_an_error_of_one_line_and_frees_the_name(ray_cluster, mod
     uri = given.pop("model", model[1])
     source = given.pop("source", str(faces))
     with pytest.raises(InputError, match=words) as error:
-        evaluated(uri, source, tmp_path, mask=OtherMask(**mask), **given)
+        evaluated(uri, source, tmp_path, mask=MaskOverride(**mask), **given)
     assert "\n" not in str(error.value)
     assert not (tmp_path / "e" / "config.json").exists()
 
@@ -164,7 +164,7 @@ def test_a_copy_elsewhere_is_told_by_its_ids_and_a_validation_source_by_its_name
     for path in faces.rglob("*.png"):
         storage.write(str(tmp_path / path.relative_to(faces)), path.read_bytes())
     storage.write(str(tmp_path / "other.png"), b"")
-    settings = EvaluateSettings("m", Measured((str(tmp_path),), subset="val"))
+    settings = EvaluateSettings("m", EvaluateData((str(tmp_path),), subset="val"))
     assert {entry.image_id for entry in _list(settings, trained).entries} == kept
     own = config.Data(source=trained.source, val_source=(f"{faces}/0",), image_size=32)
     with pytest.raises(InputError, match=r"--data\.subset val: the model's run validated on .*/0; name that as SOURCE"):
@@ -192,6 +192,6 @@ def test_a_wrong_command_line_is_exit_code_2(arguments, words, capsys, monkeypat
 
 def test_masks_are_the_models_unless_others_are_given():
     mask = Mask(kind=("image",), images="shapes", size=20)
-    assert OtherMask().instead_of(mask) == mask
-    assert OtherMask(kind=("box",), count=2).instead_of(mask) == Mask(kind=("box",), size=20, count=2)
-    assert OtherMask(size="4:8").instead_of(Mask()) == Mask(size="4:8")
+    assert MaskOverride().applied_to(mask) == mask
+    assert MaskOverride(kind=("box",), count=2).applied_to(mask) == Mask(kind=("box",), size=20, count=2)
+    assert MaskOverride(size="4:8").applied_to(Mask()) == Mask(size="4:8")

@@ -14,10 +14,10 @@ from PIL import Image
 from faceae.config import Mask
 from faceae.corruption import masks
 from faceae.data.cache import decode_train, decode_val
-from faceae.data.loader import Feed, validation
-from faceae.data.mask_generator import Holes
+from faceae.data.loader import BatchLoader, validation_batches
+from faceae.data.mask_generator import MaskGenerator
 from faceae.data.reader import BLOCK_BYTES, image_bytes, pixels_array
-from faceae.data.sampler import Order
+from faceae.data.sampler import GlobalBatchSampler
 from faceae.data.sources import list_sources
 from faceae.data.synthetic import portrait
 
@@ -49,7 +49,7 @@ def decoded(source):
 
 
 def order_of(decoded, batch_size=8, seed=0):
-    return Order(decoded[0], seed, batch_size, Holes(Mask(size=BOX), SIZE))
+    return GlobalBatchSampler(decoded[0], seed, batch_size, MaskGenerator(Mask(size=BOX), SIZE))
 
 
 def drawn(order, rank, workers, epochs=range(1, 3), tasks=2, burst_bytes=None, first_step=0):
@@ -60,7 +60,7 @@ def drawn(order, rank, workers, epochs=range(1, 3), tasks=2, burst_bytes=None, f
         if burst_bytes:
             patch.setattr(feed, "BURST_BYTES", burst_bytes)
             patch.setattr(feed, "HEAD_BYTES", burst_bytes // 2)
-        running = Feed(order, rank, workers, epochs, tasks, first_step)
+        running = BatchLoader(order, rank, workers, epochs, tasks, first_step)
         result = [[tuple(batch) for batch in running.epoch()] for _ in epochs]
         running.close()
     return result
@@ -164,11 +164,11 @@ def test_another_seed_is_another_order(decoded):
 @pytest.mark.parametrize("workers", [1, 2, 5])
 def test_validation_has_every_image_once_with_masks_that_never_change(source, workers):
     entries = list_sources([str(source)], "--data.source").entries
-    blocks, _ = decode_val(entries, Holes(Mask(size=BOX), SIZE), lambda images: None)
+    blocks, _ = decode_val(entries, MaskGenerator(Mask(size=BOX), SIZE), lambda images: None)
     ids = {key(portrait(number, SIZE)): f"{number:02}.png" for number in range(45)}
     seen = []
     for rank in range(workers):
-        for batch in validation(blocks, SIZE, 4, rank, workers):
+        for batch in validation_batches(blocks, SIZE, 4, rank, workers):
             names = [ids[key(image)] for image in batch.pixels]
             expected = masks.draw(names, Mask(size=BOX), seed=0, epoch=masks.VALIDATION_EPOCH, image_size=SIZE)
             assert (masks.unpack(batch.mask, SIZE) == expected).all()
@@ -185,7 +185,7 @@ def test_images_are_decoded_once_whatever_the_epochs(source, tmp_path, monkeypat
     counting = _Counting(str(log))
     monkeypatch.setattr(cache, "FaceSource", lambda e, size: counting.wrap(reader.FaceSource(e, size)))
     blocks, _ = decode_train(entries, SIZE, lambda images: None)
-    drawn(Order(blocks, 0, 8, Holes(Mask(size=BOX), SIZE)), 0, 1, range(1, 6))
+    drawn(GlobalBatchSampler(blocks, 0, 8, MaskGenerator(Mask(size=BOX), SIZE)), 0, 1, range(1, 6))
     assert sum(int(line) for line in log.read_text().split()) == len(entries)
 
 
@@ -229,10 +229,10 @@ def test_a_row_group_larger_than_a_block(ray_cluster, tmp_path):
     originals = sorted(key(image) for image in pixels)
     blocks, _ = decode_train(entries, SIZE, lambda images: None)
     assert len(blocks.refs) == 1
-    ((*epoch,),) = drawn(Order(blocks, 0, 64, Holes(Mask(size=BOX), SIZE)), 0, 1, range(1, 2))
+    ((*epoch,),) = drawn(GlobalBatchSampler(blocks, 0, 64, MaskGenerator(Mask(size=BOX), SIZE)), 0, 1, range(1, 2))
     assert sorted(key(image) for batch, _, _ in epoch for image in batch) == originals
-    val, _ = decode_val(entries, Holes(Mask(size=BOX), SIZE), lambda images: None)
-    batches = list(validation(val, SIZE, 64))
+    val, _ = decode_val(entries, MaskGenerator(Mask(size=BOX), SIZE), lambda images: None)
+    batches = list(validation_batches(val, SIZE, 64))
     assert sorted(key(image) for batch in batches for image in batch.pixels) == originals
     ids = {key(image): str(i) for i, image in enumerate(pixels)}
     names = [ids[key(image)] for image in batches[-1].pixels]

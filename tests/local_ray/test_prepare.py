@@ -19,11 +19,11 @@ from processes import assert_no_process_is_left, processes_of
 from runs import ROOT
 
 from faceae import cli, storage
-from faceae.config import Data, Folder, Mask, Settings, Source
+from faceae.config import Data, Mask, Output, Settings, Source
 from faceae.config.jobs import PrepareSettings, Shard
 from faceae.data import images
 from faceae.data.cache import decode_train, take
-from faceae.data.mask_generator import Holes
+from faceae.data.mask_generator import MaskGenerator
 from faceae.data.sampler import Order
 from faceae.data.sources import list_sources
 from faceae.data.split import Split
@@ -39,7 +39,7 @@ FACES = 40
 def prepared(source, out, name="set", megabytes=0.031, resume=False, **data):
     """Prepares by in-process Ray, ten 32x32 images a shard; returns the folder and the manifest."""
     data = {"image_size": SIZE, **data}
-    run = Folder(storage=str(out), name=name, resume=resume)
+    run = Output(storage=str(out), name=name, resume=resume)
     manifest = prepare(PrepareSettings(Source((str(source),), **data), Shard(megabytes), run))
     return f"{out}/{name}", manifest
 
@@ -104,7 +104,7 @@ def test_training_sees_the_same_images_in_the_same_order(forms, tmp_path):
     for source in (forms / "tree", forms / "ffhq.zip", forms / "face.parquet", folder):
         train = Split(Data(source=(str(source),))).train
         blocks, _ = decode_train(train, SIZE, lambda count: None)
-        ids, pixels = take(blocks.refs, Order(blocks, 3, 8, Holes(Mask(size=8), SIZE)).epoch(2))
+        ids, pixels = take(blocks.refs, Order(blocks, 3, 8, MaskGenerator(Mask(size=8), SIZE)).epoch(2))
         seen.append((ids, pixels.tobytes()))
     assert all(one == seen[0] for one in seen[1:])
 

@@ -16,7 +16,7 @@ from runs import ROOT
 
 from faceae import models, storage
 from faceae.config.jobs import ReconstructSettings
-from faceae.data.full_size import read_pictures, unpacked
+from faceae.data.full_size import read_full_size, unpacked
 from faceae.data.sources import list_sources
 from faceae.data.synthetic import portrait
 from faceae.drivers import reconstruct
@@ -156,7 +156,7 @@ def test_pictures_and_masks_in_tables(tmp_path, kind):
     encoded = pa.array([png(mask)] * 5, pa.binary())
     pq.write_table(pa.table({"image_id": [f"{n:05}.png" for n in range(5)], "image": encoded}), tmp_path / "m.parquet")
     pictures, masks = (list_sources([str(tmp_path / name)], "").entries for name in ("faces.parquet", "m.parquet"))
-    (block,) = read_pictures(pictures, [entry.image_id for entry in pictures], masks, 32)
+    (block,) = read_full_size(pictures, [entry.image_id for entry in pictures], masks, 32)
     for number, row in enumerate(block.to_pylist()):
         pixels, hole = unpacked(row)
         assert row["name"] == f"{number:05}.png"

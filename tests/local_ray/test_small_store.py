@@ -13,9 +13,9 @@ import ray, ray.data
 logging.getLogger("ray.data").setLevel(logging.ERROR)
 ray.init(address="local", num_cpus=3, include_dashboard=False, object_store_memory=80 * 2**20, log_to_driver=False)
 from faceae.config import Mask
-from faceae.data.mask_generator import Holes
+from faceae.data.mask_generator import MaskGenerator
 from faceae.data.cache import decode_train, fits
-from faceae.data.loader import Feed
+from faceae.data.loader import BatchLoader
 from faceae.data.sampler import Order
 from faceae.data.sources import list_sources
 from faceae.data.synthetic import portrait
@@ -23,7 +23,7 @@ from faceae.data.synthetic import portrait
 entries = list_sources(["synthetic:1000"], "--data.source").entries
 assert not fits(len(entries), 256)
 blocks, _ = decode_train(entries, 256, lambda images: None)
-feed = Feed(Order(blocks, 0, 64, Holes(Mask(), 256)), 0, 1, range(1, 3), tasks=2)
+feed = BatchLoader(Order(blocks, 0, 64, MaskGenerator(Mask(), 256)), 0, 1, range(1, 3), tasks=2)
 drawn = {hashlib.sha256(portrait(number, 256).tobytes()).digest() for number in range(len(entries))}
 for _ in range(2):
     seen = [hashlib.sha256(image.tobytes()).digest() for batch in feed.epoch() for image in batch.pixels]

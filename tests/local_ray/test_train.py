@@ -15,8 +15,8 @@ from runs import ROOT, assert_same, figures, history, small
 
 import faceae
 from faceae import metrics, storage
-from faceae.config.jobs import EvaluateSettings, Machines, Measured, Restarted
-from faceae.data.mask_generator import Holes
+from faceae.config.jobs import EvaluateData, EvaluateOutput, EvaluateSettings, ReplicaScale
+from faceae.data.mask_generator import MaskGenerator
 from faceae.data.synthetic import portrait
 from faceae.drivers.train import train
 from faceae.errors import InputError, RunFailedError
@@ -72,15 +72,15 @@ def test_the_saved_model_gives_the_reported_metrics(finished, ray_cluster):
     import torch
 
     from faceae.data.cache import decode_val
-    from faceae.data.loader import validation
+    from faceae.data.loader import validation_batches
     from faceae.data.split import Split
     from faceae.training import engine
 
     settings, summary, folder = finished
     network = faceae.load(str(folder / "model"))
-    val, _ = decode_val(Split(settings.data).val, Holes(settings.mask, 32), lambda images: None)
+    val, _ = decode_val(Split(settings.data).val, MaskGenerator(settings.mask, 32), lambda images: None)
     cpu = torch.device("cpu")
-    sums = engine.evaluate(network, validation(val, 32, 5), device=cpu, bf16=engine.in_bf16("auto", cpu))
+    sums = engine.evaluate(network, validation_batches(val, 32, 5), device=cpu, bf16=engine.in_bf16("auto", cpu))
     assert sums.count == summary["counts"]["val"]
     assert sums.means() == pytest.approx(summary["val"], rel=1e-4)
 
@@ -89,9 +89,9 @@ def test_an_evaluation_of_its_own_validation_set_gives_the_reported_metrics(fini
     from faceae.drivers.evaluate import evaluate
 
     settings, summary, folder = finished
-    data = Measured(settings.data.source, subset="val", max_rejected_fraction=0.1)
-    out = Restarted(storage=str(tmp_path), name="val")
-    evaluated = evaluate(EvaluateSettings(str(folder / "model"), data, scale=Machines(gpu="off"), run=out))
+    data = EvaluateData(settings.data.source, subset="val", max_rejected_fraction=0.1)
+    out = EvaluateOutput(storage=str(tmp_path), name="val")
+    evaluated = evaluate(EvaluateSettings(str(folder / "model"), data, scale=ReplicaScale(gpu="off"), run=out))
     assert evaluated["counts"]["val"] == summary["counts"]["val"]
     assert evaluated["val"] == pytest.approx(summary["val"], rel=1e-4)
     for name, values in summary["baselines"].items():

@@ -9,7 +9,7 @@ from faceae.config import Optim, Settings
 from faceae.errors import RunFailedError
 from faceae.training import checkpoint
 from faceae.training.progress import EpochResult, Progress
-from faceae.training.state import Learner
+from faceae.training.state import TrainState
 
 CPU = torch.device("cpu")
 
@@ -17,9 +17,9 @@ CPU = torch.device("cpu")
 def make(seed):
     torch.manual_seed(seed)
     network = nn.Linear(3, 2)
-    learner = Learner(network, Settings(optim=Optim(average=0.5)))
-    learner.step(network(torch.ones(1, 3)).sum(), done=0)
-    return learner
+    state = TrainState(network, Settings(optim=Optim(average=0.5)))
+    state.step(network(torch.ones(1, 3)).sum(), progress=0)
+    return state
 
 
 def progress(epoch, images=0):
@@ -40,10 +40,10 @@ def names(run):
 
 
 def load(run):
-    learner = make(99)
-    learner.steps = 0
-    loaded, unusable = checkpoint.load(str(run), learner, CPU)
-    return loaded, unusable, learner
+    state = make(99)
+    state.steps = 0
+    loaded, unusable = checkpoint.load(str(run), state, CPU)
+    return loaded, unusable, state
 
 
 def test_a_run_without_a_checkpoint_begins(tmp_path):
@@ -53,14 +53,14 @@ def test_a_run_without_a_checkpoint_begins(tmp_path):
 
 def test_the_last_one_counts_and_two_are_kept(run):
     assert names(run) == ["00001-000000064", "00001-000000128"]
-    loaded, unusable, learner = load(run)
+    loaded, unusable, state = load(run)
     assert unusable == []
     assert loaded == progress(1, 128)
     expected = make(2)
-    assert torch.equal(learner.network.weight, expected.network.weight)
-    assert torch.equal(learner.averaged.weight, expected.averaged.weight)
-    assert learner.steps == 1
-    moments, expected_moments = (each.optimizer.state_dict()["state"][0] for each in (learner, expected))
+    assert torch.equal(state.network.weight, expected.network.weight)
+    assert torch.equal(state.ema.module.weight, expected.ema.module.weight)
+    assert state.steps == 1
+    moments, expected_moments = (each.optimizer.state_dict()["state"][0] for each in (state, expected))
     assert moments["exp_avg"].equal(expected_moments["exp_avg"])
 
 
@@ -79,20 +79,20 @@ def flip(path):
 @pytest.mark.parametrize(
     ("damage", "words"),
     [
-        (lambda last: flip(last / "model.safetensors"), "model.safetensors is not what was written"),
-        (lambda last: flip(last / "state.pt"), "state.pt is not what was written"),
+        (lambda last: flip(last / "model.safetensors"), "model.safetensors does not match what was written"),
+        (lambda last: flip(last / "state.pt"), "state.pt does not match what was written"),
         (lambda last: (last / "state.pt").unlink(), "a file of it is missing"),
-        (lambda last: (last / "progress.json").unlink(), "it was not written to its end"),
-        (lambda last: (last / "progress.json").write_text('{"history": ['), "progress.json is not what was written"),
+        (lambda last: (last / "progress.json").unlink(), "it was not written completely"),
+        (lambda last: (last / "progress.json").write_text('{"history": ['), "progress.json does not match what was written"),
     ],
     ids=["weights", "state", "file missing", "half-written", "progress"],
 )
 def test_a_damaged_one_is_named_and_the_one_before_is_used(run, damage, words):
     damage(run / "checkpoints" / "00001-000000128")
-    loaded, unusable, learner = load(run)
+    loaded, unusable, state = load(run)
     assert loaded == progress(1, 64)
     assert unusable == [f"checkpoint 00001-000000128 cannot be used: {words}"]
-    assert torch.equal(learner.network.weight, make(1).network.weight)
+    assert torch.equal(state.network.weight, make(1).network.weight)
     checkpoint.discard_after(str(run), loaded)
     assert names(run) == ["00001-000000064"]
 
@@ -110,4 +110,4 @@ def test_a_first_one_that_was_never_finished_is_no_obstacle(tmp_path):
     storage.write(f"{tmp_path}/checkpoints/00001/model.safetensors", b"half")
     loaded, unusable, _ = load(tmp_path)
     assert loaded == Progress()
-    assert unusable == ["checkpoint 00001 cannot be used: it was not written to its end"]
+    assert unusable == ["checkpoint 00001 cannot be used: it was not written completely"]

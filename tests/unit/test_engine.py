@@ -12,7 +12,7 @@ from faceae.data.batch import Batch
 from faceae.data.synthetic import portrait
 from faceae.training import engine
 from faceae.training.progress import EpochResult
-from faceae.training.state import LOSSES, Learner
+from faceae.training.state import LOSSES, TrainState
 
 CPU = torch.device("cpu")
 SIZE = 32
@@ -42,21 +42,21 @@ def batches(counts, rank=0, ranks=1):
 
 
 def train(network, feed, optim=None, **options):
-    return engine.train_one_epoch(network, feed, learner(network, optim), device=CPU, **options)
+    return engine.train_one_epoch(network, feed, train_state(network, optim), device=CPU, **options)
 
 
-def learner(network, optim=None, loss="mse"):
-    return Learner(network, Settings(optim=optim or Optim(name="sgd", lr=0.5), train=Train(loss=loss)))
+def train_state(network, optim=None, loss="mse"):
+    return TrainState(network, Settings(optim=optim or Optim(name="sgd", lr=0.5), train=Train(loss=loss)))
 
 
 def test_the_device_sees_the_hole_black_and_nothing_else_changed():
     (batch,) = batches([5])
-    views = engine.to_device(batch, CPU)
+    data = engine.to_device(batch, CPU)
     hole = masks.unpack(batch.mask, SIZE)
-    assert (views.mask[:, 0].numpy().astype(bool) == hole).all()
-    assert np.allclose(views.original.permute(0, 2, 3, 1).numpy() * 255, batch.pixels, atol=1e-4)
-    assert (views.given.permute(0, 2, 3, 1).numpy()[hole] == 0).all()
-    assert torch.equal(views.given * (1 - views.mask), views.original * (1 - views.mask))
+    assert (data.mask[:, 0].numpy().astype(bool) == hole).all()
+    assert np.allclose(data.original.permute(0, 2, 3, 1).numpy() * 255, batch.pixels, atol=1e-4)
+    assert (data.given.permute(0, 2, 3, 1).numpy()[hole] == 0).all()
+    assert torch.equal(data.given * (1 - data.mask), data.original * (1 - data.mask))
 
 
 @pytest.mark.parametrize("loss", LOSSES)
@@ -64,9 +64,9 @@ def test_the_device_sees_the_hole_black_and_nothing_else_changed():
 def test_every_optimizer_and_loss_learns(name, loss):
     torch.manual_seed(0)
     network = models.build(Settings(data=Data(image_size=SIZE), model=Model(latent_dim=8)))
-    learning = learner(network, Optim(name=name, lr=0.05 if name == "sgd" else 0.003), loss)
+    state = train_state(network, Optim(name=name, lr=0.05 if name == "sgd" else 0.003), loss)
     feed = batches([16]) * 6
-    results = [engine.train_one_epoch(network, feed, learning, device=CPU) for _ in range(2)]
+    results = [engine.train_one_epoch(network, feed, state, device=CPU) for _ in range(2)]
     assert results[1].loss < results[0].loss
     assert results[0].images == 96
     assert not results[0].pause
@@ -76,8 +76,8 @@ def test_the_loss_is_the_mean_over_images_not_over_batches():
     network = Plain()
     feed = batches([9, 2])
     with torch.no_grad():
-        views = [engine.to_device(batch, CPU) for batch in feed]
-        errors = torch.cat([(network(v.given, v.mask) - v.original).square().mean((1, 2, 3)) for v in views])
+        data = [engine.to_device(batch, CPU) for batch in feed]
+        errors = torch.cat([(network(v.given, v.mask) - v.original).square().mean((1, 2, 3)) for v in data])
     assert train(network, feed, Optim(name="sgd", lr=1e-12)).loss == pytest.approx(errors.mean().item(), rel=1e-5)
 
 
@@ -122,12 +122,12 @@ def test_a_diverging_loss_stops_within_the_check_interval():
 
 def test_an_epoch_that_pauses_and_goes_on_is_the_same_as_one_that_does_not():
     whole, parts = Plain(), Plain()
-    learning = learner(parts)
+    state = train_state(parts)
     feed, result = iter(batches([8, 8, 8, 5])), EpochResult()
     seen = []
     for images, why in ((8, 3), (16, 2), (29, 0)):
         result = engine.train_one_epoch(
-            *(parts, feed, learning),
+            *(parts, feed, state),
             device=CPU,
             so_far=result,
             pause=lambda why=why: why,

@@ -12,7 +12,7 @@ from torch import nn
 
 import faceae
 from faceae import models
-from faceae.corruption.detection import find_holes
+from faceae.corruption.detection import detect_holes
 from faceae.data.synthetic import portrait
 from faceae.errors import InputError
 from faceae.models.restorer import Restorer, next_square
@@ -159,9 +159,9 @@ def test_boxes_are_found(form):
         hole[top:bottom, left:right] = True
     pixels[hole] = 0
     if form == "png":
-        assert (find_holes(np.asarray(Image.open(io.BytesIO(png(Image.fromarray(pixels))))), False) == hole).all()
+        assert (detect_holes(np.asarray(Image.open(io.BytesIO(png(Image.fromarray(pixels))))), False) == hole).all()
     else:
-        found = find_holes(jpeg(pixels), True)
+        found = detect_holes(jpeg(pixels), True)
         assert found[hole].all()
         wide = np.zeros_like(hole)
         for top, bottom, left, right in BOXES:
@@ -176,17 +176,17 @@ def test_what_is_dark_is_no_box():
     dark[100:120, 10:20] = 0
     dark[110:120, 20:60] = 0  # an L
     dark[5:12, 5:100] = 0  # too thin
-    assert not find_holes(dark, False).any()
-    assert not find_holes(jpeg(dark), True).any()
+    assert not detect_holes(dark, False).any()
+    assert not detect_holes(jpeg(dark), True).any()
     noise = np.random.default_rng(0).integers(0, 30, (128, 128, 3), np.uint8)
     for lossy in (False, True):
-        assert not find_holes(noise, lossy).any()
-        assert not find_holes(np.zeros((5, 90, 3), np.uint8), lossy).any()
+        assert not detect_holes(noise, lossy).any()
+        assert not detect_holes(np.zeros((5, 90, 3), np.uint8), lossy).any()
 
 
 def test_real_faces_have_few(shared):
     files = sorted((shared / "ffhq").rglob("*.png"))[:40]
     found = [
-        find_holes(np.asarray(Image.open(file).convert("RGB")), lossy) for file in files for lossy in (False, True)
+        detect_holes(np.asarray(Image.open(file).convert("RGB")), lossy) for file in files for lossy in (False, True)
     ]
     assert sum(hole.any() for hole in found) <= 4

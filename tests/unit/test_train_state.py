@@ -5,41 +5,43 @@ import torch
 from torch import nn
 
 from faceae.config import Optim, Settings, Train
-from faceae.training.state import LOSSES, Learner, rate
+from faceae.training.losses import LOSSES
+from faceae.training.optim import lr_factor
+from faceae.training.state import TrainState
 
 
 def test_the_rate_rises_and_falls_along_a_cosine():
     optim = Optim(schedule="cosine", warmup=0.1)
-    assert rate(optim, 0) == 0
-    assert rate(optim, 0.05) == pytest.approx(0.5, abs=0.01)
-    assert rate(optim, 0.5) == pytest.approx(0.5)
-    assert rate(optim, 1) == rate(optim, 1.2) == 0
-    assert rate(Optim(), 0) == rate(Optim(), 1) == 1
+    assert lr_factor(optim, 0) == 0
+    assert lr_factor(optim, 0.05) == pytest.approx(0.5, abs=0.01)
+    assert lr_factor(optim, 0.5) == pytest.approx(0.5)
+    assert lr_factor(optim, 1) == lr_factor(optim, 1.2) == 0
+    assert lr_factor(Optim(), 0) == lr_factor(Optim(), 1) == 1
 
 
 def test_the_optimizer_follows_the_schedule():
     network = nn.Linear(1, 1, bias=False)
-    learner = Learner(network, Settings(optim=Optim(name="sgd", lr=0.5, schedule="cosine")))
-    for done, moved in ((0.0, 0.5), (0.5, 0.25), (1.0, 0.0)):
+    state = TrainState(network, Settings(optim=Optim(name="sgd", lr=0.5, schedule="cosine")))
+    for progress, moved in ((0.0, 0.5), (0.5, 0.25), (1.0, 0.0)):
         before = network.weight.item()
-        learner.step(network.weight.sum(), done)
+        state.step(network.weight.sum(), progress)
         assert before - network.weight.item() == pytest.approx(moved)
 
 
 def test_the_average_is_of_about_the_last_share_of_the_steps():
     network = nn.Linear(1, 1, bias=False)
     nn.init.zeros_(network.weight)
-    learner = Learner(network, Settings(optim=Optim(name="sgd", lr=1, average=0.1)))
+    state = TrainState(network, Settings(optim=Optim(name="sgd", lr=1, average=0.1)))
     for _ in range(1000):  # the weight falls by one a step
-        learner.step(network.weight.sum(), done=0)
-    assert learner.result is learner.averaged
+        state.step(network.weight.sum(), progress=0)
+    assert state.best_network is state.ema.module
     # The mean age of a power function average with exponent 1 / share is n / (1 / share + 2).
-    assert learner.averaged.weight.item() - network.weight.item() == pytest.approx(1000 / 11, rel=0.1)
+    assert state.ema.module.weight.item() - network.weight.item() == pytest.approx(1000 / 11, rel=0.1)
 
 
 def test_without_an_average_the_network_is_the_result():
     network = nn.Linear(1, 1)
-    assert Learner(network, Settings()).result is network
+    assert TrainState(network, Settings()).best_network is network
 
 
 def test_the_hole_counts_for_each_image_alike_and_the_frame_a_little():
@@ -54,6 +56,6 @@ def test_the_hole_counts_for_each_image_alike_and_the_frame_a_little():
 @pytest.mark.parametrize("name", LOSSES)
 def test_a_loss_is_least_for_the_original(name):
     original, mask = torch.rand(2, 3, 8, 8), torch.ones(2, 1, 8, 8)
-    learner = Learner(nn.Linear(1, 1), Settings(train=Train(loss=name)))
-    best = learner.loss_of(original, original, mask)
-    assert best < learner.loss_of((original + 0.1).clamp(0, 1), original, mask)
+    state = TrainState(nn.Linear(1, 1), Settings(train=Train(loss=name)))
+    best = state.loss(original, original, mask)
+    assert best < state.loss((original + 0.1).clamp(0, 1), original, mask)
