@@ -2,7 +2,7 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN = .venv/bin
 
-.PHONY: setup train test lint bench faults cluster cluster-local
+.PHONY: setup train test lint format bench faults cluster cluster-local
 
 setup: .venv/ready
 
@@ -30,7 +30,12 @@ cluster: setup  ## jobs submitted with a token; cluster.yaml's node types under 
 cluster-local: setup  ## deploy/local.yaml on one machine, by SSH: about 4 minutes; needs root, openssh-server and rsync
 	PATH="$(CURDIR)/$(BIN):$$PATH" deploy/local-test.sh
 
-lint: setup
+lint: setup  ## style, types, and which package may import which
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: setup  ## put code into the project's form
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .

@@ -2,9 +2,9 @@
 
 All variants make the same thing from the same pictures: decoded uint8 pixels and a mask of one box, in batches of 64.
 
-- `first epoch`, `later epochs`: faceae's own path, `decode_train` and `BatchLoader`, as a training worker uses it: the first
-  epoch with the decoding in it, and the mean of the epochs after it. Started beforehand: Ray, and a process for each of
-  its tasks. From a folder of PNG, the same in a bucket, and from Parquet shards made by jobs/prepare.py.
+- `first epoch`, `later epochs`: faceae's own path, `decode_train` and `BatchLoader`, as a training worker uses it: the
+  first epoch with the decoding in it, and the mean of the epochs after it. Started beforehand: Ray, and a process for
+  each of its tasks. From a folder of PNG, the same in a bucket, and from Parquet shards made by jobs/prepare.py.
 - `DataLoader`: torch.utils.data.DataLoader on the folder, as many worker processes as cores, which decodes and masks in
   every epoch: what a training script without Ray does. Started beforehand: its workers. It cannot show what a cluster
   adds.
@@ -62,7 +62,7 @@ def faceae(source: str) -> Ingest:
     entries = list_sources([source], "--source").entries
     start = time.perf_counter()
     blocks, _ = decode_train(entries, SIZE, lambda images: None)
-    feed = BatchLoader(
+    loader = BatchLoader(
         GlobalBatchSampler(blocks, 0, BATCH, MaskGenerator(Mask(size=BOX), SIZE)),
         0,
         1,
@@ -70,17 +70,17 @@ def faceae(source: str) -> Ingest:
         tasks=CORES,
     )
     try:
-        images = consume(feed)
+        images = consume(loader)
         first = images / (time.perf_counter() - start)
-        later = rate(lambda: sum(consume(feed) for _ in range(LATER_EPOCHS)))
+        later = rate(lambda: sum(consume(loader) for _ in range(LATER_EPOCHS)))
     finally:
-        feed.close()
+        loader.close()
     return Ingest(first, later, cached_bytes(blocks) / len(entries))
 
 
-def consume(feed: BatchLoader) -> int:
+def consume(loader: BatchLoader) -> int:
     """Takes the batches of an epoch, as an engine would; returns the images."""
-    return sum(len(batch.pixels) for batch in feed.epoch())
+    return sum(len(batch.pixels) for batch in loader.epoch())
 
 
 def cached_bytes(blocks: Blocks) -> int:

@@ -1,8 +1,9 @@
-"""The command line of every job: flags to settings, errors to exit codes."""
+"""The command line: `faceae JOB`, flags to settings, errors to exit codes."""
 
 from __future__ import annotations
 
 import contextlib
+import importlib.metadata
 import io
 import itertools
 import os
@@ -10,34 +11,71 @@ import pkgutil
 import re
 import sys
 from collections.abc import Sequence
+from typing import NoReturn
 
 import tyro
 
 from faceae import config
+from faceae.commands import COMMANDS, Command
 from faceae.config import JobSettings, JobT, RunSettings, Settings, presets
-from faceae.errors import InputError, RunFailedError
+from faceae.errors import InputError, RunFailedError, one_line
 from faceae.run_folder import saved_settings
 
 TRACEBACK = "FACEAE_TRACEBACK"
 """Set in the environment to see the traceback of a run that failed."""
 
 
-def job(description: str, function: str, kind: type[JobSettings] = Settings) -> None:
-    """Runs a job as the command line asks, and exits: 0 done, 1 the run failed, 2 the input was wrong, 130 Ctrl-C.
+_USAGE = f"""\
+faceae: distributed training of face-restoration autoencoders on Ray.
+
+    faceae JOB ...        what each job takes: faceae JOB --help
+    faceae --version
+
+{{jobs}}
+
+First steps, on any machine:
+
+    faceae train                                              # synthetic portraits, two minutes
+    faceae train --preset restore --data.source path/to/faces --run.name faces
+    faceae reconstruct out/faces/model path/to/pictures out/restored
+
+Exit codes: 0 done, 1 the run failed, 2 the input was wrong, 130 Ctrl-C. {TRACEBACK}=1 shows tracebacks.
+"""
+
+
+def main() -> None:
+    """The command `faceae`, also `python -m faceae`: runs the job that the first argument names, and exits."""
+    name, *arguments = sys.argv[1:] or ["--help"]
+    if name in COMMANDS:
+        run_job(name, arguments, f"faceae {name}")
+    if name in ("-h", "--help"):
+        jobs = "\n".join(f"    {name:12}  {command.summary}" for name, command in COMMANDS.items())
+        print(_USAGE.format(jobs=jobs))
+        sys.exit(0)
+    if name == "--version":
+        print(f"faceae {importlib.metadata.version('faceae')}")
+        sys.exit(0)
+    print(f"error: {name}: there is no such job; choose from {', '.join(COMMANDS)}", file=sys.stderr)
+    sys.exit(2)
+
+
+def run_job(name: str, arguments: Sequence[str] | None = None, program: str | None = None) -> NoReturn:
+    """Runs a job and exits: 0 done, 1 the run failed, 2 the input was wrong, 130 Ctrl-C.
 
     Args:
-        description: what --help says first.
-        function: "module:function" that takes the settings. Imported once the flags are known to be good: Ray and
-            torch take seconds, and a wrong flag or --help should not.
-        kind: of the settings.
+        name: one of `COMMANDS`.
+        arguments: the flags; by default those of the command line.
+        program: how the job was called, for --help.
     """
-    sys.exit(_exit_code(description, function, kind))
+    sys.exit(_exit_code(COMMANDS[name], sys.argv[1:] if arguments is None else arguments, program))
 
 
-def _exit_code(description: str, function: str, kind: type[JobSettings]) -> int:
+def _exit_code(command: Command, arguments: Sequence[str], program: str | None) -> int:
+    kind: type[JobSettings] = pkgutil.resolve_name(command.settings)
     try:
-        settings = parse(sys.argv[1:], description, kind)
-        pkgutil.resolve_name(function)(settings)
+        settings = parse(arguments, kind, command.help, program)
+        # Imported once the flags are known to be good: Ray and torch take seconds, and --help should not.
+        pkgutil.resolve_name(command.driver)(settings)
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -47,7 +85,7 @@ def _exit_code(description: str, function: str, kind: type[JobSettings]) -> int:
     except Exception as error:
         if os.environ.get(TRACEBACK):
             raise
-        text = (str(error).strip().splitlines() or [""])[-1]
+        text = one_line(error)
         if not isinstance(error, RunFailedError):  # the last resort: a defect of ours or of the cluster
             text = f"{type(error).__name__}: {text} ({TRACEBACK}=1 shows where)"
         print(f"failed: {text}", file=sys.stderr)
@@ -55,21 +93,27 @@ def _exit_code(description: str, function: str, kind: type[JobSettings]) -> int:
     return 0
 
 
-def parse(arguments: Sequence[str], description: str, kind: type[JobT]) -> JobT:
+def parse(arguments: Sequence[str], kind: type[JobT], description: str = "", program: str | None = None) -> JobT:
     """Reads flags into checked settings, on top of the preset, or of the saved settings of a run to resume.
 
+    Args:
+        arguments: the flags.
+        kind: the job's settings class.
+        description: what --help says first.
+        program: how the job was called, for --help.
+
     Raises:
-        InputError: an unknown flag or preset, or a value that cannot be.
+        InputError: an unknown flag or preset, or an invalid value.
     """
     start = kind()
     if isinstance(start, Settings):
         start = presets.find(_preset_name(arguments) or start.preset, type(start))
-    settings = _parse(arguments, description, start)
+    settings = _parse(arguments, start, description, program)
     if not isinstance(settings, RunSettings):
         return config.validate(settings)
     if settings.run.resume and (saved := saved_settings(settings)):
         # It may have been resumed before; tyro sets flags only.
-        settings = _parse(arguments, description, config.with_run(saved, resume=False))
+        settings = _parse(arguments, config.with_run(saved, resume=False), description, program)
     return config.validate(settings)
 
 
@@ -82,12 +126,13 @@ def _preset_name(arguments: Sequence[str]) -> str | None:
     return None
 
 
-def _parse(arguments: Sequence[str], description: str, default: JobT) -> JobT:
+def _parse(arguments: Sequence[str], default: JobT, description: str, program: str | None) -> JobT:
     said = io.StringIO()
     try:
         with contextlib.redirect_stderr(said):
             return tyro.cli(
                 type(default),
+                prog=program,
                 args=arguments,
                 default=default,
                 description=description,
@@ -96,10 +141,10 @@ def _parse(arguments: Sequence[str], description: str, default: JobT) -> JobT:
     except SystemExit as end:
         if not end.code:
             raise
-        raise InputError(_one_line(said.getvalue())) from None
+        raise InputError(_unboxed(said.getvalue())) from None
 
 
-def _one_line(box: str) -> str:
-    """What tyro says in a box of several lines, as one line: up to its rule, without the frame."""
+def _unboxed(box: str) -> str:
+    """The first part of a boxed message of tyro, in one line."""
     text = re.split(r"─{20,} *│", box.split("\n", 1)[1])[0] if "\n" in box else box
     return " ".join(re.sub(r"[│╭╮╰╯─]+", " ", text).split()) + "; --help lists the flags"

@@ -1,4 +1,11 @@
-"""The two ways a job ends badly, by whose turn it is."""
+"""The two kinds of error that end a job, and how an error is shown in one line."""
+
+from __future__ import annotations
+
+import re
+
+_CAUSE = re.compile(r"(?!ray\.)(?:\w+\.)*(\w*(?:Error|Exception)): (.+)")
+_SELF_EXPLANATORY = {"OSError", "InputError", "RunFailedError"}
 
 
 class InputError(Exception):
@@ -11,3 +18,13 @@ class InputError(Exception):
 
 class RunFailedError(Exception):
     """The run failed although the input was right. The jobs print the message and exit with code 1."""
+
+
+def one_line(error: BaseException) -> str:
+    """Returns the innermost cause of an error in one line, without the tracebacks and advice that Ray puts around it."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    causes = [match for line in lines if (match := _CAUSE.match(line))]
+    if not causes:
+        return lines[-1] if lines else type(error).__name__
+    kind, text = causes[-1].groups()
+    return text if kind in _SELF_EXPLANATORY else f"{kind}: {text}"

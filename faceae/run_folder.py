@@ -25,7 +25,7 @@ class RunFolder(Generic[SettingsT]):
 
     def __init__(self, settings: SettingsT) -> None:
         """Names the folder; touches nothing."""
-        name = settings.run.name or f"{settings.makes}-{time.strftime('%Y%m%d-%H%M%S')}"
+        name = settings.run.name or f"{settings.name_prefix}-{time.strftime('%Y%m%d-%H%M%S')}"
         self.settings = config.with_run(settings, name=name, storage=storage.absolute(settings.run.storage))
         self.name = name
         self.uri = storage.join(self.settings.run.storage, name)

@@ -16,6 +16,7 @@ import ray
 from faceae import ray_compat
 from faceae.cluster.coordinator import driver_node
 from faceae.cluster.placement import Placement
+from faceae.errors import one_line
 
 
 class End(Enum):
@@ -94,6 +95,4 @@ def _cause(error: BaseException) -> str:
     if failures := getattr(error, "worker_failures", None):
         error = failures[min(failures)]
     error = getattr(error, "controller_failure", error)
-    error = getattr(error, "cause", None) or error
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[-1] if lines else type(error).__name__
+    return one_line(getattr(error, "cause", None) or error)

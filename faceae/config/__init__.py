@@ -1,4 +1,4 @@
-"""The settings: one tree of frozen, typed dataclasses, read the same way by every job."""
+"""The settings: one tree of frozen, typed dataclasses, which every job reads in the same way."""
 
 from faceae.config.base import (
     JobSettings,

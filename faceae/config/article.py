@@ -1,4 +1,8 @@
-"""What the Keras article reports, to stand beside every result."""
+"""The results that the Keras article reports, which faceae's reports compare with its own.
+
+The article is Eman Ijaz, "Face Image Reconstruction using Autoencoders in Keras", Geek Culture on Medium,
+https://medium.com/geekculture/face-image-reconstruction-using-autoencoders-in-keras-69a35cde01b0
+"""
 
 from __future__ import annotations
 
@@ -8,16 +12,17 @@ from faceae.config import Mask, Settings
 
 
 class ReportedResult(NamedTuple):
-    """A line of the article: FFHQ at 128x128, a 28x28 box, latent 300, one GPU.
+    """One result of the article: FFHQ at 128x128, a 28x28 box, a latent of 300 numbers, one GPU.
 
     Attributes:
-        optimizer: its name in `--optim.name`.
+        optimizer: the optimizer's name in `--optim.name`.
         lr: learning rate.
-        epochs: trained for.
-        batch_size: of a step.
-        loss: its name in `--train.loss`.
-        value: of that loss, over the full frame.
-        rgb_argmax_accuracy: Keras' `accuracy` on an image.
+        epochs: epochs of training.
+        batch_size: images per step.
+        loss: the loss' name in `--train.loss`.
+        value: the value of that loss over the full frame.
+        rgb_argmax_accuracy: share of pixels whose largest colour channel is right, in [0, 1]: Keras' `accuracy` on an
+            image.
     """
 
     optimizer: str
@@ -30,7 +35,7 @@ class ReportedResult(NamedTuple):
 
     @property
     def label(self) -> str:
-        """Which line it is, for a table."""
+        """The settings in a few words, for a table."""
         return f"article, {self.optimizer} {self.lr:g}, {self.epochs} epochs"
 
 
@@ -46,11 +51,11 @@ ARTICLE = (
 
 
 def matching(settings: Settings) -> list[ReportedResult]:
-    """The article's lines with the same optimizer, rate and loss."""
+    """Returns the article's results with the same optimizer, learning rate and loss."""
     wanted = (settings.optim.name, settings.optim.lr, settings.train.loss)
-    return [line for line in ARTICLE if (line.optimizer, line.lr, line.loss) == wanted]
+    return [result for result in ARTICLE if (result.optimizer, result.lr, result.loss) == wanted]
 
 
 def comparable(image_size: int, mask: Mask) -> bool:
-    """Whether that is what the article measured on, but for the pictures: a 28x28 box at 128x128."""
+    """Returns whether size and mask are the article's, one 28x28 box at 128x128; the images may still be others."""
     return image_size == 128 and (tuple(mask.kind), mask.sizes, mask.count) == (("box",), (28, 28), 1)

@@ -1,4 +1,4 @@
-"""A tree of settings: what every group of them has in common, and how one is read, checked and written."""
+"""The base classes of the settings tree, and functions that read, check and write such a tree."""
 
 from __future__ import annotations
 
@@ -12,43 +12,43 @@ from faceae.errors import InputError
 
 
 class Strict:
-    """A group of settings: an unknown one is an error."""
+    """A group of settings in which an unknown setting is an error, and so is a number that is not finite."""
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid", allow_inf_nan=False)
 
 
 @dataclasses.dataclass(frozen=True)
 class JobSettings(Strict):
-    """All settings of a job; those of other jobs than training stand in `faceae.config.jobs`."""
+    """All settings of a job. Those of jobs other than training are in `faceae.config.jobs`."""
 
-    RESUME_HINT: ClassVar[str] = "--run.resume with the same --run.name goes on from where it stopped"
-    """What the job says when it is interrupted."""
+    RESUME_HINT: ClassVar[str] = "--run.resume with the same --run.name continues from where it stopped"
+    """How to continue; the job prints it when it is interrupted."""
 
     def check(self) -> None:
-        """Raises InputError if values cannot go together."""
+        """Raises InputError if values contradict each other."""
 
 
 class RunSettings(JobSettings, abc.ABC):
-    """Those of a job that makes a folder of its own each time."""
+    """The settings of a job that writes a run folder of its own."""
 
     data: Any
     run: Any
 
     FREE_ON_RESUME: ClassVar[frozenset[str]]
-    """What may differ between a run and its continuation: nothing that the result so far depends on."""
-    SOURCE: ClassVar[str] = "--data.source"
-    """What the images are called on the command line."""
+    """Dotted paths of the settings that may change when a run is resumed: the result so far depends on none of them."""
+    SOURCE_FLAG: ClassVar[str] = "--data.source"
+    """The flag or positional argument that names the images; used in error messages."""
 
     @property
     @abc.abstractmethod
-    def makes(self) -> str:
-        """What the run makes, for its default name."""
+    def name_prefix(self) -> str:
+        """The first part of the run's default name; the time follows."""
 
     def check(self) -> None:
-        """Raises InputError if there is no source, or if values cannot go together."""
+        """Raises InputError if no source is given, or if values contradict each other."""
         if not self.data.source:
             raise InputError(
-                f"{self.SOURCE}: no source is given; name a folder, a zip, tar or Parquet file, or s3://bucket/..."
+                f"{self.SOURCE_FLAG}: no source is given; name a folder, a zip, tar or Parquet file, or s3://bucket/..."
             )
 
 
@@ -57,12 +57,12 @@ JobT = TypeVar("JobT", bound=JobSettings)
 
 
 def to_dict(settings: JobSettings | Strict) -> dict[str, Any]:
-    """The tree as JSON-ready dictionaries, for config.json."""
+    """Returns the settings as nested dictionaries that JSON can hold, as in config.json."""
     return TypeAdapter(type(settings)).dump_python(settings, mode="json")
 
 
 def flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """The leaves of `to_dict`'s tree by their dotted path."""
+    """Returns the leaves of `to_dict`'s tree by dotted path ("optim.lr"), each path after `prefix`."""
     leaves: dict[str, Any] = {}
     for key, value in tree.items():
         leaves |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
@@ -70,25 +70,25 @@ def flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def with_run(settings: SettingsT, **changes: Any) -> SettingsT:  # noqa: ANN401
-    """The same settings with other values in the group `--run`."""
+    """Returns the same settings with `changes` made in the group `--run`."""
     fields: dict[str, Any] = {"run": dataclasses.replace(settings.run, **changes)}
     return dataclasses.replace(settings, **fields)
 
 
 def validate(settings: JobT) -> JobT:
-    """Checks a tree of settings that was made in Python.
+    """Checks settings that were made in Python and returns them with every value converted to its declared type.
 
     Raises:
-        InputError: a wrong type, a value out of range, or values that cannot go together.
+        InputError: a value has the wrong type or is out of range, or values contradict each other.
     """
     return from_dict(dataclasses.asdict(settings), type(settings))
 
 
 def from_dict(tree: dict[str, Any], kind: type[JobT]) -> JobT:
-    """Reads and checks the dictionaries of a config.json.
+    """Makes checked settings of nested dictionaries, such as those of a config.json.
 
     Raises:
-        InputError: an unknown key too.
+        InputError: a key is unknown, a value has the wrong type or is out of range, or values contradict each other.
     """
     try:
         settings = TypeAdapter(kind).validate_python(tree)
@@ -100,5 +100,5 @@ def from_dict(tree: dict[str, Any], kind: type[JobT]) -> JobT:
 
 
 def flag(*path: str | int) -> str:
-    """The command-line flag of a field: ("data", "val_source") -> "--data.val-source"."""
+    """Returns the command-line flag of a field: ("data", "val_source") -> "--data.val-source"."""
     return "--" + ".".join(str(part) for part in path if isinstance(part, str)).replace("_", "-")

@@ -1,4 +1,4 @@
-"""The settings of a grid, and its points: which trials there are."""
+"""The settings of a grid, and the trials that they describe."""
 
 from __future__ import annotations
 
@@ -14,11 +14,12 @@ from faceae.config import Model, Optim, Settings, Strict, Train
 from faceae.errors import InputError
 
 FIXED = {"train.best_by"}
-"""What the trials are compared by cannot differ between them; nor can the data and the masks, which they share."""
+"""Settings that a grid cannot vary although their group can be varied: the trials are compared by this metric. The data
+and the masks cannot vary either, because all trials share them."""
 
 
 def _lists(group: type) -> Any:  # noqa: ANN401
-    """A dataclass like a group of the settings, with a list of values in place of each value."""
+    """Returns a dataclass with the fields of a group of settings, each of them a list of values to try."""
     prefix = group.__name__.lower()
     kinds: Any = get_type_hints(group, include_extras=True)
     fields = [
@@ -27,7 +28,7 @@ def _lists(group: type) -> Any:  # noqa: ANN401
         if f"{prefix}.{field.name}" not in FIXED
     ]
     made = dataclasses.make_dataclass(f"{group.__name__}s", fields, bases=(Strict,), frozen=True)
-    made.__doc__ = f"Values of --{prefix}.* to try."
+    made.__doc__ = f"Lists of values to try for --{prefix}.*."
     made.__module__ = __name__
     return made
 
@@ -35,15 +36,15 @@ def _lists(group: type) -> Any:  # noqa: ANN401
 if TYPE_CHECKING:
 
     class Models(Strict):
-        """What _lists makes."""
+        """The result of `_lists(Model)`, as the type checker sees it."""
 
         def __init__(self, **values: tuple[Any, ...]) -> None: ...
 
     class Optims(Models):
-        """What _lists makes."""
+        """The result of `_lists(Optim)`, as the type checker sees it."""
 
     class Trains(Models):
-        """What _lists makes."""
+        """The result of `_lists(Train)`, as the type checker sees it."""
 else:
     Models, Optims, Trains = _lists(Model), _lists(Optim), _lists(Train)
 
@@ -53,11 +54,11 @@ _GROUPS: dict[str, Any] = {"model": Models, "optim": Optims, "train": Trains}
 
 @dataclasses.dataclass(frozen=True)
 class Grid(Strict):
-    """Which settings to try: every point with every combination of the lists."""
+    """The settings to try: every combination of the listed values, at each of the points if any are given."""
 
     points: tuple[str, ...] = ()
-    """Points of a grid that is not a full product, each as field=value,field=value: for instance
-    optim.name=adam,optim.lr=0.001 optim.name=sgd,optim.lr=0.01."""
+    """Points of a grid that is not a full product, each written as field=value,field=value.
+    For example: optim.name=adam,optim.lr=0.001 optim.name=sgd,optim.lr=0.01"""
     model: Models = dataclasses.field(default_factory=Models)
     optim: Optims = dataclasses.field(default_factory=Optims)
     train: Trains = dataclasses.field(default_factory=Trains)
@@ -68,10 +69,10 @@ class Asha(Strict):
     """When to stop a trial that falls behind: asynchronous successive halving (Li et al., arxiv.org/abs/1810.05934)."""
 
     grace_epochs: PositiveInt = 1
-    """Epochs that every trial is given. With as many as --train.epochs none is stopped early."""
+    """Epochs that every trial gets. If this equals --train.epochs, no trial is stopped early."""
     reduction_factor: Annotated[float, Field(gt=1)] = 3.0
-    """At grace-epochs, and at every so many times as many, only the best 1/reduction-factor of the trials seen there go
-    on."""
+    """Trials are compared at grace-epochs, and again each time their epochs have grown by this factor.
+    Only the best 1/reduction-factor of the trials that got there so far continue."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,18 +80,19 @@ class Tune(Strict):
     """How to run the trials."""
 
     concurrent: Literal["auto"] | PositiveInt = "auto"
-    """Trials at a time; auto: as many as the cluster has room for beside Ray Data (on a cluster that grows, give a
-    number)."""
+    """Trials that run at the same time. auto: as many as the cluster has room for besides Ray Data.
+    On a cluster that grows, give a number."""
 
 
 @dataclasses.dataclass(frozen=True)
 class GridSettings(Settings):
-    """All settings of a grid: those of a run, which hold for every trial, and what differs between the trials."""
+    """All settings of a grid: those of a run, which hold for every trial, and those that differ between the trials."""
 
     preset: str = "demo-grid"
-    """Settings to start from; flags given beside it win. demo-grid: four trials on synthetic portraits.
-    article-grid: the six settings that the Keras article reports (15 epochs each). The presets of jobs/train.py
-    (demo, article) begin a grid of your own."""
+    """Settings to start from; other flags override them.
+    demo-grid: four trials on synthetic portraits.
+    article-grid: the six settings for which the Keras article reports results (15 epochs each).
+    The presets of `faceae train` (demo, article, restore) are starting points for a grid of your own."""
     grid: Grid = Grid()
     asha: Asha = Asha()
     tune: Tune = Tune()
@@ -103,9 +105,9 @@ class Point:
     """A trial to run.
 
     Attributes:
-        name: its number and its values, fit to name a folder.
-        values: of the fields that the grid varies, by their path ("optim.lr").
-        settings: complete.
+        name: the trial's number and values, in characters that a folder's name may have.
+        values: the values of the fields that the grid varies, by dotted path ("optim.lr").
+        settings: the trial's complete settings.
     """
 
     name: str
@@ -114,10 +116,10 @@ class Point:
 
 
 def points(settings: GridSettings) -> list[Point]:
-    """The trials of a grid, in the order in which they are written; a point that stands twice is tried once.
+    """Returns the trials of a grid, in the order in which the settings list them, without duplicates.
 
     Raises:
-        InputError: the grid is empty, a point cannot be read, or its settings cannot be.
+        InputError: the grid is empty, a point cannot be read, or a trial's settings are not valid.
     """
     written = [_read(text) for text in settings.grid.points]
     lists = _given_lists(settings.grid)
@@ -150,7 +152,7 @@ def _given_lists(grid: Grid) -> dict[str, tuple[Any, ...]]:
 
 
 def _read(text: str) -> dict[str, str]:
-    """optim.name=adam,optim.lr=0.001 as a dictionary; the values are converted with the settings they go into."""
+    """Reads optim.name=adam,optim.lr=0.001 as a dictionary. Its values stay strings until `_trial` converts them."""
     values = {}
     for part in text.split(","):
         path, _, value = part.strip().partition("=")

@@ -1,4 +1,4 @@
-"""The settings of the jobs other than training: preparing, evaluating, reconstructing."""
+"""The settings of the jobs other than training: prepare, evaluate and reconstruct."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from faceae.errors import InputError
 
 @dataclasses.dataclass(frozen=True)
 class Shard(Strict):
-    """The files of decoded images."""
+    """The Parquet files of decoded images."""
 
     megabytes: PositiveFloat = 100.0
-    """Size of a Parquet file at most; a small set is divided more finely, so that several cores have work."""
+    """Largest size of a Parquet file. A small set is split into smaller files, so that several cores have work."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,41 +31,43 @@ class PrepareSettings(RunSettings):
     FREE_ON_RESUME: ClassVar[frozenset[str]] = frozenset({"run", "data.max_rejected_fraction"})
 
     @property
-    def makes(self) -> str:
-        """What the run makes, for its default name."""
+    def name_prefix(self) -> str:
+        """The first part of the run's default name: faces-SIZE."""
         return f"faces-{self.data.image_size}"
 
 
 @dataclasses.dataclass(frozen=True)
 class EvaluateData(Strict):
-    """Which images to measure on."""
+    """The images to measure on."""
 
     source: Annotated[Positional[tuple[str, ...]], arg(name="", metavar="SOURCE ...")] = ()
-    """Where the images are: one or several of all that jobs/train.py reads."""
+    """Where the images are: one or more sources of any kind that `faceae train` reads."""
     subset: Literal["all", "val"] = "all"
-    """val: only the images that the model's own run kept for validation, told by their image_id; the source that it
-    was trained on is listed for that."""
+    """all: every image of the source.
+    val: only the images that the model's own run kept for validation, recognized by their image_id.
+    This needs the source that the model was trained on, because it lists the images there."""
     limit: PositiveInt | None = None
-    """Use at most so many of these images: the same random sample every time."""
+    """Use at most this many of these images: a random sample, the same every time."""
     max_rejected_fraction: Annotated[float, Field(ge=0, le=1)] = 0.01
-    """Stop when a larger share of the images cannot be used."""
+    """Stop if more than this share of the images cannot be used."""
 
 
 @dataclasses.dataclass(frozen=True)
 class MaskOverride(Strict):
-    """What is hidden, where it is not to be what the model was trained with; see jobs/train.py --help."""
+    """What is hidden from the network, by default as in the model's training; see `faceae train --help`."""
 
     kind: tuple[Kind, ...] = ()
-    """Of several kinds each image has one; the result is then shown by kind, too."""
+    """What to hide. With several kinds, each image gets one of them at random.
+    The report then also shows the result for each kind."""
     size: int | str | None = None
-    """In pixels, or MIN:MAX."""
+    """Size of the mask in pixels, or MIN:MAX."""
     count: PositiveInt | None = None
-    """Boxes in an image."""
+    """Number of boxes in an image."""
     images: str | None = None
-    """For the kind image: masks of your own."""
+    """For the kind image: a folder, zip, tar or Parquet file of your own masks, white inside the hole."""
 
     def applied_to(self, mask: Mask) -> Mask:
-        """Those masks with what is given here."""
+        """Returns mask settings in which the values given here replace those of `mask`."""
         given = {name: value for name, value in dataclasses.asdict(self).items() if value not in (None, ())}
         if self.kind and "image" not in self.kind and not self.images:
             given["images"] = None
@@ -77,7 +79,8 @@ class ReplicaScale(Strict):
     """What to run on."""
 
     gpu: Literal["auto", "on", "off"] = "auto"
-    """auto: a copy of the model on each GPU of the cluster, if it has any; else on CPUs."""
+    """auto: one copy of the model on each GPU of the cluster if it has any, otherwise copies on CPUs.
+    on: only on GPUs. off: only on CPUs."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,7 +88,7 @@ class EvaluateOutput(Output):
     """Where the results go."""
 
     resume: bool = False
-    """Show the evaluation of this name if it is finished; otherwise start it over."""
+    """Show the evaluation of this name if it is finished; otherwise start it again from the beginning."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,27 +96,27 @@ class EvaluateSettings(RunSettings):
     """All settings of jobs/evaluate.py."""
 
     model: Annotated[Positional[str], arg(metavar="MODEL")] = ""
-    """A saved model: the folder model/ of a run or a grid, local or s3://bucket/path."""
+    """The saved model: the folder model/ of a run or a grid, local or s3://bucket/path."""
     data: EvaluateData = EvaluateData()
     mask: MaskOverride = MaskOverride()
     batch_size: PositiveInt = 64
-    """Images that a copy of the model takes at a time; the result does not depend on it."""
+    """Images that each copy of the model processes at a time. The result does not depend on it."""
     scale: ReplicaScale = ReplicaScale()
     run: EvaluateOutput = EvaluateOutput()
 
     FREE_ON_RESUME: ClassVar[frozenset[str]] = frozenset({"run", "scale", "batch_size", "data.max_rejected_fraction"})
-    SOURCE: ClassVar[str] = "SOURCE"
+    SOURCE_FLAG: ClassVar[str] = "SOURCE"
 
     @property
-    def makes(self) -> str:
-        """What the run makes, for its default name."""
+    def name_prefix(self) -> str:
+        """The first part of the run's default name."""
         return "evaluation"
 
     def check(self) -> None:
         """Raises InputError if the model or the source is missing."""
         if not self.model:
             raise InputError(
-                "MODEL: no model is given; name the folder of a saved one, as in out/ffhq/model, then SOURCE"
+                "MODEL: no model is given; name the folder of a saved model, such as out/ffhq/model, before SOURCE"
             )
         super().check()
 
@@ -123,22 +126,23 @@ class ReconstructSettings(JobSettings):
     """All settings of jobs/reconstruct.py."""
 
     model: Annotated[Positional[str], arg(metavar="MODEL", help_behavior_hint="")] = ""
-    """A saved model: the folder model/ of a run or a grid, local or s3://bucket/path."""
+    """The saved model: the folder model/ of a run or a grid, local or s3://bucket/path."""
     source: Annotated[Positional[str], arg(metavar="SOURCE", help_behavior_hint="")] = ""
-    """The pictures to restore, of any size: all that jobs/train.py reads."""
+    """The pictures to restore, each of any size: a source of any kind that `faceae train` reads."""
     dest: Annotated[Positional[str], arg(metavar="DEST", help_behavior_hint="")] = ""
-    """Folder or s3://bucket/path for the restored pictures, as PNG."""
+    """Folder or s3://bucket/path to which the restored pictures are written as PNG."""
     masks: str | None = None
-    """Masks, white where the hole is, each named as its picture but for the extension: all that jobs/train.py reads.
-    Without them the holes are the solid black boxes of the pictures, of 8x8 pixels or more."""
+    """Masks, white inside the hole, in a source of any kind that `faceae train` reads.
+    A mask has the name of its picture, except for the extension.
+    Without masks, the solid black boxes of 8x8 pixels or more in each picture are the holes."""
     scale: ReplicaScale = ReplicaScale()
 
-    RESUME_HINT: ClassVar[str] = "the same command goes on from where it stopped"
+    RESUME_HINT: ClassVar[str] = "the same command continues from where it stopped"
 
     def check(self) -> None:
-        """Raises InputError if one of the three is missing."""
+        """Raises InputError if MODEL, SOURCE or DEST is missing."""
         for name, what in (("model", "model"), ("source", "pictures to restore"), ("dest", "place for the results")):
             if not getattr(self, name):
                 raise InputError(
-                    f"{name.upper()}: no {what} given; write MODEL SOURCE DEST, as in out/ffhq/model in out"
+                    f"{name.upper()}: no {what} given; write MODEL SOURCE DEST, such as out/ffhq/model in out"
                 )

@@ -1,4 +1,8 @@
-"""Settings to start from, by name. Flags given beside `--preset` win."""
+"""Settings to start from, by name. Other flags override those of `--preset`.
+
+The presets `article` and `article-grid` are the settings of Eman Ijaz' article, see `faceae.config.article`:
+https://medium.com/geekculture/face-image-reconstruction-using-autoencoders-in-keras-69a35cde01b0
+"""
 
 from __future__ import annotations
 
@@ -17,9 +21,10 @@ _ARTICLE = Settings(
     train=Train(epochs=15, batch_size=64, loss="mse", best_by="mse"),
 )
 
-_ARTICLE_POINTS = dict.fromkeys(  # without the line that differs in its epochs only
-    f"optim.name={line.optimizer},optim.lr={line.lr:g},train.batch-size={line.batch_size},train.loss={line.loss}"
-    for line in ARTICLE
+_ARTICLE_POINTS = dict.fromkeys(  # two results differ only in their epochs and give one point
+    f"optim.name={result.optimizer},optim.lr={result.lr:g},"
+    f"train.batch-size={result.batch_size},train.loss={result.loss}"
+    for result in ARTICLE
 )
 
 _RESTORE = Settings(
@@ -51,10 +56,10 @@ PRESETS: dict[str, Settings] = {
 
 
 def find(name: str, kind: type[SettingsT]) -> SettingsT:
-    """The settings of a preset; those of a single run can begin a grid too.
+    """Returns the settings of a preset. A grid can also start from a preset of a single run.
 
     Raises:
-        InputError: there is no preset of that name for this kind of settings.
+        InputError: no preset for this kind of settings has that name.
     """
     usable = [known for known, settings in PRESETS.items() if issubclass(kind, type(settings))]
     if name not in usable:

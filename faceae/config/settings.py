@@ -1,8 +1,10 @@
 """The settings of a training run: one frozen, typed dataclass for each group of flags.
 
-Every default stands here and nowhere else. A preset (`faceae.config.presets`) is a tree that differs from the defaults;
-a dotted flag (`--optim.lr 0.01`) sets any field. Ranges are declared beside the fields and checked by
-`faceae.config.validate`. The settings of a grid stand in `faceae.config.grid`.
+All defaults are defined here and nowhere else. A preset (`faceae.config.presets`) is a tree that differs from the
+defaults, and a dotted flag (`--optim.lr 0.01`) sets any single field. Ranges are declared in the fields' types and
+checked by `faceae.config.validate`. The settings of a grid are in `faceae.config.grid`.
+
+The docstrings of the classes and fields are the text that `--help` shows, with these line breaks.
 """
 
 from __future__ import annotations
@@ -23,35 +25,36 @@ _RANGE = r"[1-9]\d*(:[1-9]\d*)?"
 
 
 def _range(text: int | str) -> tuple[int, int]:
-    """A number, or MIN:MAX."""
+    """Returns the smallest and the largest value of a setting that is a number or MIN:MAX."""
     least, _, most = str(text).partition(":")
     return int(least), int(most or least)
 
 
 @dataclasses.dataclass(frozen=True)
 class Source(Strict):
-    """Which images to read."""
+    """The images to read."""
 
     source: tuple[str, ...] = ("synthetic:1500",)
-    """Where the images are: a folder, a zip, a tar or a Parquet file (encoded images or decoded pixels), or a folder of
-    archives or Parquet files, local or s3://bucket/path (AWS_ENDPOINT_URL for a server of your own). Several may be
-    given. With synthetic:N that many portraits are drawn."""
+    """Where the images are: one or more sources, local or s3://bucket/path (AWS_ENDPOINT_URL for a server of your own).
+    A source is a folder of images, a zip, tar or Parquet file, or a folder of archives or of Parquet files.
+    Parquet files hold encoded images or decoded pixels. synthetic:N draws N portraits instead."""
     image_size: Annotated[int, Field(ge=16, le=4096, multiple_of=16)] = 128
-    """Width and height in pixels; larger images are centre-cropped to a square and resized."""
+    """Width and height in pixels. Larger images are centre-cropped to a square and resized."""
     limit: PositiveInt | None = None
-    """Use at most so many images of the source: the same random sample every time."""
+    """Use at most this many images of the source: a random sample, the same every time."""
     max_rejected_fraction: Annotated[float, Field(ge=0, le=1)] = 0.01
-    """Stop, in training before it begins, when a larger share of the images cannot be used."""
+    """Stop if more than this share of the images cannot be used. Training checks this before its first epoch."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Data(Source):
-    """What to learn from."""
+    """The images to train and validate on."""
 
     val_source: tuple[str, ...] = ()
-    """Images to validate on. Without it, FFHQ ids are split as FFHQ is (60000/10000), others by val-fraction."""
+    """Images to validate on, one or more sources.
+    Without it, FFHQ is split as its authors do (60000/10000), other images by val-fraction."""
     val_fraction: Fraction = 0.1
-    """Share of the images kept for validation, chosen by a hash of image_id."""
+    """Share of the images kept for validation, selected by a hash of their image_id."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,20 +62,21 @@ class Mask(Strict):
     """What is hidden from the network."""
 
     kind: Annotated[tuple[Kind, ...], Field(min_length=1)] = ("box",)
-    """box: black squares. strokes: of a brush. half: one of the four halves. border: all but the middle (outpainting).
-    image: masks of your own, from mask.images. Of several kinds each image has one. All at a new random place, or
-    another of its kind, in every image and epoch."""
+    """What to hide. With several kinds, each image gets one of them at random.
+    box: black squares. strokes: brush strokes. half: the left, right, upper or lower half.
+    border: everything but the middle (outpainting). image: your own masks, from mask.images.
+    Every image gets a new random mask in every epoch."""
     size: int | str = 28
-    """In pixels: the side of a box, the width of a border; brushes are a quarter to half as wide. With MIN:MAX (16:48)
-    each mask has its own."""
+    """Size in pixels: the side of a box or the width of a border; brush strokes are a quarter to half as wide.
+    MIN:MAX (such as 16:48) draws a size in this range for each mask."""
     count: PositiveInt = 1
-    """Boxes in an image."""
+    """Number of boxes in an image."""
     images: str | None = None
-    """For the kind image: a folder, zip, tar or Parquet file of masks, white where the hole is."""
+    """For the kind image: a folder, zip, tar or Parquet file of mask images, white inside the hole."""
 
     @property
     def sizes(self) -> tuple[int, int]:
-        """The least and the most pixels."""
+        """The smallest and the largest size in pixels."""
         return _range(self.size)
 
 
@@ -81,17 +85,17 @@ class Model(Strict):
     """The network."""
 
     name: Literal["article", "unet"] = "article"
-    """article: strided convolutions, a dense latent vector, transposed convolutions. unet: fills the hole from a window
-    around it, with skip connections."""
+    """article: strided convolutions, a dense latent vector, transposed convolutions.
+    unet: a U-Net with skip connections that fills the hole from a window around it."""
     latent_dim: PositiveInt = 300
-    """Length of the latent vector of the whole face (the article's Z_DIM)."""
+    """Length of the latent vector that encodes the whole face (the article's Z_DIM)."""
     window: Annotated[int, Field(ge=32, multiple_of=8)] = 64
-    """unet: side in pixels of the window that the network sees; a larger hole is seen scaled down. For strokes or
-    several boxes take the whole frame: data.image-size."""
+    """unet: side in pixels of the window that the network sees. A hole that is too large for it is seen scaled down.
+    For strokes or several boxes use the whole frame, the value of data.image-size."""
     width: Annotated[int, Field(ge=8, multiple_of=8)] = 32
-    """unet: channels at the finest of its three levels; they double at each of the others."""
+    """unet: channels at the finest of its three levels; each coarser level has twice as many."""
     blocks: PositiveInt = 1
-    """unet: residual blocks of each level, on the way down and up."""
+    """unet: residual blocks at each level, on the way down and on the way up."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,16 +103,17 @@ class Optim(Strict):
     """The optimizer."""
 
     name: Literal["adam", "sgd", "rmsprop"] = "adam"
-    """The optimizer; sgd is plain, without momentum, as in the article."""
+    """The optimizer; sgd has no momentum, as in the article."""
     lr: PositiveFloat = 0.001
-    """Learning rate, the same at any number of workers: the batch size is global."""
+    """Learning rate. Keep it when you change the number of workers: the batch size is global."""
     schedule: Literal["constant", "cosine"] = "constant"
-    """cosine: the rate falls to zero along a half cosine, over the epochs or the minutes, whichever end first."""
+    """constant: the learning rate stays as it is.
+    cosine: it falls to zero along a half cosine, over the epochs or the minutes, whichever end first."""
     warmup: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    """Share of the run in which the rate rises from zero."""
+    """Share of the run, at its beginning, in which the learning rate rises linearly from zero."""
     average: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    """Keep a moving average of the weights, over about this share of the steps so far; it is validated and saved in
-    their place (Karras et al., 2024)."""
+    """Keep a moving average of the weights (EMA), over about this share of the steps so far; 0 keeps none.
+    The average is validated and saved instead of the weights themselves (Karras et al., 2024)."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -118,22 +123,22 @@ class Train(Strict):
     epochs: PositiveInt = 12
     """Passes over the training images."""
     max_minutes: PositiveFloat | None = None
-    """A budget: training, validation included, ends within so many minutes, even inside an epoch."""
+    """Time budget in minutes: training, including validation, ends within it, even inside an epoch."""
     batch_size: PositiveInt = 64
-    """Images a step, over all workers together (the global batch)."""
+    """Images per step, over all workers together (the global batch)."""
     loss: Literal["mse", "bce", "l1", "hole"] = "mse"
-    """Between the network's output and the original, over the whole frame. hole: the squared error inside the hole,
-    and a tenth of that of the frame."""
+    """Loss between the network's output and the original. mse, bce and l1 are means over the whole frame.
+    hole: the mean squared error inside the hole plus a tenth of that over the whole frame."""
     augment: Literal["none", "mirror"] = "none"
-    """mirror: half of the training images are mirrored, others in every epoch."""
+    """mirror: mirrors a random half of the training images, a new half in every epoch."""
     best_by: Literal["mse", "composite_mse", "hole_mse"] = "mse"
-    """The validation metric (lower is better) whose best epoch is kept in model/."""
+    """Validation metric that selects the best epoch, which is kept in model/; lower is better."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
-    """Arithmetic of the network; auto is bf16 on a GPU or a CPU (AVX512-BF16, AMX) that has it, else fp32."""
+    """Arithmetic of the network. auto: bf16 on a GPU or CPU that supports it (AVX512-BF16 or AMX), otherwise fp32."""
     checkpoint_minutes: PositiveFloat = 5.0
-    """Time between two checkpoints inside an epoch; there is one after each epoch in any case."""
+    """Minutes between two checkpoints inside an epoch. A checkpoint is written after every epoch in any case."""
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
-    """Decides the initial weights, the order of the images and the training masks."""
+    """Random seed of the initial weights, the order of the images and the training masks."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -141,19 +146,20 @@ class Scale(Strict):
     """What to run on."""
 
     workers: int | str | None = None
-    """Training processes (DDP ranks). By default one for each GPU, or one without GPUs. With MIN:MAX (2:8) as many as
-    there is room for: the run grows when machines come and shrinks when they go, with the same batches and masks."""
+    """Training processes (DDP ranks). The default is one for each GPU, or one if there is no GPU.
+    MIN:MAX (such as 2:8) uses as many as there is room for.
+    Such a run grows when machines join and shrinks when they leave, with the same batches and masks."""
     gpu: Literal["auto", "on", "off"] = "auto"
-    """auto: train on GPUs if the cluster has any."""
+    """auto: train on GPUs if the cluster has any. on: only on GPUs. off: only on CPUs."""
     gpus_per_worker: Annotated[float, Field(gt=0, le=1)] = 1.0
-    """Share of a GPU that a worker takes: with 0.25, four small trials of a grid run on one GPU. Several workers of
-    one run cannot share a GPU."""
+    """Share of a GPU that each worker takes: with 0.25, four small trials of a grid run on one GPU.
+    Workers of the same run cannot share a GPU."""
     wait_minutes: Annotated[float, Field(ge=0)] = 20.0
-    """On a cluster, how long to wait for machines that are not there yet: an autoscaler may have to start them."""
+    """On a cluster, how many minutes to wait for machines that an autoscaler may still have to start."""
 
     @property
     def bounds(self) -> tuple[int, int] | None:
-        """The least and the most workers, or None where the settings leave it open."""
+        """The smallest and the largest number of workers, or None if the settings leave it open."""
         return None if self.workers is None else _range(self.workers)
 
 
@@ -162,11 +168,11 @@ class Output(Strict):
     """Where the results go."""
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")] | None = None
-    """Folder of the run inside the storage. By default named for what is made, and the time."""
+    """Name of the run and of its folder. The default is a prefix, such as the network's name, and the time."""
     storage: str = "out"
-    """Folder or s3://bucket/path that holds the runs; on several machines, one that all of them reach."""
+    """Folder or s3://bucket/path that holds the runs. With several machines, all of them must be able to reach it."""
     resume: bool = False
-    """Continue the run of this name from where it stopped (or start it, if there is none)."""
+    """Continue the run of this name from where it stopped, or start it if it does not exist."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -174,18 +180,19 @@ class Run(Output):
     """Where the results go."""
 
     track: tuple[Literal["mlflow", "wandb"], ...] = ()
-    """Services that are told the metrics as well, beside the TensorBoard files in the run's folder: mlflow
-    (MLFLOW_TRACKING_URI) and wandb (WANDB_API_KEY), which take their credentials from the environment."""
+    """Services that also get the metrics, in addition to the TensorBoard files in the run's folder.
+    mlflow and wandb take their credentials from the environment (MLFLOW_TRACKING_URI, WANDB_API_KEY)."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Settings(RunSettings):
-    """All settings of a run."""
+    """All settings of a training run."""
 
     preset: str = "demo"
-    """Settings to start from; flags given beside it win. demo: a small model of synthetic portraits.
-    article: the Keras article's own settings (15 epochs, batch 64, Adam 0.001, mse, latent 300).
-    restore: fills holes better than OpenCV (20 minutes: train.max-minutes)."""
+    """Settings to start from; other flags override them.
+    demo: a small model trained on synthetic portraits.
+    article: the settings of the Keras article (15 epochs, batch size 64, Adam with rate 0.001, mse, latent 300).
+    restore: fills holes better than OpenCV does, after 20 minutes of training (train.max-minutes)."""
     data: Data = Data()
     mask: Mask = Mask()
     model: Model = Model()
@@ -199,18 +206,18 @@ class Settings(RunSettings):
     )
 
     @property
-    def makes(self) -> str:
-        """What the run makes, for its default name."""
+    def name_prefix(self) -> str:
+        """The first part of the run's default name: the network's name."""
         return self.model.name
 
     def check(self) -> None:
-        """Raises InputError if values cannot go together."""
+        """Raises InputError if values contradict each other."""
         super().check()
         _check_together(self)
 
 
 def flags(settings: Settings) -> list[str]:
-    """The flags that `faceae.cli.parse` makes these settings of, with the default preset."""
+    """Returns the flags from which `faceae.cli.parse` makes these settings, on top of the default preset."""
     default = flat(to_dict(Settings()))
     found = []
     for path, value in flat(to_dict(settings)).items():
@@ -221,7 +228,7 @@ def flags(settings: Settings) -> list[str]:
 
 
 def check_mask(mask: Mask, image_size: int) -> None:
-    """Raises InputError if such masks cannot be drawn on images of that side."""
+    """Raises InputError if these masks cannot be drawn on images of this side (pixels)."""
     if not re.fullmatch(_RANGE, str(mask.size)):
         raise InputError(f"--mask.size {mask.size}: write a number of pixels, or MIN:MAX as in 16:48")
     least, most = mask.sizes

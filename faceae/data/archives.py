@@ -1,7 +1,7 @@
-"""Zip and tar archives: which files are in them and where, so that each is read by one request and nothing is unpacked.
+"""Lists the files in zip and tar archives, and reads each with one request; nothing is unpacked to disk.
 
-A listing reads a zip's central directory or a tar's headers, once. Names are names only: nothing is written to a disk
-under them.
+Listing an archive reads a zip's central directory or a tar's headers, once. The names of members serve only as names:
+no file is ever written under them.
 """
 
 from __future__ import annotations
@@ -20,17 +20,18 @@ from faceae.errors import InputError
 ARCHIVES = (".zip", ".tar")
 COMPRESSED = (".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".tar.zst", ".tzst")
 
-_LOCAL_HEADER = 30  # bytes before a member's name in a zip; name and extra field follow, 64 KiB each at most
-_MAX_BYTES = 2**29  # of a member unpacked: more is no image that `faceae.data.images` takes, but a bomb
-_TAR_BUFFER = 64 * 1024  # a request to a store costs as much time as so many bytes; often the next header is in them
+_LOCAL_HEADER = 30  # bytes before a member's name in a zip; the name and an extra field follow, at most 64 KiB each
+_MAX_BYTES = 2**29  # limit for an unpacked member: a larger one is a zip bomb, not an image that we would accept
+# A request to an object store takes as long as transferring this many bytes, which often include the next header.
+_TAR_BUFFER = 64 * 1024
 
 
 class Zipped(NamedTuple):
-    """How a member of a zip is packed, as the central directory says: the local header may leave it out.
+    """How a member of a zip is packed, according to the central directory: the local header may leave it out.
 
     Attributes:
-        size: of the packed bytes.
-        crc: of the unpacked ones.
+        size: number of packed bytes.
+        crc: CRC-32 of the unpacked bytes.
     """
 
     size: int
@@ -41,9 +42,10 @@ class Span(NamedTuple):
     """The bytes of an archive that hold one file.
 
     Attributes:
-        offset: of the first.
-        length: how many; of a zip's member from its local header on, and perhaps some more.
-        zipped: of a zip's member; None where the bytes are the file.
+        offset: position of the first byte.
+        length: number of bytes. For a member of a zip it counts from the local header on, and may include a few bytes
+            that follow the member.
+        zipped: how a member of a zip is packed; None if the bytes are the file itself.
     """
 
     offset: int
@@ -52,23 +54,25 @@ class Span(NamedTuple):
 
 
 def is_archive(name: str) -> bool:
-    """Whether a file is an archive, by its name; one that cannot be read at random is, too."""
+    """Whether a file is an archive, judged by its name. Includes compressed tars, which have no random access."""
     return name.lower().endswith(ARCHIVES + COMPRESSED)
 
 
 @storage.retry_outages
 def list_members(uri: str) -> list[tuple[str, Span]]:
-    """The files of a zip or tar, each by its path there, in the order in which they are stored.
+    """Lists the files of a zip or tar: the path of each in the archive and its bytes, in the order of storage.
 
     Args:
-        uri: ends in one of `ARCHIVES`, or in one of `COMPRESSED`, which are refused.
+        uri: the archive; ends in one of `ARCHIVES`, or in one of `COMPRESSED`, which are refused.
 
     Raises:
         InputError: the archive is incomplete, damaged or compressed as a whole.
         OSError: the storage failed.
     """
     if uri.lower().endswith(COMPRESSED):
-        raise InputError(f"{uri}: a compressed tar can only be read from its beginning; unpack it, or to a .tar")
+        raise InputError(
+            f"{uri}: a compressed tar can only be read from its beginning; unpack it, or decompress it to a .tar"
+        )
     filesystem, path = storage.resolve(uri)
     with filesystem.open_input_file(path) as file:
         try:
@@ -82,10 +86,10 @@ def _zip_members(file: io.BufferedIOBase) -> Iterator[tuple[str, Span]]:
         infos = sorted(archive.infolist(), key=lambda info: info.header_offset)
         ends = [info.header_offset for info in infos[1:]] + [archive.start_dir]
     for info, end in zip(infos, ends, strict=True):
-        # The local header has a length of its own; what follows the member bounds it, without a request to look.
+        # The length of the local header is unknown without another request, but the next member's offset bounds it.
         length = min(end - info.header_offset, _LOCAL_HEADER + 2 * 0xFFFF + info.compress_size)
         if length < _LOCAL_HEADER + info.compress_size:
-            raise zipfile.BadZipFile(f"{info.filename} overlaps what comes after it")
+            raise zipfile.BadZipFile(f"{info.filename} overlaps the member after it")
         if not info.is_dir():
             yield info.filename, Span(info.header_offset, length, Zipped(info.compress_size, info.CRC))
 
@@ -101,19 +105,19 @@ def _tar_members(file: io.RawIOBase) -> Iterator[tuple[str, Span]]:
                 yield info.name.removeprefix("./"), spans[info.linkname if info.islnk() else info.name]
         buffered.seek(archive.offset)
         if buffered.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):  # Python takes a damaged header for the end
-            raise tarfile.ReadError(f"neither a file nor the end mark at byte {archive.offset}")
+            raise tarfile.ReadError(f"neither a file nor the end marker at byte {archive.offset}")
 
 
 def read_member(uri: str, span: Span) -> bytes:
     """Reads a file of an archive.
 
     Raises:
-        BadImage: the archive is damaged there.
+        BadImage: the archive is damaged at this file, or the file is encrypted or packed by an unsupported method.
         OSError: the storage failed.
     """
     stored = storage.read(uri, span.offset, span.length)
     if len(stored) < span.length:
-        raise BadImage("the archive ends before it")
+        raise BadImage("the archive ends before the end of this file")
     return _unzip(stored, span.zipped) if span.zipped else stored
 
 
@@ -128,9 +132,9 @@ def _unzip(stored: bytes, zipped: Zipped) -> bytes:
         content = _inflate(content)
     elif method != zipfile.ZIP_STORED:
         kind = zipfile.compressor_names.get(method, method)  # type: ignore[attr-defined]
-        raise BadImage(f"zipped by the method {kind}; only stored and deflate can be read")
+        raise BadImage(f"compressed with {kind}; only stored and deflated files of a zip can be read")
     if zlib.crc32(content) != zipped.crc:
-        raise BadImage("damaged in the zip: its checksum is another")
+        raise BadImage("damaged in the zip: its checksum does not match")
     return content
 
 

@@ -1,4 +1,7 @@
-"""What passes from the data pipeline to the engine. Imports neither Ray nor torch: both sides pay for imports."""
+"""The batch that passes from the data pipeline to the engine.
+
+This module imports neither Ray nor torch: each side would pay for the import that only the other needs.
+"""
 
 from __future__ import annotations
 
@@ -9,12 +12,12 @@ from numpy.typing import NDArray
 
 
 class Batch(NamedTuple):
-    """One rank's share of a global batch, as it comes from the data pipeline.
+    """One rank's share of a global batch, as the data pipeline delivers it.
 
     Attributes:
-        pixels: (n, S, S, 3) uint8, the originals.
-        mask: (n, S * S / 8) uint8, one bit a pixel, see `faceae.corruption.masks.pack`.
-        global_rows: images of the global batch, over all ranks.
+        pixels: (n, S, S, 3) uint8, the original images.
+        mask: (n, S * S / 8) uint8, one bit per pixel, see `faceae.corruption.masks.pack`.
+        global_rows: number of images in the global batch, over all ranks.
     """
 
     pixels: NDArray[np.uint8]

@@ -1,7 +1,7 @@
-"""Decode once: the images of a run as blocks in Ray's object store, shared by every epoch, worker and trial.
+"""Decodes the images of a run once, into blocks in Ray's object store that all epochs, workers and trials share.
 
-FFHQ at 128x128 is 3.4 GB decoded. What does not fit in the object store Ray spills to the nodes' disks and
-reads back, which is still far faster than to decode again.
+FFHQ at 128x128 is 3.4 GB decoded. Ray spills what does not fit in the object store to the nodes' disks and reads it
+back, which is still far faster than decoding again.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ class Blocks:
     """Decoded images in the object store.
 
     Attributes:
-        refs: blocks as `faceae.data.reader` makes them; validation blocks have a `mask` column too.
+        refs: the blocks, in the form that `faceae.data.reader` describes; validation blocks also have a `mask` column.
         usable: for each block, the rows that hold a usable image.
-        source_index: (N,), the place of every usable image, block by block, in the order in which the images were
-            asked for: it does not depend on where they are stored. Without it, the order of the blocks.
+        source_index: (N,) int32, for every usable image, block by block, its index in the list of images that was to
+            be decoded. So the order does not depend on where the images are stored. None stands for the blocks' order.
     """
 
     refs: list[ray.ObjectRef]
@@ -40,7 +40,7 @@ class Blocks:
         return sum(len(rows) for rows in self.usable)
 
     def positions(self) -> NDArray[np.int32]:
-        """(N, 2): block and row of every usable image, in the order of `source_index`."""
+        """Returns (N, 2) int32: the block and row of every usable image, in the order of `source_index`."""
         if not self.usable:
             return np.zeros((0, 2), np.int32)
         counts = [len(rows) for rows in self.usable]
@@ -56,8 +56,11 @@ def decode_train(
 
     Args:
         entries: the images.
-        image_size: side in pixels.
-        on_images: called with the number of images of each finished block.
+        image_size: side of a decoded image in pixels.
+        on_images: called for each finished block, with its number of images.
+
+    Returns:
+        The decoded images, and the rejected ones.
 
     Raises:
         ray.exceptions.RayError: the storage failed while reading.
@@ -77,16 +80,17 @@ def decode_val(
 
 
 def take(refs: Sequence[ray.ObjectRef], positions: NDArray[np.int32]) -> tuple[list[str], NDArray[np.uint8]]:
-    """Gathers images from any blocks.
+    """Gathers images from several blocks.
 
     Args:
         refs: the blocks.
-        positions: (n, 2), block and row of each image.
+        positions: (n, 2), the block and row of each image.
 
     Returns:
-        Their ids, and (n, image_size * image_size * 3) uint8, in that order.
+        The ids and the pixels of the images, the latter (n, image_size * image_size * 3) uint8, in the order of
+        `positions`.
     """
-    blocks = ray.get(list(refs))  # without a copy where the block is on this node
+    blocks = ray.get(list(refs))  # blocks on this node are not copied
     ids = np.empty(len(positions), object)
     pixels = np.empty((len(positions), blocks[0]["pixels"].type.byte_width), np.uint8)
     for number, block in enumerate(blocks):
@@ -100,7 +104,7 @@ def take(refs: Sequence[ray.ObjectRef], positions: NDArray[np.int32]) -> tuple[l
 
 
 def fits(images: int, image_size: int) -> bool:
-    """Whether so many decoded images fit in the cluster's object store, with room for batches in flight."""
+    """Whether this many decoded images fit in the cluster's object store and leave room for batches in flight."""
     return images * image_bytes(image_size) < 0.7 * ray.cluster_resources().get("object_store_memory", 0)
 
 
@@ -115,19 +119,19 @@ def _decode_to_blocks(
     for ref, rows in execute(source, len(source.units), finish=finish):
         refs.append(ref)
         on_images(rows)
-    states = ray.get([_state.remote(ref) for ref in refs])
+    states = ray.get([_inspect_block.remote(ref) for ref in refs])
     usable = [rows for rows, _ in states]
     rejected = [image for _, bad in states for image in bad]
     index = {entry.image_id: number for number, entry in enumerate(entries)}
-    left_out = {image_id for image_id, _ in rejected}
+    rejected_ids = {image_id for image_id, _ in rejected}
     read = (entry.image_id for unit in source.units for entry in unit)
-    source_index = np.array([index[image_id] for image_id in read if image_id not in left_out], np.int32)
+    source_index = np.array([index[image_id] for image_id in read if image_id not in rejected_ids], np.int32)
     return Blocks(refs, usable, source_index), rejected
 
 
 @ray.remote
-def _state(block: pa.Table) -> tuple[NDArray[np.int32], list[Rejected]]:
-    """The usable rows of a block, and the rejected images: small, where the block itself is not."""
+def _inspect_block(block: pa.Table) -> tuple[NDArray[np.int32], list[Rejected]]:
+    """Returns the usable rows of a block and its rejected images; runs as a task, so that only these reach the driver."""
     reasons = block["reason"].to_pylist()
     ids = block["image_id"].to_pylist()
     usable = np.array([row for row, reason in enumerate(reasons) if reason is None], np.int32)

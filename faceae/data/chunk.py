@@ -1,4 +1,4 @@
-"""Chunks: consecutive steps of one rank, gathered from the decoded images and masked by one Ray Data task each."""
+"""Chunks of consecutive steps of one rank; one Ray Data task gathers the images of a chunk and draws their masks."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ from faceae.data.sampler import GlobalBatchSampler
 
 @dataclass(frozen=True)
 class Chunk:
-    """The images of some consecutive steps of one rank, and what is hidden in them.
+    """The images of consecutive steps of one rank, and how their masks are drawn.
 
     Attributes:
-        refs: the blocks that hold them.
-        positions: (n, 2), for each image the index of its block in `refs`, and its row there.
+        refs: the blocks that hold the images.
+        positions: (n, 2), for each image the index of its block in `refs`, and its row in that block.
         mask_generator: draws the masks.
-        seed, epoch: what the masks depend on, besides the image ids.
-        mirror: whether half of the images are mirrored.
+        seed, epoch: the numbers that masks and mirroring depend on, together with the image ids.
+        mirror: whether half of the images are mirrored, chosen at random.
     """
 
     refs: list[ray.ObjectRef]
@@ -43,17 +43,18 @@ class Chunk:
 
     @staticmethod
     def of(sampler: GlobalBatchSampler, epoch: int, positions: NDArray[np.int32]) -> Chunk:
-        """Images given by their block in the sampler, and row."""
-        needed, which = np.unique(positions[:, 0], return_inverse=True)
+        """Makes a chunk of a sampler's images; `positions` is (n, 2), block (of all the sampler's blocks) and row."""
+        needed, block_index = np.unique(positions[:, 0], return_inverse=True)
         refs = [sampler.blocks.refs[block] for block in needed]
-        rows = np.stack([which, positions[:, 1]], axis=1)
+        rows = np.stack([block_index, positions[:, 1]], axis=1)
         return Chunk(refs, rows, sampler.mask_generator, sampler.seed, epoch, sampler.mirror)
 
     def draw(self) -> pa.Table:
         """Gathers the images and draws their masks; runs on the Ray Data workers.
 
         Returns:
-            A table of `image_id`, `pixels` and `mask` (see `faceae.corruption.masks.pack`), in the same order.
+            A table of `image_id`, `pixels` and `mask` (see `faceae.corruption.masks.pack`), in the order of
+            `positions`.
         """
         ids, pixels = take(self.refs, self.positions)
         if self.mirror:
@@ -69,7 +70,7 @@ class Chunk:
 
 
 class ChunkSource(Datasource):
-    """Chunks to be drawn, a task each."""
+    """Draws chunks, one read task per chunk."""
 
     def __init__(self, chunks: list[Chunk]) -> None:
         self.chunks = chunks
@@ -79,8 +80,8 @@ class ChunkSource(Datasource):
         return sum(self._bytes(chunk) for chunk in self.chunks)
 
     def get_read_tasks(self, parallelism: int, *_: Any, **__: Any) -> list[ReadTask]:  # noqa: ANN401
-        """One task a chunk."""
-        return [ReadTask(partial(_drawn, chunk), self._metadata(chunk)) for chunk in self.chunks]
+        """Returns one task per chunk, whatever the parallelism."""
+        return [ReadTask(partial(_draw_chunk, chunk), self._metadata(chunk)) for chunk in self.chunks]
 
     def _metadata(self, chunk: Chunk) -> BlockMetadata:
         return BlockMetadata(
@@ -90,9 +91,9 @@ class ChunkSource(Datasource):
     @staticmethod
     def _bytes(chunk: Chunk) -> int:
         image = image_bytes(chunk.mask_generator.image_size)
-        return len(chunk.positions) * image * 25 // 24  # with one bit a pixel of mask
+        return len(chunk.positions) * image * 25 // 24  # the mask adds 1 bit to a pixel's 24
 
 
-def _drawn(chunk: Chunk) -> list[pa.Table]:
+def _draw_chunk(chunk: Chunk) -> list[pa.Table]:
     lower_priority()
     return [chunk.draw()]

@@ -1,4 +1,4 @@
-"""The images of a run, decoded once: what the trials of a grid share."""
+"""The images of a run, decoded once; all trials of a grid share them."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ class FaceDataset:
         train: the training images.
         val: the validation images, with their masks.
         mask_generator: draws the masks of the training images.
-        counts: how many images were read, rejected, kept for training and for validation, as in summary.json.
-        seconds: how long reading and decoding took.
+        counts: numbers of images as in summary.json: `read`, `rejected`, `train` and `val`.
+        seconds: duration of reading and decoding.
     """
 
     train: Blocks
@@ -36,7 +36,7 @@ class FaceDataset:
     seconds: float
 
     def sampler(self, settings: Settings, max_workers: int) -> GlobalBatchSampler:
-        """The order in which a run trains on the images, on at most so many workers."""
+        """Returns the sampler of a run that trains on at most `max_workers` workers."""
         return GlobalBatchSampler(
             blocks=self.train,
             seed=settings.train.seed,
@@ -48,10 +48,10 @@ class FaceDataset:
 
 
 def load_dataset(settings: Settings, split: Split, folder: RunFolder[Any]) -> FaceDataset:
-    """Decodes all images of a run into the cluster's object store, and lists the rejected ones.
+    """Decodes all images of a run into the cluster's object store, and lists the rejected ones in the run's folder.
 
     Raises:
-        InputError: too many images cannot be used, or none is left.
+        InputError: too many images are unusable, or none is left for training or for validation.
     """
     size, total = settings.data.image_size, len(split.train) + len(split.val)
     out.print(f"images    {len(split.train)} to train on, {len(split.val)} to validate ({split.rule})")

@@ -1,4 +1,4 @@
-"""Running Ray Data: a task for each part of a source, its blocks in the source's order."""
+"""Runs Ray Data over a source, with one read task for each part of it."""
 
 from __future__ import annotations
 
@@ -21,22 +21,22 @@ ray_compat.speed_up_short_executions()
 _WHOLE: dict[str, Any] = {"batch_size": None, "batch_format": "pyarrow", "zero_copy_batch": True}
 
 NICENESS = 10
-"""Of the processes that read and draw: training, and what has to start before it, goes first on a machine with few
-cores."""
+"""Niceness of the processes that read images and draw masks: on a machine with few cores, training and the processes
+that must start before it go first."""
 
 
 def lower_priority() -> None:
-    """Called by a task of ours in its Ray worker: lets it wait for training, and not the other way round."""
+    """Raises this process's niceness to `NICENESS`; our tasks call it in their Ray workers, so that training goes first."""
     os.nice(max(0, NICENESS - os.nice(0)))
 
 
 class Replicas(NamedTuple):
-    """Processes that hold a copy of a model each.
+    """Processes that each hold a copy of a model.
 
     Attributes:
-        size: how many there are.
-        cpus: that each has.
-        gpu: whether each has a GPU: 1.0, or 0.0.
+        size: number of processes.
+        cpus: CPUs of each process.
+        gpu: GPUs of each process, 1.0 or 0.0.
     """
 
     size: int
@@ -44,7 +44,7 @@ class Replicas(NamedTuple):
     gpu: float
 
     def at_most(self, parts: int) -> Replicas:
-        """No more than there are parts to work on."""
+        """Returns at least one replica, and no more than there are parts to work on."""
         return self._replace(size=max(1, min(self.size, parts)))
 
 
@@ -53,9 +53,9 @@ class ActorPool:
     """Processes that set themselves up once and then take block after block.
 
     Attributes:
-        make: a class whose instances are called with a block, and return another.
-        arguments: for its constructor.
-        copies: how many there are, and what each has.
+        make: class whose instances are called with a block and return a block.
+        arguments: arguments of its constructor.
+        replicas: the number of processes, and the resources of each.
     """
 
     make: type
@@ -69,55 +69,60 @@ def execute(
     finish: Callable[[pa.Table], pa.Table] | None = None,
     pool: ActorPool | None = None,
 ) -> Iterator[tuple[ray.ObjectRef, int]]:
-    """Reads a source on the cluster; what the read tasks yield stays in the object store.
+    """Reads a source on the cluster, in the source's order; the blocks stay in the object store.
 
     Args:
-        source: to read.
-        parts: its read tasks, all of which may run at a time; what one of them yields is one block.
-        finish: applied to each block, by the task that read it.
-        pool: applied to each block after that.
+        source: the source.
+        parts: number of its read tasks, all of which may run at the same time; each makes one block of what it yields.
+        finish: function applied to each block, by the task that read it.
+        pool: processes applied to each block after that.
 
     Yields:
-        Reference and rows of each block, when it is there.
+        The reference and the number of rows of each block, as soon as it is ready.
 
     Raises:
         ray.exceptions.RayError: a task failed.
     """
     dataset = _dataset(source, parts)
     context = dataset.context
-    context.target_max_block_size = None  # a block comes out in one piece
+    context.target_max_block_size = None  # never splits a block
     context.execution_options.preserve_order = True  # the order of training must not depend on timing
     if finish:
         dataset = dataset.map_batches(finish, **_WHOLE)
     if pool:
-        dataset = _through(dataset, pool)
+        dataset = _map_with_pool(dataset, pool)
     for bundle in dataset.iter_internal_ref_bundles():
         yield from ((block.ref, block.metadata.num_rows) for block in bundle.blocks)
 
 
-def _through(dataset: ray.data.Dataset, pool: ActorPool) -> ray.data.Dataset:
+def _map_with_pool(dataset: ray.data.Dataset, pool: ActorPool) -> ray.data.Dataset:
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RayDeprecationWarning)  # Ray 2.60 knows no other way to set it
+        warnings.simplefilter(
+            "ignore", RayDeprecationWarning
+        )  # of ray_remote_args_fn; Ray 2.60 has no other way to set it
         return dataset.map_batches(
             pool.make,
             fn_constructor_args=pool.arguments,
             compute=ray.data.ActorPoolStrategy(size=pool.replicas.size),
             num_cpus=pool.replicas.cpus,
             num_gpus=pool.replicas.gpu,
-            # They start again elsewhere when a node is lost, of which Ray warns; on one machine there is no elsewhere.
+            # Ray restarts the processes of a lost node on another, with a warning; one machine has no other node.
             ray_remote_args_fn=(lambda: {"max_restarts": 0}) if is_local() else None,
             **_WHOLE,
         )
 
 
 def stream(source: Datasource, parts: int, pool: ActorPool, then: Callable[[pa.Table], pa.Table]) -> Iterator[pa.Table]:
-    """Reads a source on the cluster and works on it as it comes, in any order.
+    """Reads a source on the cluster and processes its tables as they arrive, in any order.
 
     Args:
-        source: to read; each table that one of its read tasks yields is passed on at once.
-        parts: its read tasks.
-        pool: applied to each table.
-        then: applied to each of these, by a task of its own: what it makes comes back to the driver.
+        source: the source; each table that a read task yields is passed on at once.
+        parts: number of its read tasks.
+        pool: processes applied to each table.
+        then: function applied to each table after that, by a task of its own.
+
+    Yields:
+        The tables that `then` returns, on the driver.
 
     Raises:
         ray.exceptions.RayError: a task failed.
@@ -125,7 +130,7 @@ def stream(source: Datasource, parts: int, pool: ActorPool, then: Callable[[pa.T
     dataset = _dataset(source, parts)
     dataset.context.target_max_block_size = 1
     yield from (
-        _through(dataset, pool)
+        _map_with_pool(dataset, pool)
         .map_batches(then, **_WHOLE)
         .iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0)
     )
@@ -134,5 +139,5 @@ def stream(source: Datasource, parts: int, pool: ActorPool, then: Callable[[pa.T
 def _dataset(source: Datasource, parts: int) -> ray.data.Dataset:
     dataset = ray.data.read_datasource(source, override_num_blocks=parts)
     dataset.context.enable_progress_bars = False
-    dataset.context.memory_usage_poll_interval_s = None  # a thread in each task, for estimates that nobody reads
+    dataset.context.memory_usage_poll_interval_s = None  # saves a thread per task, whose estimates nobody reads
     return dataset

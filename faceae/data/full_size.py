@@ -1,8 +1,8 @@
-"""Pictures at their own size, with their holes: read in parallel by Ray Data, and written again as PNG.
+"""Reads pictures at their own size, with their holes, in parallel by Ray Data, and writes pictures as PNG.
 
-A block is an Arrow table of `image_id` and `name` (string: the file to write), `height` (int32), `pixels` (binary:
-height x width x 3 uint8, row by row), `hole` (binary, one bit a pixel) and `reason` (string, null for a picture that
-can be restored; one that cannot has no pixels).
+A block is an Arrow table of `image_id`, `name` (string: the file to write), `height` (int32), `pixels` (binary:
+height x width x 3 uint8, row by row), `hole` (binary, one bit per pixel) and `reason` (string: why a picture cannot be
+restored; null if it can). A picture that cannot be restored has no pixels.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ from faceae.corruption import masks
 from faceae.corruption.detection import SIDE, detect_holes
 from faceae.data.execution import lower_priority
 from faceae.data.images import BadImage, Picture, decode_whole
-from faceae.data.reader import AT_LEAST, BLOCK_BYTES, Stored, fetch, units
+from faceae.data.reader import BLOCK_BYTES, MIN_BLOCKS, Stored, fetch, units
 from faceae.data.sources import Entry
 
-MOST = 64
-"""Pictures in a block; fewer, if they are large."""
+MAX_BLOCK_PICTURES = 64
+"""Maximum number of pictures in a block; large pictures fill a block earlier, at `BLOCK_BYTES`."""
 
 _WRITES = 16  # concurrent requests of one task to an object store
 
@@ -48,53 +48,62 @@ SCHEMA = pa.schema(
 
 
 class FullSizeSource(Datasource):
-    """Reads pictures and their masks, or finds their holes; one task reads some of them."""
+    """Reads pictures with their masks, or detects their holes; each read task reads one unit of them."""
 
     def __init__(self, names: Mapping[Entry, str], masks: Mapping[Entry, Entry], image_size: int) -> None:
-        """What to read.
+        """Divides the pictures into units.
 
         Args:
-            names: the pictures, and the file to write for each.
-            masks: that of each picture; none, where the holes are to be found.
-            image_size: side in pixels of portraits that are drawn.
+            names: the pictures, and for each the name of the file to write.
+            masks: the mask of each picture; empty if the holes are to be detected.
+            image_size: side in pixels of synthetic portraits.
         """
         self.names, self.masks, self.image_size = names, masks, image_size
-        self.units = units(list(names), min(MOST, math.ceil(len(names) / AT_LEAST)))
+        self.units = units(list(names), min(MAX_BLOCK_PICTURES, math.ceil(len(names) / MIN_BLOCKS)))
 
     def estimate_inmemory_data_size(self) -> int | None:
-        """Nobody knows: the pictures are of any size."""
+        """Returns None: the pictures may have any size, so the total is unknown."""
         return None
 
     def get_read_tasks(self, parallelism: int, *_: Any, **__: Any) -> list[ReadTask]:  # noqa: ANN401
-        """One task a unit, whatever the parallelism."""
+        """Returns one task per unit, whatever the parallelism."""
         return [self._task(unit) for unit in self.units]
 
     def _task(self, unit: Sequence[Entry]) -> ReadTask:
         names = [self.names[entry] for entry in unit]
-        found = [self.masks[entry] for entry in unit] if self.masks else None
+        mask_entries = [self.masks[entry] for entry in unit] if self.masks else None
         size = self.image_size
         metadata = BlockMetadata(num_rows=None, size_bytes=None, input_files=None, exec_stats=None)
-        return ReadTask(lambda: _read_aside(unit, names, found, size), metadata)
+        return ReadTask(lambda: _read_at_low_priority(unit, names, mask_entries, size), metadata)
 
 
-def _read_aside(
-    unit: Sequence[Entry], names: Sequence[str], found: Sequence[Entry] | None, image_size: int
+def _read_at_low_priority(
+    unit: Sequence[Entry], names: Sequence[str], mask_entries: Sequence[Entry] | None, image_size: int
 ) -> Iterator[pa.Table]:
     lower_priority()
-    return read_full_size(unit, names, found, image_size)
+    return read_full_size(unit, names, mask_entries, image_size)
 
 
 def read_full_size(
-    unit: Sequence[Entry], names: Sequence[str], found: Sequence[Entry] | None, image_size: int
+    unit: Sequence[Entry], names: Sequence[str], mask_entries: Sequence[Entry] | None, image_size: int
 ) -> Iterator[pa.Table]:
-    """Reads some pictures with their holes, block by block; see `FullSizeSource`.
+    """Reads the pictures of a unit with their holes, block by block; see `FullSizeSource`.
+
+    Args:
+        unit: the pictures.
+        names: for each picture the name of the file to write.
+        mask_entries: the mask of each picture; None if the holes are to be detected.
+        image_size: side in pixels of synthetic portraits.
+
+    Yields:
+        Tables with the columns of `SCHEMA`.
 
     Raises:
         OSError: the storage failed.
     """
-    shown: Iterable[Stored | None] = fetch(found, image_size) if found else itertools.repeat(None)
+    mask_files: Iterable[Stored | None] = fetch(mask_entries, image_size) if mask_entries else itertools.repeat(None)
     rows: list[dict[str, Any]] = []
-    for entry, name, stored, mask in zip(unit, names, fetch(unit, image_size), shown, strict=False):
+    for entry, name, stored, mask in zip(unit, names, fetch(unit, image_size), mask_files, strict=False):
         rows.append({"image_id": entry.image_id, "name": name} | _row(stored, mask))
         if sum(len(row.get("pixels", b"")) for row in rows) >= BLOCK_BYTES:
             yield pa.Table.from_pylist(rows, SCHEMA)
@@ -108,11 +117,13 @@ def _row(stored: Stored, mask: Stored | None) -> dict[str, Any]:
         picture = _picture(stored)
         hole = detect_holes(*picture) if mask is None else _hole(mask, picture)
         if not hole.any() and mask is None:
-            raise BadImage(f"there is no solid black box of {SIDE}x{SIDE} pixels or more in it; --masks can say more")
+            raise BadImage(
+                f"there is no solid black box of {SIDE}x{SIDE} pixels or more in it; give its mask with --masks"
+            )
         if not hole.any():
-            raise BadImage("its mask hides nothing; a hole is white in it")
+            raise BadImage("its mask hides nothing; a hole must be white")
         if hole.all():
-            raise BadImage("nothing of it is known: the hole is all of it")
+            raise BadImage("the hole covers the whole picture, so nothing of it is known")
     except BadImage as error:
         return {"reason": str(error)}
     pixels = picture.pixels
@@ -126,7 +137,7 @@ def _picture(stored: Stored) -> Picture:
 
 
 def _hole(mask: Stored, picture: Picture) -> NDArray[np.bool_]:
-    """(H, W) bool of the picture's size."""
+    """Returns the hole, (H, W) bool: the mask, scaled to the picture's size."""
     try:
         image = Image.fromarray(_picture(mask).pixels)
     except BadImage as error:
@@ -136,7 +147,7 @@ def _hole(mask: Stored, picture: Picture) -> NDArray[np.bool_]:
 
 
 def unpacked(row: Mapping[str, Any]) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
-    """The picture of a row, (H, W, 3) uint8, and its hole, (H, W) bool."""
+    """Returns the picture of a row, (H, W, 3) uint8, and its hole, (H, W) bool."""
     pixels = np.frombuffer(row["pixels"], np.uint8).reshape(row["height"], -1, 3)
     height, width = pixels.shape[:2]
     bits = np.frombuffer(row["hole"], np.uint8)
@@ -144,10 +155,14 @@ def unpacked(row: Mapping[str, Any]) -> tuple[NDArray[np.uint8], NDArray[np.bool
 
 
 def write_full_size(block: pa.Table, dest: str) -> pa.Table:
-    """Writes the pictures of a block as PNG, which keeps every pixel.
+    """Writes the pictures of a block as PNG, which is lossless.
+
+    Args:
+        block: a block as described above; rows with a `reason` are not written.
+        dest: URI of the folder to write to.
 
     Returns:
-        Its `image_id` and `reason` columns.
+        The block's `image_id` and `reason` columns.
 
     Raises:
         OSError: the storage failed.

@@ -1,4 +1,4 @@
-"""Image files -> square RGB pixels, or a reason why not."""
+"""Decodes image files to square RGB pixels, or says why a file cannot be used."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 
 EXTENSIONS = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif"})
 MAX_PIXELS = 80_000_000
-"""Larger images are refused undecoded: FFHQ's have 1 million pixels, a decompression bomb billions."""
+"""Larger images are refused before decoding: FFHQ's have 1 million pixels, a decompression bomb has billions."""
 
 _LOSSLESS = frozenset({"PNG", "BMP", "TIFF", "GIF"})
 
 _SRGB = ImageCms.createProfile("sRGB")
 
 
-class BadImage(Exception):  # noqa: N818  (a fact about the data, which costs a line, not the run)
-    """An image that cannot be used; the message is the reason, for a person to read."""
+class BadImage(Exception):  # noqa: N818  (it describes the data, and costs a line in a list, not the run)
+    """An image that cannot be used; the message is the reason, for people to read."""
 
 
 def decode(encoded: bytes, size: int) -> NDArray[np.uint8]:
-    """Decodes an image file of any format that Pillow reads, whatever its name says.
+    """Decodes an image file of any format that Pillow reads, whatever its file name.
 
-    The EXIF orientation is applied, an embedded colour profile is converted to sRGB, transparency is laid
-    over white, 16-bit samples are scaled to 8, and the centre square is resized to `size` (Lanczos).
+    The EXIF orientation is applied, colours with an embedded profile are converted to sRGB, transparent images are
+    laid over white, 16-bit samples are scaled to 8 bits, and the centre square is resized to `size` (Lanczos).
 
     Args:
         encoded: the file's bytes.
@@ -38,22 +38,24 @@ def decode(encoded: bytes, size: int) -> NDArray[np.uint8]:
         (size, size, 3) uint8, sRGB.
 
     Raises:
-        BadImage: with the reason.
+        BadImage: the image is damaged, too small (less than half of `size`), too large (more than `MAX_PIXELS`) or of
+            an unknown format.
     """
     with _opened(encoded) as image:
         _check_dimensions(image, size)
-        # JPEG decodes at a half, quarter or eighth for nearly nothing; twice the size keeps Lanczos exact enough.
+        # JPEG decodes at a half, a quarter or an eighth of its size at almost no cost; from twice the final size,
+        # Lanczos is accurate enough.
         image.draft(None, (2 * size, 2 * size))
         image.load()
         return np.asarray(_square(to_rgb(ImageOps.exif_transpose(image)), size))
 
 
 class Picture(NamedTuple):
-    """An image at its own size.
+    """A picture at its own size.
 
     Attributes:
         pixels: (H, W, 3) uint8, sRGB.
-        lossy: whether it was stored in a format that alters pixels, as JPEG does.
+        lossy: whether its file format alters pixels, as JPEG does.
     """
 
     pixels: NDArray[np.uint8]
@@ -64,7 +66,7 @@ def decode_whole(encoded: bytes) -> Picture:
     """Decodes an image file as `decode` does, but keeps its size and shape.
 
     Raises:
-        BadImage: with the reason.
+        BadImage: the image is damaged, too large (more than `MAX_PIXELS`) or of an unknown format.
     """
     with _opened(encoded) as image:
         _check_dimensions(image, 1)
@@ -73,7 +75,7 @@ def decode_whole(encoded: bytes) -> Picture:
 
 @contextlib.contextmanager
 def _opened(encoded: bytes) -> Iterator[Image.Image]:
-    """The image of a file; whatever Pillow says while it is open becomes a `BadImage`."""
+    """Opens an image; any error inside the `with` block becomes a `BadImage`."""
     if not encoded:
         raise BadImage("the file is empty")
     try:
@@ -98,10 +100,10 @@ def _check_dimensions(image: Image.Image, size: int) -> None:
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
-    """An image of any mode as RGB: profile, transparency and 16 bits are seen to as `decode` says.
+    """Converts an image of any mode to RGB; treats colour profiles, transparency and 16-bit samples as `decode` says.
 
     Raises:
-        BadImage: its samples have no agreed range.
+        BadImage: the image has 32-bit samples, which have no agreed range.
     """
     if image.mode.startswith("I;16"):  # Pillow's own conversion clips at 255
         return Image.fromarray((np.asarray(image).astype(np.uint16) >> 8).astype(np.uint8)).convert("RGB")
@@ -119,7 +121,7 @@ def to_rgb(image: Image.Image) -> Image.Image:
             assert converted is not None
             return converted
         except (ImageCms.PyCMSError, OSError):
-            pass  # a broken profile is common and harmless: the samples are read as sRGB
+            pass  # broken profiles are common and harmless: the samples are taken as sRGB
     return image.convert("RGB")
 
 

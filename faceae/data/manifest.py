@@ -1,4 +1,4 @@
-"""The manifest of prepared images: which Parquet shards belong to the set, and whether all of them are there."""
+"""The manifest of prepared images: names the Parquet shards of the set, so that missing ones are noticed."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from faceae.errors import InputError
 
 MANIFEST = "manifest.json"
 MADE_BY = "jobs/prepare.py"
-"""What `made_by` says in a manifest of ours; other programs write a manifest.json, too."""
+"""The value of `made_by` in our manifests; other programs also write files named manifest.json."""
 
 
 def prepared(folder: str, files: Sequence[str]) -> list[str]:
-    """The shards of a folder that jobs/prepare.py wrote; none, if it is another's.
+    """Returns the names of the shards in a folder that jobs/prepare.py wrote; an empty list for any other folder.
 
     Args:
-        folder: URI.
-        files: that are in it.
+        folder: URI of the folder.
+        files: names of the files in it.
 
     Raises:
-        InputError: preparing it was not finished, or a shard is missing.
+        InputError: the preparation is unfinished, a shard is missing, or the manifest cannot be read.
     """
     if MANIFEST not in files:
         return []
@@ -37,10 +37,10 @@ def prepared(folder: str, files: Sequence[str]) -> list[str]:
     storage_uri, name = folder.rsplit("/", 1)
     if not manifest["finished"]:
         again = f"python {MADE_BY} --run.storage {storage_uri} --run.name {name} --run.resume"
-        raise InputError(f"{folder}: these images are not prepared to the end; finish with `{again}`")
+        raise InputError(f"{folder}: the preparation of these images is unfinished; finish it with `{again}`")
     shards = [shard["name"] for shard in manifest["shards"]]
     if missing := sorted(set(shards) - set(files)):
         raise InputError(
-            f"{folder}: {len(missing)} of its {len(shards)} shards are missing, {missing[0]} for one; copy them again"
+            f"{folder}: {len(missing)} of its {len(shards)} shards are missing, such as {missing[0]}; copy them again"
         )
     return shards

@@ -1,4 +1,4 @@
-"""What is hidden in the images of a run, for the Ray Data tasks that draw it."""
+"""Draws the masks of a run's images, in Ray Data tasks."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from faceae.errors import InputError
 
 @dataclass(frozen=True)
 class MaskGenerator:
-    """What is hidden, and how large the images are.
+    """Draws the masks that the settings describe, for images of one size.
 
     Attributes:
-        mask: the settings.
-        image_size: side in pixels.
+        mask: the mask settings.
+        image_size: side of an image in pixels.
         library: the user's own masks, in the object store: (M, image_size * image_size / 8) uint8.
     """
 
@@ -35,39 +35,39 @@ class MaskGenerator:
 
     @staticmethod
     def from_settings(mask: Mask, image_size: int) -> MaskGenerator:
-        """With the user's masks read, if there are any.
+        """Creates a generator, and reads the user's own masks if the settings name any.
 
         Raises:
-            InputError: they cannot be read, or hide nothing.
+            InputError: one of these masks cannot be read, or hides nothing.
         """
         library = ray.put(read_masks(mask.images, image_size)) if mask.images else None
         return MaskGenerator(mask, image_size, library)
 
     def draw(self, image_ids: Sequence[str], seed: int, epoch: int) -> NDArray[np.uint8]:
-        """(N, image_size * image_size / 8) uint8, see `faceae.corruption.masks.pack`."""
+        """Returns the masks of N images: (N, image_size * image_size / 8) uint8, see `faceae.corruption.masks.pack`."""
         library = ray.get(self.library) if self.library else None
         drawn = masks.draw(image_ids, self.mask, seed=seed, epoch=epoch, image_size=self.image_size, library=library)
         return masks.pack(drawn)
 
     def draw_validation(self, image_ids: Sequence[str]) -> NDArray[np.uint8]:
-        """Those that never change, see `draw`."""
+        """Returns the validation masks of N images, which are the same in every epoch and run; see `draw`."""
         return self.draw(image_ids, seed=0, epoch=masks.VALIDATION_EPOCH)
 
 
 def read_masks(uri: str, image_size: int) -> NDArray[np.uint8]:
-    """Mask images, white where the hole is, as (M, image_size * image_size / 8) uint8.
+    """Reads mask images, which are white in the hole, as (M, image_size * image_size / 8) uint8.
 
     Raises:
         InputError: one of them cannot be read, or hides nothing.
     """
     entries = list_sources([uri], "--mask.images").entries
-    found = np.zeros((len(entries), image_size, image_size), np.bool_)
-    for hole, entry in zip(found, entries, strict=True):
+    holes = np.zeros((len(entries), image_size, image_size), np.bool_)
+    for hole, entry in zip(holes, entries, strict=True):
         try:
             with Image.open(io.BytesIO(read_encoded(entry))) as image:
                 hole[...] = masks.of_image(image.resize((image_size, image_size), Image.Resampling.NEAREST))
         except (BadImage, OSError, ValueError) as error:
             raise InputError(f"--mask.images {uri}: {entry.image_id} cannot be used: {error}") from None
         if not hole.any():
-            raise InputError(f"--mask.images {uri}: {entry.image_id} hides nothing; a hole is white in it")
-    return masks.pack(found)
+            raise InputError(f"--mask.images {uri}: {entry.image_id} hides nothing; a hole must be white")
+    return masks.pack(holes)

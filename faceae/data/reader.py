@@ -1,8 +1,8 @@
-"""Entries -> blocks of decoded pixels, in parallel over the cluster: a Ray Data source.
+"""A Ray Data source that reads entries and decodes them to blocks of pixels, in parallel over the cluster.
 
-A block is an Arrow table of `image_id` (string), `pixels` (fixed-size binary: image_size x image_size x 3
-uint8, row by row) and `reason` (string, null for a usable image; the pixels of an unusable one are black).
-Fixed-size binary is read back without a copy, and is what a Parquet shard of decoded pixels holds.
+A block is an Arrow table of `image_id` (string), `pixels` (fixed-size binary: image_size x image_size x 3 uint8, row
+by row) and `reason` (string: why an image cannot be used; null if it can). The pixels of an unusable image are black.
+Fixed-size binary is read back without a copy; Parquet shards of decoded pixels have the same type.
 """
 
 from __future__ import annotations
@@ -30,36 +30,36 @@ from faceae.data.images import BadImage, decode
 from faceae.data.sources import SYNTHETIC, Entry
 
 BLOCK_BYTES = 24 * 2**20
-"""Decoded size of a block, which a task decodes: 512 images at 128x128, a third of a second."""
+"""Decoded size of a block, which is the work of one task: 512 images at 128x128, a third of a second."""
 
-AT_LEAST = 8
-"""Blocks of a set that is small: for as many cores."""
+MIN_BLOCKS = 8
+"""Number of blocks that even a small data set is divided into, to keep this many cores busy."""
 
-_FETCHES = 16  # concurrent requests of one read task to an object store, where latency is the bound
+_FETCHES = 16  # concurrent requests of one read task to an object store, where latency limits the rate
 
 
 def image_bytes(image_size: int) -> int:
-    """Bytes of one decoded image."""
+    """Returns the size of one decoded image in bytes."""
     return image_size * image_size * 3
 
 
 def pixels_array(pixels: NDArray[np.uint8]) -> pa.FixedSizeBinaryArray:
-    """(N, H, W, C) or (N, B) uint8 -> an Arrow array over the same memory."""
+    """Converts (N, H, W, C) or (N, B) uint8 to an Arrow array over the same memory (a copy if not contiguous)."""
     flat = np.ascontiguousarray(pixels).reshape(len(pixels), -1)
     return pa.FixedSizeBinaryArray.from_buffers(pa.binary(flat.shape[1]), len(flat), [None, pa.py_buffer(flat)])
 
 
 def column_bytes(table: pa.Table, name: str) -> NDArray[np.uint8]:
-    """A fixed-size binary column in one piece as (N, B) uint8, read-only, over the table's own memory."""
+    """Returns a fixed-size binary column of one Arrow chunk as (N, B) uint8, read-only, over the table's own memory."""
     (chunk,) = table[name].chunks
     return _chunk_bytes(chunk)
 
 
 def column_rows(table: pa.Table, name: str) -> list[NDArray[np.uint8]]:
-    """The rows of a fixed-size binary column, each (B,) uint8, read-only, over the table's own memory.
+    """Returns the rows of a fixed-size binary column, each (B,) uint8, read-only, over the table's own memory.
 
-    For blocks: Ray Data joins what one task yields (a large row group of Parquet) into tables of several chunks, and
-    to combine these would copy them each time.
+    Unlike `column_bytes`, it takes columns of several Arrow chunks, such as those of blocks: Ray Data joins what one
+    task yields (for a large row group of Parquet) into one table, and to combine its chunks would copy them each time.
     """
     return [row for chunk in table[name].chunks for row in _chunk_bytes(chunk)]
 
@@ -71,32 +71,40 @@ def _chunk_bytes(chunk: pa.FixedSizeBinaryArray) -> NDArray[np.uint8]:
 
 
 class FaceSource(Datasource):
-    """Reads and decodes entries, one task a unit: some image files, in archives or not, or row groups of Parquet."""
+    """Reads and decodes entries, one task per unit.
+
+    A unit is a number of image files, in archives or not, or of row groups of Parquet.
+    """
 
     def __init__(self, entries: Sequence[Entry], image_size: int) -> None:
         self.image_size = image_size
-        self.units = units(entries, min(block_rows(image_size), math.ceil(len(entries) / AT_LEAST)))
+        self.units = units(entries, min(block_rows(image_size), math.ceil(len(entries) / MIN_BLOCKS)))
 
     def estimate_inmemory_data_size(self) -> int:
-        """Bytes of all blocks together."""
+        """Returns the size of all blocks together, in bytes."""
         return sum(len(unit) for unit in self.units) * image_bytes(self.image_size)
 
     def get_read_tasks(self, parallelism: int, *_: Any, **__: Any) -> list[ReadTask]:  # noqa: ANN401
-        """One task a unit, whatever the parallelism: the blocks must not depend on the cluster's size."""
+        """Returns one task per unit, whatever the parallelism: the blocks must not depend on the cluster's size."""
         return [_read_task(unit, self.image_size) for unit in self.units]
 
 
 def units(entries: Sequence[Entry], rows: int) -> list[Sequence[Entry]]:
-    """Divides entries into what a task reads: so many image files, or as many row groups of Parquet."""
-    divided: list[Sequence[Entry]] = list(_chunks([entry for entry in entries if not entry.column], rows))
-    tabled = sorted((entry for entry in entries if entry.column), key=lambda entry: entry[1:5])
+    """Divides entries into units, each the work of one task.
+
+    Args:
+        entries: the images.
+        rows: maximum number of images in a unit. Only a single row group of Parquet may exceed it: none is divided.
+    """
+    divided: list[Sequence[Entry]] = list(_slices([entry for entry in entries if not entry.column], rows))
+    in_parquet = sorted((entry for entry in entries if entry.column), key=lambda entry: entry[1:5])
     unit: list[Entry] = []
-    for _, group in itertools.groupby(tabled, _row_group):
+    for _, group in itertools.groupby(in_parquet, _row_group):
         wanted = list(group)
         if unit and len(unit) + len(wanted) > rows:
             divided.append(unit)
             unit = []
-        unit += wanted  # of a few images each, as in a split, several groups make a task and a block
+        unit += wanted  # row groups with few wanted images, as after a split, share a task and a block
     return [*divided, unit] if unit else divided
 
 
@@ -108,16 +116,16 @@ def _read_task(unit: Sequence[Entry], image_size: int) -> ReadTask:
     metadata = BlockMetadata(
         num_rows=len(unit), size_bytes=len(unit) * image_bytes(image_size), input_files=None, exec_stats=None
     )
-    return ReadTask(lambda: _read_aside(unit, image_size), metadata)
+    return ReadTask(lambda: _read_at_low_priority(unit, image_size), metadata)
 
 
-def _read_aside(unit: Sequence[Entry], image_size: int) -> Iterator[pa.Table]:
+def _read_at_low_priority(unit: Sequence[Entry], image_size: int) -> Iterator[pa.Table]:
     lower_priority()
     return read_unit(unit, image_size)
 
 
 def block_rows(image_size: int) -> int:
-    """Images in a full block."""
+    """Returns the number of images in a full block."""
     return max(1, BLOCK_BYTES // image_bytes(image_size))
 
 
@@ -125,10 +133,10 @@ def read_unit(unit: Sequence[Entry], image_size: int) -> Iterator[pa.Table]:
     """Reads and decodes the images of one unit, block by block.
 
     Raises:
-        OSError: the storage failed. A bad image raises nothing: it has its reason in the table.
+        OSError: the storage failed. A bad image does not raise: the table gives the reason.
     """
     fetched = fetch(unit, image_size)
-    for entries in _chunks(unit, block_rows(image_size)):
+    for entries in _slices(unit, block_rows(image_size)):
         pixels = np.zeros((len(entries), image_size, image_size, 3), np.uint8)
         reasons: list[str | None] = [None] * len(entries)
         for i, stored in enumerate(itertools.islice(fetched, len(entries))):
@@ -145,7 +153,7 @@ def read_unit(unit: Sequence[Entry], image_size: int) -> Iterator[pa.Table]:
         )
 
 
-def _chunks(entries: Sequence[Entry], rows: int) -> Iterator[Sequence[Entry]]:
+def _slices(entries: Sequence[Entry], rows: int) -> Iterator[Sequence[Entry]]:
     return (entries[i : i + rows] for i in range(0, len(entries), rows))
 
 
@@ -153,8 +161,8 @@ Stored = bytes | NDArray[np.uint8] | BadImage
 
 
 def fetch(unit: Sequence[Entry], image_size: int) -> Iterator[Stored]:
-    """What is stored for each entry: an encoded image, pixels, or why there is none."""
-    if unit[0].column:  # then all of them: a unit is of row groups, or of files and drawn portraits in any mixture
+    """Yields what is stored for each entry of a unit: an encoded image, (S, S, 3) pixels, or why it cannot be read."""
+    if unit[0].column:  # a unit has either row groups, or any mixture of image files and synthetic portraits
         for _, entries in itertools.groupby(unit, _row_group):
             yield from _fetch_row_group(list(entries))
     elif any(storage.is_remote(entry.uri) for entry in unit):
@@ -172,16 +180,16 @@ def _fetch_one(entry: Entry, image_size: int) -> Stored:
     except BadImage as error:
         return error
     except FileNotFoundError:
-        return BadImage("the file has gone since it was listed")
+        return BadImage("the file has disappeared since it was listed")
     except PermissionError:
         return BadImage("no permission to read the file")
 
 
 def read_encoded(entry: Entry) -> bytes:
-    """The bytes of an image file, in an archive or a table or not.
+    """Reads the bytes of an encoded image, which may be a file of its own or stored in an archive or a table.
 
     Raises:
-        BadImage: there are none.
+        BadImage: it cannot be read, or it is stored as pixels.
     """
     (stored,) = fetch([entry], 0)
     if isinstance(stored, bytes):
@@ -197,7 +205,7 @@ def _fetch_row_group(unit: Sequence[Entry]) -> Iterator[Stored]:
         if isinstance(value, dict):
             value = value["bytes"]
         if value is None:
-            yield BadImage("the table has no bytes for it")
+            yield BadImage("the table has no bytes for this image")
         elif first.column == "pixels":
             yield _square_pixels(value)
         else:
@@ -214,7 +222,7 @@ def _read_row_group(uri: str, group: int, column: str) -> pa.ChunkedArray:
 def _square_pixels(value: bytes) -> Stored:
     side = round((len(value) / 3) ** 0.5)
     if image_bytes(side) != len(value):
-        return BadImage(f"{len(value)} bytes of pixels are no square RGB image")
+        return BadImage(f"{len(value)} bytes of pixels do not make a square RGB image")
     return np.frombuffer(value, np.uint8).reshape(side, side, 3)
 
 

@@ -1,4 +1,4 @@
-"""Images that cannot be used: each costs a line in rejected.jsonl, too many of them stop the run."""
+"""Images that cannot be used: rejected.jsonl lists them, and too many of them stop the run."""
 
 from __future__ import annotations
 
@@ -13,18 +13,24 @@ from faceae.errors import InputError
 from faceae.run_folder import RunFolder
 
 Rejected = tuple[str, str]
-"""image_id and the reason why it could not be used."""
+"""The image_id, and the reason why the image cannot be used."""
 
 FILE = "rejected.jsonl"
 
 
 def write(bad: Sequence[Rejected], refused: Sequence[Rejected], folder: RunFolder[Any]) -> None:
-    """Lists the rejected in the run's folder: images that are bad, and files that only looked like images."""
+    """Lists the rejected images in the run's folder.
+
+    Args:
+        bad: images that cannot be used.
+        refused: files that only look like images.
+        folder: the run's folder.
+    """
     write_to(folder.uri, [*refused, *bad])
 
 
 def write_to(folder: str, bad: Sequence[Rejected]) -> None:
-    """Lists the rejected in a folder."""
+    """Lists rejected images in a folder, sorted by id, and says so if there are any."""
     rows = [{"image_id": image_id, "reason": reason} for image_id, reason in sorted(bad)]
     uri = storage.join(folder, FILE)
     storage.write_lines(uri, rows)
@@ -33,16 +39,22 @@ def write_to(folder: str, bad: Sequence[Rejected]) -> None:
 
 
 def check(bad: Sequence[Rejected], total: int, folder: RunFolder[Any]) -> None:
-    """Checks how many images of a run are bad.
+    """Checks that a run has few enough bad images.
+
+    Args:
+        bad: the images that cannot be used.
+        total: number of images that were read, bad ones included.
+        folder: the run's folder.
 
     Raises:
-        InputError: they are too many.
+        InputError: the share of bad images exceeds --data.max-rejected-fraction.
     """
     settings: RunSettings = folder.settings
     allowed = settings.data.max_rejected_fraction
     if len(bad) > allowed * total:
         reason, number = Counter(reason for _, reason in bad).most_common(1)[0]
         raise InputError(
-            f"{settings.SOURCE}: {len(bad)} of {total} images cannot be used, more than --data.max-rejected-fraction "
-            f"{allowed:g} allows; {number} of them: {reason}. They are listed in {folder.path(FILE)}"
+            f"{settings.SOURCE_FLAG}: {len(bad)} of {total} images cannot be used, more than "
+            f"--data.max-rejected-fraction {allowed:g} allows; {number} of them: {reason}. "
+            f"They are listed in {folder.path(FILE)}"
         )

@@ -1,9 +1,9 @@
 """The order of the images: which ones make up each global batch.
 
-The order of an epoch is a function of the seed, the epoch and the images, not of the workers: global batch k holds the
-same images at any number of workers, and rank r takes every r-th of them. So a run resumes, on as many workers as there
-are by then, to what it would have been. Ray's own streaming_split promises neither that nor the last rows of an epoch
-(ray#63285), and a map after it cannot know the epoch.
+The order of an epoch depends on the seed, the epoch and the images, but not on the workers: global batch k holds the
+same images for every world size, and rank r of n takes images r, r + n, r + 2n and so on of it. So a run that resumes
+on another number of workers continues as if it had not stopped. Ray's own streaming_split guarantees neither this nor
+the last rows of an epoch (ray#63285), and a map after it cannot know the epoch.
 """
 
 from __future__ import annotations
@@ -18,22 +18,22 @@ from faceae.data.mask_generator import MaskGenerator
 from faceae.data.reader import image_bytes
 
 POOL_BYTES = 512 * 2**20
-"""Images are shuffled within pools of this many bytes (10,900 images at 128x128), made of blocks that are drawn anew in
-each epoch: as good as a full shuffle for batches, while a node holds one pool at a time, not the whole set."""
+"""Size of the pools within which images are shuffled (10,900 images at 128x128). Each epoch assigns the blocks to pools
+anew. For batches this is as good as a full shuffle, and a node holds one pool at a time instead of the whole set."""
 
 
 @dataclass(frozen=True)
 class GlobalBatchSampler:
-    """Decides which images come when.
+    """Decides which images make up each global batch, and how they are masked and mirrored.
 
     Attributes:
-        blocks: the images.
+        blocks: the decoded images.
         seed: the run's seed.
-        batch_size: images of a global batch.
-        mask_generator: what is hidden in the images.
-        mirror: whether each image is mirrored in half of the epochs.
-        max_workers: how many workers may ever share the images; the last global batch of an epoch is left out if it
-            has fewer images than that.
+        batch_size: number of images in a global batch.
+        mask_generator: draws the masks of the images.
+        mirror: whether each image is mirrored in half of the epochs, chosen at random.
+        max_workers: largest number of workers that the run may ever have; the last global batch of an epoch is left
+            out if it has fewer images than that.
     """
 
     blocks: Blocks
@@ -45,29 +45,29 @@ class GlobalBatchSampler:
 
     @property
     def image_size(self) -> int:
-        """Side in pixels."""
+        """Side of an image in pixels."""
         return self.mask_generator.image_size
 
     @property
     def steps(self) -> int:
-        """Steps of an epoch."""
+        """Number of steps in an epoch."""
         full, rest = divmod(len(self.blocks), self.batch_size)
         return full + (rest >= self.max_workers)
 
     @property
     def images(self) -> int:
-        """Images of an epoch."""
+        """Number of images in an epoch."""
         return min(self.steps * self.batch_size, len(self.blocks))
 
     def global_rows(self, step: int) -> int:
-        """Images of a step's global batch, over all workers."""
+        """Returns the number of images in a step's global batch, over all ranks."""
         return min(self.batch_size, len(self.blocks) - step * self.batch_size)
 
     def permutation(self, epoch: int) -> NDArray[np.int32]:
-        """(N, 2): block and row of every usable image, in the order of an epoch."""
+        """Returns (N, 2) int32: the block and row of every usable image, in the order of an epoch."""
         rng = np.random.default_rng([self.seed, epoch])
         positions = self.blocks.positions()
-        shuffled = rng.permutation(len(positions))  # first: it must not depend on how many blocks there are
+        shuffled = rng.permutation(len(positions))  # drawn first, so that it does not depend on the number of blocks
         counts = np.array([len(rows) for rows in self.blocks.usable])
         blocks = rng.permutation(len(counts))
         pool = np.cumsum(counts[blocks]) * image_bytes(self.image_size) // POOL_BYTES
@@ -76,7 +76,7 @@ class GlobalBatchSampler:
         return positions[shuffled[np.argsort(pool_of_block[positions[shuffled, 0]], kind="stable")]]
 
     def batches(self, epoch: int, rank: int, world_size: int) -> list[NDArray[np.int32]]:
-        """For each step of an epoch, (n, 2): block and row of one rank's images."""
+        """Returns, for each step of an epoch, (n, 2) int32: the block and row of one rank's images."""
         order = self.permutation(epoch)
         starts = range(0, self.steps * self.batch_size, self.batch_size)
         return [order[start : start + self.batch_size][rank::world_size] for start in starts]

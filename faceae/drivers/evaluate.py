@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import time
 from typing import Any
 
@@ -13,7 +12,7 @@ from ray.exceptions import RayError
 from torch import nn
 
 from faceae import config, models, storage
-from faceae.cluster import connection as cluster
+from faceae.cluster import connection
 from faceae.cluster.replicas import REPLICA_CPUS, plan_replicas
 from faceae.config import Data, Settings
 from faceae.config.jobs import EvaluateSettings
@@ -24,11 +23,11 @@ from faceae.data.mask_generator import MaskGenerator
 from faceae.data.rejected import Rejected
 from faceae.data.sources import SYNTHETIC, Listing, list_sources
 from faceae.data.split import Split, choose
-from faceae.errors import InputError, RunFailedError
-from faceae.evaluation import aggregate as groups
+from faceae.errors import InputError, RunFailedError, one_line
+from faceae.evaluation import aggregate
 from faceae.evaluation.scoring import SCORES, Scoring, score
-from faceae.reporting import evaluation as evaluate_report
-from faceae.reporting import report
+from faceae.reporting import evaluation as report
+from faceae.reporting.pages import hidden
 from faceae.run_folder import RunFolder, versions
 
 IMAGES = "images.parquet"
@@ -60,7 +59,7 @@ def evaluate(settings: EvaluateSettings) -> dict[str, Any]:
         else:
             out.print(f"evaluate  {folder.uri}" + (" (from the beginning)" if resumed else ""))
             summary = _evaluate(folder, started)
-    evaluate_report.say(summary)
+    report.print_result(summary)
     out.print(f"\nimages    {folder.path(IMAGES)}")
     out.print(f"report    {folder.path('report', 'index.html')}")
     return summary
@@ -72,13 +71,13 @@ def _evaluate(folder: RunFolder[EvaluateSettings], started: float) -> dict[str, 
     mask, size = settings.mask.applied_to(trained.mask), trained.data.image_size
     config.check_mask(mask, size)
     listing = _list(settings, trained.data)
-    cluster.connect(REPLICA_CPUS)
+    connection.connect(REPLICA_CPUS)
     placed = plan_replicas(settings.scale)
     scoring = Scoring(network, MaskGenerator.from_settings(mask, size), settings.batch_size)
-    out.print(f"images    {len(listing.entries)} of {' '.join(settings.data.source)}, faces with {report.hidden(mask)}")
+    out.print(f"images    {len(listing.entries)} of {' '.join(settings.data.source)}, faces with {hidden(mask)}")
     table, seconds = _measure(folder, listing, scoring, placed)
     table = table.add_column(3, "score", table[SCORES[trained.model.name]])
-    whole = groups.means(table)
+    whole = aggregate.means(table)
     summary = {
         "run": folder.name,
         "model": settings.model,
@@ -93,9 +92,9 @@ def _evaluate(folder: RunFolder[EvaluateSettings], started: float) -> dict[str, 
             "rejected": len(listing.entries) + len(listing.refused) - table.num_rows,
             "val": table.num_rows,
         },
-        "score": {"metric": SCORES[trained.model.name], "percentiles": groups.percentiles(table["score"])},
-        "by_kind": groups.by_kind(table, mask),
-        "by_hole_size": groups.by_hole_size(table, size),
+        "score": {"metric": SCORES[trained.model.name], "percentiles": aggregate.percentiles(table["score"])},
+        "by_kind": aggregate.by_kind(table, mask),
+        "by_hole_size": aggregate.by_hole_size(table, size),
         "synthetic": any(uri.startswith(SYNTHETIC) for uri in settings.data.source),
         "versions": versions("faceae", "ray", "torch"),
         "started": round(started, 1),
@@ -107,7 +106,7 @@ def _evaluate(folder: RunFolder[EvaluateSettings], started: float) -> dict[str, 
     sink = pa.BufferOutputStream()
     pq.write_table(table, sink)
     storage.write(folder.path(IMAGES), memoryview(sink.getvalue()))
-    evaluate_report.write(folder.path("report"), trained, summary, table, listing.entries, scoring)
+    report.write(folder.path("report"), trained, summary, table, listing.entries, scoring)
     storage.write_json(folder.path(SUMMARY), summary)  # the last: with it the evaluation is finished
     return summary
 
@@ -126,7 +125,7 @@ def _load(uri: str) -> tuple[nn.Module, Settings]:
 
 def _list(settings: EvaluateSettings, trained: Data) -> Listing:
     """The images to measure on."""
-    listing = list_sources(settings.data.source, settings.SOURCE)
+    listing = list_sources(settings.data.source, settings.SOURCE_FLAG)
     entries = listing.entries
     if settings.data.subset == "val":
         kept = _kept_for_validation(settings.data.source, trained)
@@ -176,7 +175,7 @@ def _measure(
                 rejected.check(bad, total, folder)
                 meter.add(len(block))
     except RayError as error:
-        raise RunFailedError(_reason(error)) from None
+        raise RunFailedError(one_line(error)) from None
     finally:
         rejected.write(bad, listing.refused, folder)
     out.print(f"evaluated {meter.summary()}")
@@ -184,10 +183,3 @@ def _measure(
     if not len(table):
         raise InputError(f"SOURCE: no usable image; all are listed in {folder.path(rejected.FILE)}")
     return table, meter.seconds()
-
-
-def _reason(error: RayError) -> str:
-    """What went wrong, out of what Ray Data says of it: a traceback, then how it could be told to try again."""
-    text = str(error).strip()
-    raised = re.findall(r"^\s*[\w.]*Error: (.+)$", text, re.MULTILINE)
-    return (raised or text.splitlines())[-1]

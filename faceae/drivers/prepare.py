@@ -13,7 +13,7 @@ import ray
 from ray.exceptions import RayError
 
 from faceae import config, storage
-from faceae.cluster import connection as cluster
+from faceae.cluster import connection
 from faceae.config import Source
 from faceae.config.jobs import PrepareSettings
 from faceae.console import Meter, count, out
@@ -23,7 +23,7 @@ from faceae.data.rejected import Rejected
 from faceae.data.shards import FINISHED, ShardWriter, plan, read_record
 from faceae.data.sources import Entry, list_sources
 from faceae.data.split import choose
-from faceae.errors import InputError, RunFailedError
+from faceae.errors import InputError, RunFailedError, one_line
 from faceae.run_folder import RunFolder, versions
 
 Manifest = dict[str, Any]
@@ -143,7 +143,7 @@ def _work(shards: Mapping[str, Sequence[Entry]], image_size: int, uri: str) -> I
     """Writes shards on the cluster; yields how many images were read, again and again, and which of them are bad."""
     if not shards:
         return
-    cluster.connect(0)
+    connection.connect(0)
     dataset = ray.data.read_datasource(ShardWriter(shards, image_size, uri), override_num_blocks=len(shards))
     dataset.context.enable_progress_bars = False
     dataset.context.target_max_block_size = 1  # what a task tells is passed on at once
@@ -152,9 +152,8 @@ def _work(shards: Mapping[str, Sequence[Entry]], image_size: int, uri: str) -> I
             for row in said.to_pylist():
                 yield row["images"], [(bad["image_id"], bad["reason"]) for bad in json.loads(row["rejected"])]
     except (RayError, OSError) as error:
-        reason = str(error).strip().splitlines()[-1]
         raise RunFailedError(
-            f"{reason}; the shards that are finished stay: mend this and go on with --run.resume"
+            f"{one_line(error)}; the shards that are finished stay: mend this and go on with --run.resume"
         ) from None
 
 
@@ -208,4 +207,4 @@ def _say(manifest: Manifest, folder: RunFolder[PrepareSettings]) -> None:
         f"written   {count(manifest['counts']['images'], 'image')}, {megabytes:.1f} MB in {count(len(shards), 'shard')}"
     )
     out.print(f"manifest  {folder.path(MANIFEST)}")
-    out.print(f"train     python jobs/train.py {shlex.join(given)}")
+    out.print(f"train     faceae train {shlex.join(given)}")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import re
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -18,7 +17,7 @@ from pyarrow import ArrowException
 from ray.exceptions import RayError
 
 from faceae import config, models, storage
-from faceae.cluster import connection as cluster
+from faceae.cluster import connection
 from faceae.cluster.replicas import REPLICA_CPUS, plan_replicas
 from faceae.config.jobs import ReconstructSettings, ReplicaScale
 from faceae.console import Meter, count, out
@@ -28,7 +27,7 @@ from faceae.data.full_size import SCHEMA, FullSizeSource, unpacked, write_full_s
 from faceae.data.images import EXTENSIONS
 from faceae.data.rejected import Rejected
 from faceae.data.sources import Entry, list_sources
-from faceae.errors import InputError, RunFailedError
+from faceae.errors import InputError, RunFailedError, one_line
 from faceae.models import Restorer
 from faceae.run_folder import versions
 
@@ -184,7 +183,7 @@ class _Worker:
 
 def _work(source: FullSizeSource, model: Restorer, machines: ReplicaScale, dest: str) -> list[Rejected]:
     """Restores pictures on the cluster; returns those that could not be."""
-    cluster.connect(REPLICA_CPUS)
+    connection.connect(REPLICA_CPUS)
     placed = plan_replicas(machines).at_most(len(source.units))
     out.print(f"model     a copy on {count(placed.size, 'GPU' if placed.gpu else 'CPU worker')}")
     pool = ActorPool(_Worker, (ray.put(model), "cuda" if placed.gpu else "cpu"), placed)
@@ -196,17 +195,10 @@ def _work(source: FullSizeSource, model: Restorer, machines: ReplicaScale, dest:
                 meter.add(said.num_rows)
     except (RayError, OSError) as error:
         raise RunFailedError(
-            f"{_cause(error)}; what is finished stays: mend this, and the same command goes on"
+            f"{one_line(error)}; what is finished stays: mend this, and the same command goes on"
         ) from None
     out.print(f"restored  {meter.summary()}")
     return bad
-
-
-def _cause(error: Exception) -> str:
-    """What went wrong in a task, out of the traceback and the advice that Ray puts around it."""
-    lines = str(error).strip().splitlines()
-    causes = [line for line in lines if re.match(r"(?!ray\.)[\w.]+(Error|Exception): ", line)]
-    return [*lines, *causes][-1]
 
 
 def _finish(summary: Summary, dest: str, bad: list[Rejected], total: int, done: int, seconds: float) -> Summary:

@@ -8,7 +8,7 @@ from typing import Any
 
 import ray
 
-from faceae import config, console, storage
+from faceae import config, storage
 from faceae.cluster import connection, placement
 from faceae.cluster.coordinator import Changes, RunSpec, RunStatus
 from faceae.cluster.worker_groups import WorkerGroups
@@ -17,6 +17,7 @@ from faceae.console import Meter, out
 from faceae.data.dataset import FaceDataset, load_dataset
 from faceae.data.split import Split
 from faceae.errors import RunFailedError
+from faceae.reporting.tables import epoch_line, result_table, rows
 from faceae.run_folder import RunFolder
 from faceae.tracking import Tracker
 from faceae.training.progress import Record
@@ -122,7 +123,7 @@ class _Screen:
             if record["epoch"] > status.begun[0]:
                 self.tracker.epoch(self.history)
                 self.meter.set(self.images * record["epoch"] - self.before)
-                self.meter.line(console.epoch_line(record, self.train, self.meter.seconds_left()))
+                self.meter.line(epoch_line(record, self.train, self.meter.seconds_left()))
         if status.step:
             epoch, images = status.step
             self.meter.set(self.images * (epoch - 1) + images - self.before)
@@ -139,7 +140,8 @@ class _Screen:
 def _conclude(folder: RunFolder[Settings], dataset: FaceDataset, status: RunStatus, started: float) -> dict[str, Any]:
     """Measures the baselines, writes report and summary.json, and returns the content of the latter."""
     from faceae.evaluation import summary as evaluation  # torch takes seconds to import; the workers started meanwhile
-    from faceae.reporting import report
+    from faceae.reporting import run as report
+    from faceae.reporting.contact_sheet import contact_sheet
 
     settings, data = folder.settings, folder.settings.data
     history = storage.read_lines(folder.path("metrics.jsonl"))
@@ -151,7 +153,7 @@ def _conclude(folder: RunFolder[Settings], dataset: FaceDataset, status: RunStat
         "workers": status.workers,
         "device": status.device,
     }
-    sheet = report.contact_sheet(folder.path("model"), dataset.val, data.image_size)
+    sheet = contact_sheet(folder.path("model"), dataset.val, data.image_size)
     report.write(folder.path("report"), settings, summary, history, sheet)
     storage.write_json(folder.path("summary.json"), summary)
     return summary
@@ -162,7 +164,7 @@ def _print_result(folder: RunFolder[Settings], summary: dict[str, Any]) -> None:
 
     out.print()
     heading = f"{summary['counts']['val']} validation images"
-    out.print(console.result_table(heading, console.rows(summary, folder.settings)))
+    out.print(result_table(heading, rows(summary, folder.settings)))
     print_caveats(summary)
     out.print(f"\nmodel     {folder.path('model')}")
     out.print(f"report    {folder.path('report', 'index.html')}")

@@ -1,6 +1,6 @@
-"""The networks, how they are built by name, and how one is saved and loaded.
+"""The networks, and how they are built by name, saved and loaded.
 
-Every network is called with the given image and the mask and returns the whole image:
+Every network takes the image with its hole, and the mask, and returns the whole image:
 
     network(given, mask) -> output
     given   (N, 3, S, S) float in [0, 1]; 0 inside the hole

@@ -1,7 +1,10 @@
 """The convolutional autoencoder of the Keras article.
 
-The article shows its layer sizes only as pictures. 32-64-64-64 filters, kernel 3, stride 2, batch
-normalisation and leaky ReLU (Keras' slope of 0.3) are our reading of it.
+The article is Eman Ijaz, "Face Image Reconstruction using Autoencoders in Keras", Geek Culture on Medium,
+https://medium.com/geekculture/face-image-reconstruction-using-autoencoders-in-keras-69a35cde01b0
+
+It shows its layer sizes only as pictures. 32-64-64-64 filters, kernel 3, stride 2, batch normalisation and leaky ReLU
+(Keras' slope of 0.3) are our reading of it.
 """
 
 from __future__ import annotations
@@ -16,7 +19,7 @@ _SLOPE = 0.3
 class ArticleAutoencoder(nn.Module):
     """Strided convolutions -> latent vector -> transposed convolutions -> sigmoid.
 
-    It sees only the given image, never the mask, and returns the whole face through the bottleneck.
+    The network sees only the given image, never the mask, and the whole output passes through the bottleneck.
     """
 
     def __init__(self, image_size: int, latent_dim: int) -> None:
@@ -42,13 +45,13 @@ class ArticleAutoencoder(nn.Module):
         )
 
     def forward(self, given: Tensor, mask: Tensor) -> Tensor:
-        """(N, 3, S, S) in [0, 1] -> (N, 3, S, S) float32 in [0, 1]; the mask is not looked at."""
+        """Maps (N, 3, S, S) in [0, 1] to (N, 3, S, S) float32 in [0, 1]; ignores the mask."""
         return torch.sigmoid(self.decoder(self.encoder(given)).float())
 
 
 def _down(inputs: int, outputs: int) -> tuple[nn.Module, ...]:
     return (
-        nn.Conv2d(inputs, outputs, 3, stride=2, padding=1, bias=False),  # the norm has the bias
+        nn.Conv2d(inputs, outputs, 3, stride=2, padding=1, bias=False),  # batch norm adds the bias
         nn.BatchNorm2d(outputs),
         nn.LeakyReLU(_SLOPE, inplace=True),
     )

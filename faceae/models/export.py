@@ -1,4 +1,4 @@
-"""A saved model as ONNX, for programs without torch; needs the extra `faceae[onnx]`."""
+"""Exports a saved model as ONNX, for programs without torch; needs the extra `faceae[onnx]`."""
 
 from __future__ import annotations
 
@@ -21,37 +21,37 @@ from faceae.models.restorer import Restorer
 FILE = "model.onnx"
 
 OPSET = 20
-"""Of ONNX: has GridSample as torch means it."""
+"""ONNX operator set; in this one, GridSample does what torch's `grid_sample` does."""
 
 _INPUTS = {
     "given": "(batch, 3, {0}, {0}) float32 RGB in [0, 1], 0 inside the hole",
     "mask": "(batch, 1, {0}, {0}) float32, 1 inside the hole and 0 outside",
 }
-_OUTPUTS = {"restored": "(batch, 3, {0}, {0}) float32 RGB in [0, 1]; paste it inside the hole, what is known is better"}
+_OUTPUTS = {"restored": "(batch, 3, {0}, {0}) float32 RGB in [0, 1]; to be used inside the hole only"}
 
 
 def export(uri: str, form: str = "onnx", destination: str | None = None) -> str:
     """Writes a saved model as one ONNX file.
 
-    It takes and gives what the network does, any number of images at a time:
+    The file has the inputs and the output of the network, for any number of images at a time:
 
         given     (N, 3, S, S) float32 RGB in [0, 1]; 0 inside the hole
         mask      (N, 1, S, S) float32, 1 inside the hole and 0 outside
-        restored  (N, 3, S, S) float32 RGB in [0, 1]; to be pasted inside the hole
+        restored  (N, 3, S, S) float32 RGB in [0, 1]; to be used inside the hole only
 
-    S is the model's `data.image_size`. The same is said in the file, in the descriptions of inputs and output and in
-    its metadata.
+    S is the model's `data.image_size`. The file itself says the same, in the descriptions of its inputs and output and
+    in its metadata.
 
     Args:
-        uri: a model folder, local or s3://bucket/path.
-        form: "onnx".
-        destination: the file to write; by default model.onnx in the model's folder.
+        uri: the model's folder, local or s3://bucket/path.
+        form: the format to export to; only "onnx".
+        destination: the file to write, local or s3://bucket/path; by default model.onnx in the model's folder.
 
     Returns:
         The URI of the file.
 
     Raises:
-        InputError: there is no such model or form, the extra is not installed, or the file cannot be written.
+        InputError: the model or the format does not exist, the extra is not installed, or the file cannot be written.
     """
     if form != "onnx":
         raise InputError(f"{form}: a model can be exported as onnx only")
@@ -71,7 +71,7 @@ def _to_onnx(model: Restorer) -> bytes:
     import onnx
 
     size = model.settings.data.image_size
-    # Two examples: of one, torch would take the batch for a constant.
+    # Two examples: with one, torch would treat the batch size as a constant.
     given, mask = torch.zeros(2, 3, size, size), torch.zeros(2, 1, size, size)
     batch = torch.export.Dim("batch", min=1)
     with _quietly():
@@ -99,7 +99,7 @@ def _to_onnx(model: Restorer) -> bytes:
 
 @contextlib.contextmanager
 def _quietly() -> Iterator[None]:
-    """Without what torch's exporter says of its progress and of its own parts."""
+    """Silences what torch's exporter prints, logs and warns of: its progress and its own internals."""
     level = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:

@@ -21,7 +21,7 @@ CONFIG = "config.json"
 
 
 def build(settings: Settings) -> nn.Module:
-    """A new network with random weights (from torch's global generator)."""
+    """Returns a new network with random weights, drawn from torch's global generator."""
     model, image_size = settings.model, settings.data.image_size
     if model.name == "unet":
         return WindowUnet(min(model.window, image_size), model.width, model.latent_dim, model.blocks)
@@ -29,16 +29,16 @@ def build(settings: Settings) -> nn.Module:
 
 
 def weights(network: nn.Module) -> bytes:
-    """The parameters and buffers of a network in safetensors' format."""
+    """Returns the parameters and buffers of a network in the safetensors format."""
     return safetensors.torch.save({name: value.cpu().contiguous() for name, value in network.state_dict().items()})
 
 
 def load_weights(network: nn.Module, content: bytes) -> None:
-    """Puts saved parameters into a network of the same shape.
+    """Loads saved parameters and buffers, as `weights` returns them, into a network of the same architecture.
 
     Raises:
         SafetensorError: the content is damaged.
-        RuntimeError: it belongs to another network.
+        RuntimeError: the content belongs to another network.
     """
     network.load_state_dict(safetensors.torch.load(content))
 
@@ -47,27 +47,27 @@ def save(uri: str, network: nn.Module, settings: Settings, **facts: Any) -> None
     """Saves a network to a folder or s3://bucket/path.
 
     Args:
-        uri: the folder; files of an earlier model in it are replaced.
+        uri: the folder; the files of an earlier model there are replaced.
         network: the network, without a DDP wrapper.
         settings: the settings that built it.
-        facts: what else is worth knowing of it (epoch, metrics); kept in config.json, not needed to load it.
+        facts: other facts about the model (epoch, metrics), kept in config.json; `load` does not need them.
     """
     storage.write(storage.join(uri, WEIGHTS), weights(network))
     storage.write_json(storage.join(uri, CONFIG), {"settings": config.to_dict(settings), **facts})
 
 
 def load(uri: str) -> Restorer:
-    """Loads a saved model for use: on the CPU, in evaluation mode, its settings as `.settings`.
+    """Loads a saved model for use: on the CPU, in evaluation mode, with its settings as `.settings`.
 
     Args:
-        uri: a model folder, such as `<run>/model`, local or s3://bucket/path.
+        uri: the model's folder, such as `<run>/model`, local or s3://bucket/path.
 
     Returns:
-        The network; call it as `network(given, mask)` with a batch of tensors, see `faceae.models`, or with one picture
-        and its mask, see `Restorer.forward`.
+        The model. Call it with a batch of tensors as `model(given, mask)`, see `faceae.models`, or with one picture and
+        its mask, see `Restorer.forward`.
 
     Raises:
-        InputError: there is no model, or it is damaged.
+        InputError: the model does not exist or is damaged.
     """
     try:
         saved = storage.read_json(storage.join(uri, CONFIG))["settings"]

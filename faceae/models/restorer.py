@@ -1,7 +1,7 @@
 """Restores pictures of any size with a network that works on squares of one size.
 
-A square of the picture's shorter side, scaled to the network's and back, is pasted inside the hole only: what is known
-stays as it is, to the bit.
+A square whose side is the picture's shorter side is scaled to the network's size, restored, scaled back and pasted
+inside the hole only: the known pixels stay exactly as they are.
 """
 
 from __future__ import annotations
@@ -23,21 +23,21 @@ from faceae.errors import InputError
 from faceae.metrics import composite
 
 Pixels = NDArray[np.uint8]
-"""(H, W, 3), RGB."""
+"""A picture: (H, W, 3), RGB."""
 
 Hole = NDArray[np.bool_]
-"""(H, W), True inside the hole."""
+"""A mask: (H, W), True inside the hole."""
 
 BATCH = 64
-"""Squares that the network gets at a time."""
+"""Number of squares that the network restores at a time."""
 
 
 class Restorer(nn.Module):
-    """A trained network for use: called with tensors it is the network, called with a picture it restores that.
+    """A trained network for use. Called with tensors it runs the network, called with a picture it restores it.
 
     Attributes:
-        network: which was trained.
-        settings: of its training.
+        network: the trained network.
+        settings: the settings of its training.
     """
 
     def __init__(self, network: nn.Module, settings: Settings) -> None:
@@ -45,21 +45,21 @@ class Restorer(nn.Module):
         self.network = network
         self.settings = settings
 
-    def forward(self, image: Any, mask: Any) -> Any:  # noqa: ANN401  (what comes out is of the kind that goes in)
-        """Restores a batch of tensors, or one picture.
+    def forward(self, image: Any, mask: Any) -> Any:  # noqa: ANN401  (the output's type is the input's)
+        """Restores a batch of images given as tensors, or one picture.
 
         Args:
-            image: (N, 3, S, S) float in [0, 1], black inside the hole; or a picture of any size, (H, W, 3) uint8 or a
-                PIL image (one that is not RGB is converted; EXIF orientation is left as it is).
-            mask: (N, 1, S, S) float, 1 inside the hole; or of the picture's size, (H, W) bool, True inside the hole,
-                or a PIL image, white inside the hole.
+            image: a batch, (N, 3, S, S) float in [0, 1] and black inside the hole; or a picture of any size,
+                (H, W, 3) uint8 or a PIL image (one that is not RGB is converted; EXIF orientation is not applied).
+            mask: for a batch, (N, 1, S, S) float, 1 inside the hole; for a picture, a mask of the same size, (H, W)
+                bool and True inside the hole, or a PIL image, white inside the hole.
 
         Returns:
-            The network's output, (N, 3, S, S) float32 in [0, 1]; or the picture, restored inside the hole and equal
-            outside it, as an array or a PIL image as it was given.
+            For a batch, the network's output, (N, 3, S, S) float32 in [0, 1]; for a picture, the picture restored
+            inside the hole and unchanged outside it, as an array or a PIL image, whichever was given.
 
         Raises:
-            InputError: picture and mask are of other kinds or sizes than these.
+            InputError: the picture or the mask has another type or size than these.
         """
         if isinstance(image, Tensor):
             return self.network(image, mask)
@@ -70,16 +70,23 @@ class Restorer(nn.Module):
             restored = (image if image.mode == "RGB" else to_rgb(image)).copy()
         except BadImage as error:
             raise InputError(f"the picture cannot be used: {error}") from None
-        # Pasted into a copy, which keeps what the picture knows of itself.
+        # Pasting into a copy of the PIL image keeps its metadata.
         restored.paste(Image.fromarray(self.restore([np.asarray(restored)], [hole])[0]))
         return restored
 
     @torch.inference_mode()
     def restore(self, pictures: Sequence[Pixels], holes: Sequence[Hole]) -> list[Pixels]:
-        """Restores pictures of any sizes, together: the network sees their squares in batches.
+        """Restores several pictures of any sizes; the network sees squares of different pictures in one batch.
+
+        Args:
+            pictures: (H, W, 3) uint8 arrays, RGB; they are not changed.
+            holes: the mask of each picture, (H, W) bool, True inside the hole.
+
+        Returns:
+            A new array for each picture, restored inside the hole and unchanged outside it.
 
         Raises:
-            InputError: a picture or a mask is of another kind or size than it should be.
+            InputError: a picture or a mask has another type or size than these.
         """
         for picture, hole in zip(pictures, holes, strict=True):
             _check(picture, hole)
@@ -90,12 +97,12 @@ class Restorer(nn.Module):
             parts = [restored[number][square] for number, square in zip(numbers, squares, strict=True)]
             empty = [left[number][square] for number, square in zip(numbers, squares, strict=True)]
             for part, hole, filled in zip(parts, empty, self._fill(parts, empty), strict=True):
-                part[hole] = filled[hole]  # both are views of the picture's and the hole's arrays
+                part[hole] = filled[hole]  # part and hole are views of the arrays in restored and left
                 hole[...] = False
         return restored
 
     def _fill(self, parts: Sequence[Pixels], holes: Sequence[Hole]) -> list[Pixels]:
-        """What the network makes of some square parts, each at its own size."""
+        """Returns square parts with their holes filled by the network, each part at its own size."""
         size, device = self.settings.data.image_size, next(self.parameters()).device
         seen = [_scaled(part, hole, size) for part, hole in zip(parts, holes, strict=True)]
         given, mask = (torch.stack(tensors).to(device) for tensors in zip(*seen, strict=True))
@@ -107,17 +114,18 @@ class Restorer(nn.Module):
 
 
 def next_square(hole: Hole) -> tuple[slice, slice]:
-    """The square of a picture to restore next.
+    """Returns the square of a picture to restore next.
 
-    Its side is the picture's shorter one. It holds the hole and is as near to the middle as it can be, where the faces
-    of the training were. Of a hole that is longer than the square it holds the beginning, and a quarter of itself
-    before that, which is known or has been restored.
+    The square's side is the picture's shorter side. It contains the hole and lies as near to the picture's middle as
+    possible, because that is where the faces of the training images were. If the hole is longer than the square, the
+    square contains the beginning of the hole; the first quarter of the square then lies before the hole and is already
+    known or restored.
 
     Args:
-        hole: (H, W) bool, some of it True.
+        hole: (H, W) bool, with at least one True.
 
     Returns:
-        Rows and columns.
+        The square's rows and columns.
     """
     side, axis = min(hole.shape), int(np.argmax(hole.shape))
     along = np.flatnonzero(hole.any(1 - axis))
@@ -134,14 +142,15 @@ def _check(picture: Pixels, hole: Hole) -> None:
     if hole.dtype != np.bool_ or hole.shape != picture.shape[:2]:
         raise InputError(
             f"the mask is {hole.dtype} {hole.shape}; give (H, W) bool, True inside the hole, or a PIL image, of the "
-            f"picture's size, {picture.shape[0]} rows of {picture.shape[1]}"
+            f"picture's size, {picture.shape[0]} rows of {picture.shape[1]} pixels"
         )
 
 
 def _scaled(part: Pixels, hole: Hole, size: int) -> tuple[Tensor, Tensor]:
-    """A square part as the network takes it: (3, size, size), black inside the hole, and (1, size, size).
+    """Returns a square part as the network takes it: (3, size, size), black inside the hole, and (1, size, size).
 
-    Where it is scaled a pixel has the mean colour of what is known of it, and is in the hole if that is less than half.
+    If the part is scaled, a pixel gets the mean colour of its known share, and belongs to the hole if less than half of
+    it is known.
     """
     known = torch.from_numpy(~hole)[None].float()
     colours = torch.tensor(part).permute(2, 0, 1) / 255 * known
@@ -149,14 +158,14 @@ def _scaled(part: Pixels, hole: Hole, size: int) -> tuple[Tensor, Tensor]:
         scaled = _resized(torch.cat([colours, known])[None], size)[0]
         known = (scaled[3:] >= 0.5).float()
         colours = (scaled[:3] / scaled[3:].clamp_min(0.5)).clamp(0, 1) * known
-        if known.all():  # a hole too small to be seen at this size: the pixel that has most of it stands for it
+        if known.all():  # the hole is too small to show at this size: hide the pixel with most of it
             known = (scaled[3:] > scaled[3:].amin()).float()
             colours = colours * known
     return colours, 1 - known
 
 
 def _resized(images: Tensor, size: int) -> Tensor:
-    """(N, C, s, s) -> (N, C, size, size), bicubic; as it is where the size is the same."""
+    """Resizes (N, C, s, s) to (N, C, size, size), bicubic; returns images that have this size unchanged."""
     if images.shape[-1] == size:
         return images
     return F.interpolate(images, (size, size), mode="bicubic", antialias=True)

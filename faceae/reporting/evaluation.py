@@ -9,17 +9,19 @@ import numpy as np
 import pyarrow as pa
 from matplotlib.figure import Figure
 
-from faceae import console
 from faceae.config import Mask, Settings
 from faceae.config.article import ARTICLE, comparable
-from faceae.console import Row, out
+from faceae.console import out
 from faceae.data.batch import Batch
 from faceae.data.cache import decode_train, take
 from faceae.data.sources import Entry
 from faceae.data.split import sample
 from faceae.evaluation.aggregate import Group
 from faceae.evaluation.scoring import Scoring
-from faceae.reporting import report
+from faceae.reporting import plots, tables
+from faceae.reporting.contact_sheet import FACES, sheet
+from faceae.reporting.pages import write_page
+from faceae.reporting.tables import Row
 
 GROUP_COLUMNS = {
     "hole_mse": ("MSE\nhole", ".4f"),
@@ -29,22 +31,22 @@ GROUP_COLUMNS = {
 """Metrics of the tables by kind and by size of the hole: heading and format."""
 
 
-def say(summary: Mapping[str, Any]) -> None:
+def print_result(summary: Mapping[str, Any]) -> None:
     """Prints the tables."""
     out.print()
-    out.print(console.result_table(f"{summary['counts']['val']} images", rows(summary)))
+    out.print(tables.result_table(f"{summary['counts']['val']} images", rows(summary)))
     for heading, divided in (("hole", summary["by_kind"]), ("hole, of the frame", summary["by_hole_size"])):
         if len(divided) > 1:
             out.print()
-            out.print(console.result_table(heading, group_rows(divided), group_headings(divided)))
+            out.print(tables.result_table(heading, group_rows(divided), group_headings(divided)))
     if "telea" not in summary["baselines"]:
         out.print("(for the baseline telea install faceae[telea])")
 
 
 def rows(summary: Mapping[str, Any]) -> list[Row]:
     """The result beside the baselines, and the article where it measured the same."""
-    known = console.reported(ARTICLE[:1]) if comparable(summary["image_size"], Mask(**summary["mask"])) else []
-    return console.measured({"this model": summary["val"], **summary["baselines"]}) + known
+    known = tables.reported(ARTICLE[:1]) if comparable(summary["image_size"], Mask(**summary["mask"])) else []
+    return tables.measured({"this model": summary["val"], **summary["baselines"]}) + known
 
 
 def group_headings(divided: Mapping[str, Group]) -> list[str]:
@@ -88,18 +90,18 @@ def write(
     ranked = table.select(["image_id", "kind", "hole_mse"]).sort_by([("hole_mse", "descending")]).to_pylist()
     by_id = {row["image_id"]: row for row in ranked}
     shown = {
-        "sample": [by_id[entry.image_id] for entry in sample(entries) if entry.image_id in by_id][: report.FACES],
-        "worst": ranked[: report.FACES],
-        "best": ranked[: -report.FACES - 1 : -1],
+        "sample": [by_id[entry.image_id] for entry in sample(entries) if entry.image_id in by_id][:FACES],
+        "worst": ranked[:FACES],
+        "best": ranked[: -FACES - 1 : -1],
     }
-    report.write_page(
+    write_page(
         uri,
         "evaluate.html",
         {"scores": histogram(table["score"], summary["score"]["metric"]), **_sheets(shown, entries, scoring)},
         settings=trained,
         summary=summary,
         mask=scoring.mask_generator.mask,
-        headings=_flat(heading for heading, _ in console.COLUMNS.values()),
+        headings=_flat(heading for heading, _ in tables.COLUMNS.values()),
         rows=rows(summary),
         divided={
             title: (_flat(group_headings(divided)), group_rows(divided))
@@ -122,7 +124,7 @@ def histogram(scores: pa.ChunkedArray, metric: str) -> bytes:
     axes.set_xlabel(f"score: {metric}")
     axes.set_ylabel("images")
     axes.grid(alpha=0.3)
-    return report.savefig(figure)
+    return plots.savefig(figure)
 
 
 def _sheets(
@@ -142,5 +144,5 @@ def _sheets(
         batch = Batch(
             np.stack([images[name] for name in present]), mask_generator.draw_validation(present), len(present)
         )
-        sheets[name] = report.png(report.sheet(scoring.network, batch))
+        sheets[name] = plots.png(sheet(scoring.network, batch))
     return sheets

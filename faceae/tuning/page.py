@@ -10,9 +10,10 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from faceae.config import Settings
-from faceae.console import COLUMNS
-from faceae.reporting import report
-from faceae.tuning import view as grid_view
+from faceae.reporting import plots
+from faceae.reporting.pages import write_page
+from faceae.reporting.tables import COLUMNS
+from faceae.tuning import view
 from faceae.tuning.trials import Trial, ranked
 
 ENDS = {"finished": "o", "pruned": "x", "failed": "X", "stopped": "|", "running": "|"}
@@ -41,26 +42,26 @@ def write(
     """
     rows = [
         {
-            "label": grid_view.label(trial),
+            "label": view.label(trial),
             "trial": trial,
-            "cells": grid_view.cells(trial.best),
-            "article": grid_view.article(trial),
+            "cells": view.cells(trial.best),
+            "article": view.article(trial),
         }
         for trial in ranked(trials)
     ]
-    baselines = [(name, grid_view.cells({"val": values})) for name, values in summary["baselines"].items()]
-    report.write_page(
+    baselines = [(name, view.cells({"val": values})) for name, values in summary["baselines"].items()]
+    write_page(
         uri,
         "grid.html",
-        {"curves": curves(trials, summary["baselines"]), "faces": report.png(sheet)},
+        {"curves": curves(trials, summary["baselines"]), "faces": plots.png(sheet)},
         settings=settings,
         grid=content,
-        columns=[COLUMNS[name][0].replace("\n", ", ") for name in grid_view.SHOWN],
+        columns=[COLUMNS[name][0].replace("\n", ", ") for name in view.SHOWN],
         summary=summary,
-        varied=" × ".join(grid_view.headings(trials)),
+        varied=" × ".join(view.headings(trials)),
         rows=rows,
         baselines=baselines,
-        costs=grid_view.costs(content["cost"]),
+        costs=view.costs(content["cost"]),
         command=command,
     )
 
@@ -75,11 +76,11 @@ def curves(trials: Sequence[Trial], baselines: Mapping[str, Mapping[str, float]]
         for i, trial in enumerate(shown):
             epochs = [record["epoch"] for record in trial.history]
             values = [record["val"][metric] for record in trial.history]
-            axes.plot(epochs, values, ".-", color=colours(i), label=grid_view.label(trial))
+            axes.plot(epochs, values, ".-", color=colours(i), label=view.label(trial))
             axes.plot(epochs[-1:], values[-1:], ENDS[trial.state], color=colours(i), ms=8)
         if metric == "hole_mse":
-            report.draw_baselines(axes, baselines)
-        report.dress(axes, f"{title}, validation MSE")
+            plots.draw_baselines(axes, baselines)
+        plots.label_axes(axes, f"{title}, validation MSE")
     handles, labels = axes.get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside right upper", fontsize="small")
-    return report.savefig(figure)
+    return plots.savefig(figure)

@@ -15,11 +15,9 @@ from faceae.console import out
 from faceae.data.dataset import FaceDataset
 from faceae.errors import RunFailedError
 from faceae.evaluation.summary import Baselines, print_caveats, summarize
-from faceae.reporting import report
+from faceae.reporting.contact_sheet import contact_sheet
 from faceae.run_folder import RunFolder
-from faceae.tuning import page as grid_report
-from faceae.tuning import trials
-from faceae.tuning import view as grid_view
+from faceae.tuning import page, trials, view
 from faceae.tuning.trials import Trial
 
 LONGER = 4
@@ -111,11 +109,9 @@ class GridResult:
         }
         storage.write_json(self.folder.path("summary.json"), summary)
         content = self.keep(state)
-        sheet = report.contact_sheet(self.folder.path("model"), self.dataset.val, best.folder.settings.data.image_size)
+        sheet = contact_sheet(self.folder.path("model"), self.dataset.val, best.folder.settings.data.image_size)
         command = self.longer(best)
-        grid_report.write(
-            self.folder.path("report"), self.folder.settings, content, self.trials, summary, sheet, command
-        )
+        page.write(self.folder.path("report"), self.folder.settings, content, self.trials, summary, sheet, command)
         self._say(content, summary, command)
         return content
 
@@ -125,14 +121,14 @@ class GridResult:
         train = dataclasses.replace(settings.train, epochs=LONGER * settings.train.epochs)
         run = dataclasses.replace(self.folder.settings.run, name=name, resume=False)
         flags = config.flags(dataclasses.replace(settings, train=train, run=run))
-        return f"python jobs/train.py {shlex.join(flags)}"
+        return f"faceae train {shlex.join(flags)}"
 
     def _say(self, content: dict[str, Any], summary: dict[str, Any], command: str) -> None:
         out.print()
-        out.print(grid_view.result_table(self.trials, summary["baselines"], summary["counts"]["val"]))
+        out.print(view.result_table(self.trials, summary["baselines"], summary["counts"]["val"]))
         print_caveats(summary)
         out.print()
-        for what, text in grid_view.costs(content["cost"]):
+        for what, text in view.costs(content["cost"]):
             out.print(f"{what:9} {text}")
         for trial in self.trials:
             if trial.reason:

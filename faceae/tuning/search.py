@@ -20,7 +20,7 @@ from faceae.cluster.worker_groups import WorkerGroups, in_thread
 from faceae.config.grid import GridSettings
 from faceae.console import out
 from faceae.data.dataset import FaceDataset
-from faceae.errors import InputError, RunFailedError
+from faceae.errors import InputError, RunFailedError, one_line
 from faceae.tracking import Tracker
 from faceae.tuning.trainable import TrainRun
 from faceae.tuning.trials import Trial
@@ -220,8 +220,7 @@ class VerdictCallback(tune.Callback):
         self._decide(trial, Verdict(trial.last_result["over"]))
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:  # noqa: D102
-        reason = str(trial.get_error()).strip().rpartition("\n")[2]
-        self._decide(trial, Verdict(False, f"the trial's process failed: {reason}"))
+        self._decide(trial, Verdict(False, f"the trial's process failed: {one_line(trial.get_error())}"))
 
     def _decide(self, trial: Any, verdict: Verdict) -> None:
         ray.get(self.coordinator.decide.remote(trial.config["run"], verdict))

@@ -14,7 +14,8 @@ from rich.table import Table
 from rich.text import Text
 
 from faceae.config.article import matching
-from faceae.console import COLUMNS, clock, count, out
+from faceae.console import clock, count, out
+from faceae.reporting.tables import COLUMNS
 from faceae.tuning.trials import Trial, ranked
 
 STYLES = {"running": "bold", "finished": "green", "pruned": "yellow", "failed": "red"}

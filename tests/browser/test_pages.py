@@ -8,7 +8,8 @@ from runs import small
 
 from faceae import metrics
 from faceae.config import Mask
-from faceae.reporting import report
+from faceae.reporting import run as report
+from faceae.reporting.pages import hidden
 
 
 def test_the_report_of_a_run(tmp_path):
@@ -57,4 +58,4 @@ def test_what_sticks_out_is_found(tmp_path):
     ],
 )
 def test_what_is_hidden_is_said(mask, words):
-    assert report.hidden(mask) == words
+    assert hidden(mask) == words

@@ -11,8 +11,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from faceae import models
 from faceae.config import Data, Mask, Model, Optim, Settings
 from faceae.corruption import masks
-from faceae.data import cache
-from faceae.data import loader as feed
+from faceae.data import cache, loader
 from faceae.data.batch import Batch
 from faceae.data.cache import decode_train
 from faceae.data.loader import BatchLoader
@@ -103,9 +102,9 @@ def test_images_are_decoded_by_eight_tasks_or_one_for_each_block(decoded):
 
 @pytest.mark.parametrize("tasks", [1, 3])
 def test_an_epoch_costs_as_many_tasks_as_its_bytes_need(decoded, tasks, monkeypatch):
-    monkeypatch.setattr(feed, "BURST_BYTES", tasks * 3 * BATCH * image_bytes(SIZE))  # three steps a task
-    monkeypatch.setattr(feed, "HEAD_BYTES", BATCH * image_bytes(SIZE))
-    with executions(feed) as parts:
+    monkeypatch.setattr(loader, "BURST_BYTES", tasks * 3 * BATCH * image_bytes(SIZE))  # three steps a task
+    monkeypatch.setattr(loader, "HEAD_BYTES", BATCH * image_bytes(SIZE))
+    with executions(loader) as parts:
         running = BatchLoader(
             GlobalBatchSampler(decoded[0], 0, BATCH, MaskGenerator(Mask(size=BOX), SIZE)), 0, 1, range(1, 4), tasks
         )
@@ -115,7 +114,7 @@ def test_an_epoch_costs_as_many_tasks_as_its_bytes_need(decoded, tasks, monkeypa
     assert len(parts) == -(-11 // tasks)
 
 
-def test_batches_are_views_of_their_window(decoded):
+def test_batches_are_views_of_their_chunk(decoded):
     running = BatchLoader(
         GlobalBatchSampler(decoded[0], 0, BATCH, MaskGenerator(Mask(size=BOX), SIZE)), 0, 1, range(1, 3), 1
     )

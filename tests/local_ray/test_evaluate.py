@@ -183,7 +183,7 @@ def test_a_copy_elsewhere_is_told_by_its_ids_and_a_validation_source_by_its_name
 def test_a_wrong_command_line_is_exit_code_2(arguments, words, capsys, monkeypatch):
     monkeypatch.setattr(sys, "argv", ["jobs/evaluate.py", *arguments])
     with pytest.raises(SystemExit) as end:
-        cli.job("", "faceae.drivers.evaluate:evaluate", EvaluateSettings)
+        cli.run_job("evaluate")
     assert end.value.code == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("error: ")

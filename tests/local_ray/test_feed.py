@@ -48,19 +48,19 @@ def decoded(source):
     return blocks, rejected
 
 
-def order_of(decoded, batch_size=8, seed=0):
+def sampler_of(decoded, batch_size=8, seed=0):
     return GlobalBatchSampler(decoded[0], seed, batch_size, MaskGenerator(Mask(size=BOX), SIZE))
 
 
-def drawn(order, rank, workers, epochs=range(1, 3), tasks=2, burst_bytes=None, first_step=0):
+def drawn(sampler, rank, workers, epochs=range(1, 3), tasks=2, burst_bytes=None, first_step=0):
     """For each epoch a list of (pixels, mask bits, global rows)."""
-    from faceae.data import loader as feed
+    from faceae.data import loader
 
     with pytest.MonkeyPatch.context() as patch:
         if burst_bytes:
-            patch.setattr(feed, "BURST_BYTES", burst_bytes)
-            patch.setattr(feed, "HEAD_BYTES", burst_bytes // 2)
-        running = BatchLoader(order, rank, workers, epochs, tasks, first_step)
+            patch.setattr(loader, "BURST_BYTES", burst_bytes)
+            patch.setattr(loader, "HEAD_BYTES", burst_bytes // 2)
+        running = BatchLoader(sampler, rank, workers, epochs, tasks, first_step)
         result = [[tuple(batch) for batch in running.epoch()] for _ in epochs]
         running.close()
     return result
@@ -78,7 +78,7 @@ def test_bad_images_are_left_out_and_named(decoded):
 
 
 def test_every_epoch_has_every_image_once_in_a_new_order(decoded):
-    first, second = drawn(order_of(decoded), 0, 1)
+    first, second = drawn(sampler_of(decoded), 0, 1)
     originals = {key(portrait(number, SIZE)) for number in range(45)}
     orders = []
     for epoch in (first, second):
@@ -92,7 +92,7 @@ def test_every_epoch_has_every_image_once_in_a_new_order(decoded):
 
 def test_masks_are_those_of_seed_epoch_and_id(decoded):
     ids = {key(portrait(number, SIZE)): f"{number:02}.png" for number in range(45)}
-    for number, epoch in enumerate(drawn(order_of(decoded, seed=5), 0, 1), start=1):
+    for number, epoch in enumerate(drawn(sampler_of(decoded, seed=5), 0, 1), start=1):
         for pixels, bits, _ in epoch:
             names = [ids[key(image)] for image in pixels]
             expected = masks.draw(names, Mask(size=BOX), seed=5, epoch=number, image_size=SIZE)
@@ -100,10 +100,10 @@ def test_masks_are_those_of_seed_epoch_and_id(decoded):
 
 
 @pytest.mark.parametrize("workers", [2, 3])
-def test_workers_share_the_global_batches_of_one(decoded, workers):
-    order = order_of(decoded)
-    alone = drawn(order, 0, 1)
-    shares = [drawn(order, rank, workers) for rank in range(workers)]
+def test_workers_share_the_global_running_one(decoded, workers):
+    sampler = sampler_of(decoded)
+    alone = drawn(sampler, 0, 1)
+    shares = [drawn(sampler, rank, workers) for rank in range(workers)]
     for number, epoch in enumerate(alone):
         for step, (pixels, bits, rows) in enumerate(epoch):
             for rank, share in enumerate(shares):
@@ -114,17 +114,17 @@ def test_workers_share_the_global_batches_of_one(decoded, workers):
 
 
 def test_a_last_batch_too_small_for_all_workers_is_left_out(decoded):
-    order = order_of(decoded, batch_size=44)  # 45 images: the last batch has one
-    shared = dataclasses.replace(order, most_workers=2)
-    assert [(each.steps, each.images) for each in (order, shared)] == [(2, 45), (1, 44)]
+    sampler = sampler_of(decoded, batch_size=44)  # 45 images: the last batch has one
+    shared = dataclasses.replace(sampler, max_workers=2)
+    assert [(each.steps, each.images) for each in (sampler, shared)] == [(2, 45), (1, 44)]
     assert len(drawn(shared, 1, 2)[0]) == len(drawn(shared, 0, 1)[0]) == 1
 
 
 @pytest.mark.parametrize("first_step", [1, 3, 6])
 def test_an_epoch_that_was_begun_goes_on_with_the_images_that_are_left(decoded, first_step):
-    order = order_of(decoded)
-    whole = drawn(order, 0, 1, burst_bytes=36 * SIZE * SIZE * 3)
-    rest = drawn(order, 0, 1, burst_bytes=36 * SIZE * SIZE * 3, first_step=first_step)
+    sampler = sampler_of(decoded)
+    whole = drawn(sampler, 0, 1, burst_bytes=36 * SIZE * SIZE * 3)
+    rest = drawn(sampler, 0, 1, burst_bytes=36 * SIZE * SIZE * 3, first_step=first_step)
     for batches, others in zip([whole[0][first_step:], whole[1]], rest, strict=True):
         assert len(batches) == len(others)
         for (pixels, bits, _), (other_pixels, other_bits, _) in zip(batches, others, strict=True):
@@ -132,11 +132,11 @@ def test_an_epoch_that_was_begun_goes_on_with_the_images_that_are_left(decoded, 
             assert (bits == other_bits).all()
 
 
-def test_order_does_not_depend_on_windows_tasks_or_where_it_starts(decoded):
-    order = order_of(decoded)
-    usual = drawn(order, 0, 1, range(1, 4))
-    small = drawn(order, 0, 1, range(1, 4), tasks=1, burst_bytes=9 * SIZE * SIZE * 3)
-    later = drawn(order, 0, 1, range(3, 4))
+def test_order_does_not_depend_on_chunks_tasks_or_where_it_starts(decoded):
+    sampler = sampler_of(decoded)
+    usual = drawn(sampler, 0, 1, range(1, 4))
+    small = drawn(sampler, 0, 1, range(1, 4), tasks=1, burst_bytes=9 * SIZE * SIZE * 3)
+    later = drawn(sampler, 0, 1, range(3, 4))
     for one, other in ((usual, small), (usual[2:], later)):
         for batches, others in zip(one, other, strict=True):
             for (pixels, bits, _), (other_pixels, other_bits, _) in zip(batches, others, strict=True):
@@ -145,20 +145,20 @@ def test_order_does_not_depend_on_windows_tasks_or_where_it_starts(decoded):
 
 
 def test_shuffle_pools_cover_every_image(decoded, monkeypatch):
-    from faceae.data import sampler as order_of_images
+    from faceae.data import sampler as module
 
-    monkeypatch.setattr(order_of_images, "POOL_BYTES", 15 * SIZE * SIZE * 3)
-    order = order_of(decoded)
-    positions = [tuple(p) for p in order.epoch(1)]
-    assert sorted(positions) == sorted(tuple(p) for p in order.blocks.positions())
+    monkeypatch.setattr(module, "POOL_BYTES", 15 * SIZE * SIZE * 3)
+    sampler = sampler_of(decoded)
+    positions = [tuple(p) for p in sampler.permutation(1)]
+    assert sorted(positions) == sorted(tuple(p) for p in sampler.blocks.positions())
     changes = sum(a[0] != b[0] for a, b in itertools.pairwise(positions))
     assert 6 < changes < 40  # mixed within pools of two or three blocks, not over all of them
 
 
 def test_another_seed_is_another_order(decoded):
-    one, other = order_of(decoded, seed=0).epoch(1), order_of(decoded, seed=1).epoch(1)
+    one, other = sampler_of(decoded, seed=0).permutation(1), sampler_of(decoded, seed=1).permutation(1)
     assert (one != other).any()
-    assert (one == order_of(decoded, seed=0).epoch(1)).all()
+    assert (one == sampler_of(decoded, seed=0).permutation(1)).all()
 
 
 @pytest.mark.parametrize("workers", [1, 2, 5])
@@ -241,8 +241,8 @@ def test_a_row_group_larger_than_a_block(ray_cluster, tmp_path):
 
 
 def test_pixels_reach_the_engine_without_float_copies(decoded):
-    """A window is uint8 pixels and one bit a pixel of mask: 8.3 % more than the image, not 8 times."""
-    (batch, *_), *_ = drawn(order_of(decoded), 0, 1)
+    """A chunk is uint8 pixels and one bit a pixel of mask: 8.3 % more than the image, not 8 times."""
+    (batch, *_), *_ = drawn(sampler_of(decoded), 0, 1)
     pixels, bits, _ = batch
     assert pixels.dtype == bits.dtype == np.uint8
     assert bits.nbytes * 24 == pixels.nbytes

@@ -175,7 +175,7 @@ def test_unfinished_images_are_not_trained_on_and_a_missing_shard_is_named(forms
     with pytest.raises(InputError, match=r"not prepared to the end; finish with `(.*)`") as error:
         list_sources([folder], "--data.source")
     command = re.search(r"`python jobs/prepare.py (.*)`", str(error.value))[1].split()
-    prepare(cli.parse(command, "", PrepareSettings))
+    prepare(cli.parse(command, PrepareSettings))
     assert len(list_sources([folder], "--data.source").entries) == FACES
     (tmp_path / "set" / "part-00001.parquet").unlink()
     with pytest.raises(InputError, match=r"1 of its 4 shards are missing, part-00001\.parquet for one"):
@@ -213,12 +213,12 @@ def test_another_image_size_or_a_taken_name_is_refused(forms, tmp_path):
     with pytest.raises(InputError, match=r"--data\.image-size 16: the run set was started with 32"):
         prepared(forms / "tree", tmp_path, resume=True, image_size=16)
     with pytest.raises(InputError, match=r"--run\.name set: .*config\.json is of another job"):
-        cli.parse(["--run.storage", str(tmp_path), "--run.name", "set", "--run.resume"], "", Settings)
+        cli.parse(["--run.storage", str(tmp_path), "--run.name", "set", "--run.resume"], Settings)
 
 
 def test_help_has_only_what_means_something_here(capsys):
     with pytest.raises(SystemExit):
-        cli.parse(["--help"], "", PrepareSettings)
+        cli.parse(["--help"], PrepareSettings)
     shown = set(re.findall(r"--[\w.-]+", capsys.readouterr().out))
     groups = {"data": ("source", "image-size", "limit", "max-rejected-fraction"), "run": ("name", "storage", "resume")}
     flags = {f"--{group}.{field}" for group, fields in groups.items() for field in fields}

@@ -123,8 +123,8 @@ def test_trials_are_ranked_and_what_a_person_gets_is_there(finished):
 def test_the_command_of_the_report_trains_the_best_settings_for_longer(finished):
     settings, result, folder, _ = finished
     page = (folder / "report" / "index.html").read_text()
-    command = page.split("<code>python jobs/train.py ")[1].split("</code>")[0]
-    longer = cli.parse(command.split(), "", Settings)
+    command = page.split("<code>faceae train ")[1].split("</code>")[0]
+    longer = cli.parse(command.split(), Settings)
     assert longer.train.epochs > settings.train.epochs
     assert longer.optim.lr == result["trials"][0]["settings"]["optim.lr"]
     assert longer.data == settings.data

@@ -83,7 +83,10 @@ def flip(path):
         (lambda last: flip(last / "state.pt"), "state.pt does not match what was written"),
         (lambda last: (last / "state.pt").unlink(), "a file of it is missing"),
         (lambda last: (last / "progress.json").unlink(), "it was not written completely"),
-        (lambda last: (last / "progress.json").write_text('{"history": ['), "progress.json does not match what was written"),
+        (
+            lambda last: (last / "progress.json").write_text('{"history": ['),
+            "progress.json does not match what was written",
+        ),
     ],
     ids=["weights", "state", "file missing", "half-written", "progress"],
 )

@@ -11,7 +11,7 @@ from faceae.run_folder import RunFolder
 
 
 def parse(*arguments: str, kind=Settings):
-    return cli.parse(arguments, "", kind)
+    return cli.parse(arguments, kind)
 
 
 def test_flags_win_over_the_preset_wherever_it_stands():

@@ -11,8 +11,9 @@ from faceae.corruption import masks
 from faceae.data.batch import Batch
 from faceae.data.synthetic import portrait
 from faceae.training import engine
+from faceae.training.losses import LOSSES
 from faceae.training.progress import EpochResult
-from faceae.training.state import LOSSES, TrainState
+from faceae.training.state import TrainState
 
 CPU = torch.device("cpu")
 SIZE = 32
@@ -111,12 +112,20 @@ def test_ranks_with_uneven_shares_equal_one(ranks, tmp_path):
     assert several["val"] == pytest.approx(sums.means(), rel=1e-4)
 
 
+class Control(engine.EpochControl):
+    """Pauses for a reason, and takes down the steps."""
+
+    def __init__(self, seen, reason=0):
+        self.on_step = seen.append
+        self.pause = lambda: reason
+
+
 def test_a_diverging_loss_stops_within_the_check_interval():
     seen = []
     network = nn.ModuleDict({"net": Plain()})
     network.forward = lambda given, mask: network["net"](given, mask) / 0
     with pytest.raises(engine.NonFiniteLossError, match="no longer finite"):
-        train(network, batches([4]) * 100, on_step=seen.append)
+        train(network, batches([4]) * 100, control=Control(seen))
     assert len(seen) <= engine.CHECK_STEPS["cpu"]
 
 
@@ -130,8 +139,7 @@ def test_an_epoch_that_pauses_and_goes_on_is_the_same_as_one_that_does_not():
             *(parts, feed, state),
             device=CPU,
             so_far=result,
-            pause=lambda why=why: why,
-            on_step=seen.append,
+            control=Control(seen, why),
         )
         assert (result.images, result.pause) == (images, why)
     expected = train(whole, batches([8, 8, 8, 5]))

@@ -1,6 +1,5 @@
 """The points of a grid, what is kept of its trials, and what a person sees of them."""
 
-import asyncio
 import csv
 import dataclasses
 import io
@@ -11,7 +10,6 @@ from rich.console import Console
 
 from faceae import cli
 from faceae.cluster import placement
-from faceae.cluster.coordinator import Board, Task
 from faceae.config import Scale, Settings, grid, presets
 from faceae.config.article import ARTICLE
 from faceae.config.grid import GridSettings
@@ -24,7 +22,7 @@ from faceae.tuning.trials import Trial
 
 
 def parse(*flags: str) -> GridSettings:
-    return cli.parse(flags, "", GridSettings)
+    return cli.parse(flags, GridSettings)
 
 
 def points(*flags: str):
@@ -180,26 +178,3 @@ def test_the_live_table_fits_the_terminal_and_shows_what_runs(some_trials, monke
     assert "6 trial-epochs done, at most 5 to go" in text
     assert ("and 2 more" in text) == (height == 7)
     assert ("the training loss is nan" in text) == (height == 40)
-
-
-def test_crews_take_one_run_after_the_other_and_all_ranks_the_same():
-    async def scene() -> None:
-        board = Board()
-        for name in "abc":
-            await board.give(Task(name, [], 1, "mse", []))
-        assert [(await board.take("one", 0)).run for _rank in range(2)] == ["a", "a"]
-        assert (await board.take("two", 0)).run == "b"
-        assert await board.end("two", "it broke") == "b"
-        assert (await board.read("b")).failure == "it broke"
-        assert (await board.take("two", await board.done("two"))).run == "c"
-        assert (await board.take("one", await board.done("one"))).run == "a"  # as after the loss of a worker
-        assert await board.end("one") == "a"
-        assert await board.end("one") is None
-        idle = asyncio.create_task(board.take("one", 1))
-        await asyncio.sleep(0.1)
-        assert not idle.done()
-        await board.dismiss()
-        assert await idle is None
-        assert (await board.take("two", 1)).run == "c"
-
-    asyncio.run(scene())

@@ -24,7 +24,7 @@ def cluster(monkeypatch):
 def test_a_run_of_any_size_uses_what_is_there_and_leaves_cpus_to_ray_data(cluster, cpus, gpus, workers, expected):
     cluster(cpus, gpus)
     arranged = placement.arrange(Scale(workers=workers))
-    assert (arranged.workers, arranged.most_workers) == (expected, 8)
+    assert (arranged.workers, arranged.max_workers) == (expected, 8)
     assert arranged.gpu == (1 if gpus else 0)
 
 
@@ -32,7 +32,7 @@ def test_a_run_of_any_size_uses_what_is_there_and_leaves_cpus_to_ray_data(cluste
 def test_without_a_number_there_is_a_worker_for_each_gpu(cluster, gpus, expected):
     cluster(64, gpus)
     arranged = placement.arrange(Scale())
-    assert (arranged.workers, arranged.most_workers) == (expected, expected)
+    assert (arranged.workers, arranged.max_workers) == (expected, expected)
 
 
 @pytest.mark.parametrize(
@@ -54,7 +54,7 @@ def test_gpus_that_an_autoscaler_can_start_are_waited_for(cluster, monkeypatch, 
     """As `ray up` leaves its configuration on the head: without it, a run would train on a GPU node's CPU."""
     cluster(0)
     monkeypatch.setattr(placement, "is_local", lambda: False)
-    monkeypatch.setattr(placement.state, "get_max_resources_from_cluster_config", lambda: None)
+    monkeypatch.setattr(placement.ray_compat, "autoscaler_max_resources", dict)
     monkeypatch.setattr(placement, "BOOTSTRAP", tmp_path / "bootstrap.yaml")
     assert placement.arrange(Scale()).gpu == 0
     (tmp_path / "bootstrap.yaml").write_text("available_node_types: {head: {}, gpu: {resources: {CPU: 8, GPU: 1}}}")

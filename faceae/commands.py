@@ -1,0 +1,107 @@
+"""The jobs that `faceae` and jobs/*.py run: what --help says, which settings they take, which driver runs them."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Command(NamedTuple):
+    """A job.
+
+    Attributes:
+        summary: one line.
+        examples: command lines, for --help.
+        settings: "module:class" of its settings.
+        driver: "module:function" that takes the settings.
+    """
+
+    summary: str
+    examples: str
+    settings: str
+    driver: str
+
+    @property
+    def help(self) -> str:
+        """What --help says first."""
+        return f"{self.summary}\n\n{self.examples}"
+
+
+COMMANDS = {
+    "train": Command(
+        "Trains a network that restores faces with a hole in them.",
+        """\
+    faceae train                                                  # synthetic portraits, this machine, two minutes
+    faceae train --preset restore --data.source path/to/ffhq      # fills holes better than OpenCV: 20 minutes
+    faceae train --preset article --data.source path/to/ffhq      # the Keras article's settings
+    faceae train --scale.workers 4                                # four GPUs, or four CPU processes
+    faceae train --run.name faces --run.resume                    # continue after a stop
+
+On a cluster, from a checkout:
+
+    ray job submit --working-dir . -- python jobs/train.py --preset restore \\
+        --data.source s3://bucket/ffhq --run.storage s3://bucket/runs --scale.workers 2:8""",
+        "faceae.config:Settings",
+        "faceae.drivers.train:train",
+    ),
+    "tune": Command(
+        "Compares settings: a grid of training runs under ASHA, on images that are decoded once.",
+        """\
+    faceae tune                                                   # four trials on synthetic portraits: a minute
+    faceae tune --preset article-grid --data.source path/to/ffhq  # the Keras article's six settings
+    faceae tune --preset restore --data.source path/to/ffhq \\
+        --grid.optim.lr 0.004 0.002 0.001 --grid.model.width 32 48
+    faceae tune --run.name grid --run.resume                      # continue after a stop
+
+--grid.GROUP.FIELD takes a list of values of --GROUP.FIELD; every combination is a trial.
+On a cluster, from a checkout:
+
+    ray job submit --working-dir . -- python jobs/tune.py --preset article-grid \\
+        --data.source s3://bucket/ffhq --run.storage s3://bucket/runs --scale.gpus-per-worker 0.5""",
+        "faceae.config.grid:GridSettings",
+        "faceae.drivers.tune:tune",
+    ),
+    "prepare": Command(
+        "Decodes images of any form into Parquet shards of pixels, once, so that training starts at once.",
+        """\
+    faceae prepare --data.source path/to/ffhq.zip --run.name ffhq-128       # or a folder, a tar, Parquet
+    faceae prepare --data.source path/to/images1024x1024 --data.image-size 256
+    faceae prepare --run.name ffhq-128 --run.resume                         # continue after a stop
+    faceae train --data.source out/ffhq-128                                 # train on them
+
+On a cluster, from a checkout:
+
+    ray job submit --working-dir . -- python jobs/prepare.py --data.source s3://bucket/ffhq.zip \\
+        --run.storage s3://bucket/prepared --run.name ffhq-128""",
+        "faceae.config.jobs:PrepareSettings",
+        "faceae.drivers.prepare:prepare",
+    ),
+    "evaluate": Command(
+        "Measures a saved model on any images: metrics and baselines for each image, pictures of the best and worst.",
+        """\
+    faceae evaluate out/ffhq/model path/to/images                        # masks as in training
+    faceae evaluate out/ffhq/model path/to/ffhq --data.subset val        # what its run kept for validation
+    faceae evaluate out/ffhq/model path/to/images --mask.kind box strokes border --mask.size 8:48
+
+LPIPS and FID are not among the metrics: the packages that have them download a network's weights when they run.
+On a cluster, from a checkout:
+
+    ray job submit --working-dir . -- python jobs/evaluate.py s3://bucket/runs/ffhq/model s3://bucket/test \\
+        --run.storage s3://bucket/evaluations""",
+        "faceae.config.jobs:EvaluateSettings",
+        "faceae.drivers.evaluate:evaluate",
+    ),
+    "reconstruct": Command(
+        "Restores pictures with a hole in them, in bulk, each at its own size: MODEL SOURCE DEST.",
+        """\
+    faceae reconstruct out/ffhq/model path/to/pictures out/restored             # holes are black boxes
+    faceae reconstruct out/ffhq/model pictures.zip out/restored --masks masks   # white where the hole is
+
+The same command continues after a stop: pictures that are already in DEST are left as they are.
+On a cluster, from a checkout:
+
+    ray job submit --working-dir . -- python jobs/reconstruct.py s3://bucket/runs/ffhq/model \\
+        s3://bucket/pictures s3://bucket/restored""",
+        "faceae.config.jobs:ReconstructSettings",
+        "faceae.drivers.reconstruct:reconstruct",
+    ),
+}

@@ -1,0 +1,61 @@
+"""HTML pages that need no other file."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping
+from typing import Any
+
+import jinja2
+
+from faceae import config, storage
+from faceae.config import JobSettings, Mask
+from faceae.console import clock
+
+
+def write_page(
+    uri: str,
+    template: str,
+    pictures: Mapping[str, bytes],
+    settings: JobSettings,
+    **content: Any,  # noqa: ANN401
+) -> None:
+    """Writes index.html, which needs no other file, and its pictures as files of their own.
+
+    Args:
+        uri: the report's folder.
+        template: the template's file name; it finds the pictures by name in `pictures`.
+        pictures: PNG files by name.
+        settings: the settings, which are shown in full.
+        **content: what else the template needs.
+    """
+    for name, picture in pictures.items():
+        storage.write(storage.join(uri, f"{name}.png"), picture)
+    page = jinja2.Environment(
+        loader=jinja2.PackageLoader("faceae.reporting"), autoescape=True, undefined=jinja2.StrictUndefined
+    ).get_template(template)
+    html = page.render(
+        settings=settings,
+        flat=config.flat(config.to_dict(settings)),
+        clock=clock,
+        hidden=hidden,
+        pictures={name: base64.b64encode(picture).decode() for name, picture in pictures.items()},
+        **content,
+    )
+    storage.write(storage.join(uri, "index.html"), html.encode())
+
+
+def hidden(mask: Mask) -> str:
+    """What the masks hide, in words that follow "faces with": "a hole of 28×28", "a missing half"."""
+    least, most = mask.sizes
+    pixels = f"{most}" if least == most else f"{least} to {most}"
+    box = f"{most}×{most}" if least == most else f"{pixels} pixels square"
+    words = {
+        "box": f"{mask.count} holes of {box}" if mask.count > 1 else f"a hole of {box}",
+        "strokes": "brush strokes over them",
+        "half": "a missing half",
+        "border": f"a missing border of {pixels} pixels",
+        "image": "holes of given shapes",
+    }
+    *others, last = [words[kind] for kind in dict.fromkeys(mask.kind)]
+    return f"{', '.join(others)} or {last}" if others else last

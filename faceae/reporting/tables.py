@@ -1,0 +1,79 @@
+"""Tables and lines of figures for the terminal and the pages."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.table import Table
+
+from faceae.config import Settings, Train
+from faceae.config.article import ARTICLE, ReportedResult, matching
+from faceae.console import clock
+
+COLUMNS = {
+    "mse": ("MSE\nframe", ".4f"),
+    "hole_mse": ("MSE\nhole", ".4f"),
+    "composite_mse": ("MSE\ncomposite", ".5f"),
+    "composite_psnr_db": ("PSNR, dB\ncomposite", ".2f"),
+    "composite_ssim": ("SSIM\ncomposite", ".4f"),
+    "rgb_argmax_accuracy": ("accuracy\nRGB argmax", ".2%"),
+}
+"""The metrics that tables show: heading and number format."""
+
+
+def epoch_line(record: Mapping[str, Any], settings: Train, seconds_left: float) -> str:
+    """A finished epoch in one line."""
+    val, last = record["val"], settings.epochs
+    number = f"{record['epoch']:{len(str(last))}}" + ("" if settings.max_minutes else f"/{last}")
+    return (
+        f"epoch {number}  loss {record['train_loss']:.4f}  val: mse {val['mse']:.4f}, "
+        f"hole {val['hole_mse']:.4f}, composite {val['composite_mse']:.5f}  {record['images_per_second']:.0f} images/s"
+        f" ({record['data_wait_fraction']:.1%} waiting for data), {clock(seconds_left)} left"
+    )
+
+
+Row = tuple[str, list[str]]
+"""A row: its label, and a cell for each of `COLUMNS`."""
+
+
+def rows(summary: Mapping[str, Any], settings: Settings) -> list[Row]:
+    """The rows of a run: its best epoch, the baselines, and what the article reports."""
+    named = {f"this model, epoch {summary['best_epoch']}": summary["val"], **summary["baselines"]}
+    return measured(named) + reported(matching(settings) or [ARTICLE[0]])
+
+
+def measured(named: Mapping[str, Mapping[str, float]]) -> list[Row]:
+    """A row for each set of metrics, by label."""
+    return [
+        (label, [format(values[name], form) for name, (_, form) in COLUMNS.items()]) for label, values in named.items()
+    ]
+
+
+def reported(lines: Sequence[ReportedResult]) -> list[Row]:
+    """A row for each result that the article reports; it gives two figures."""
+    table = []
+    for line in lines:
+        known = {"rgb_argmax_accuracy": line.rgb_argmax_accuracy}
+        if line.loss == "mse":
+            known["mse"] = line.value
+        cells = [format(known[name], form) if name in known else "" for name, (_, form) in COLUMNS.items()]
+        table.append((line.label, cells))
+    return table
+
+
+def result_table(heading: str, rows: Sequence[Row], columns: Sequence[str] | None = None) -> Table:
+    """Lays out rows as a table for the terminal.
+
+    Args:
+        heading: the heading of the labels.
+        rows: labels and cells.
+        columns: the headings of the cells; by default those of `COLUMNS`.
+    """
+    table = Table(box=None, pad_edge=False)
+    table.add_column(f"\n{heading}")
+    for column in columns or [column for column, _ in COLUMNS.values()]:
+        table.add_column(column, justify="right")
+    for label, cells in rows:
+        table.add_row(label, *cells)
+    return table
