@@ -1,4 +1,4 @@
-"""Measurements, see `python -m bench --help`; they use the S3 server and the counting of the tests."""
+"""Measurements, see `python -m bench --help`. They use the tests' S3 server and their counting of opened files."""
 
 import sys
 from pathlib import Path

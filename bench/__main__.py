@@ -1,12 +1,12 @@
-"""What the data path, training and the grid reach, as ratios to what bounds them, side by side in one run.
+"""Measures the data path, training and the grid together with what bounds them, and compares them as ratios.
 
     python -m bench                    # on drawn portraits: about 17 minutes on two cores
-    python -m bench --source FOLDER    # on pictures of your own, PNG or JPEG
-    python -m bench --only ingest      # a part of it
+    python -m bench --source FOLDER    # on your own images, PNG or JPEG
+    python -m bench --only ingest      # one part
 
-The variants of a part are run in turn, as often as --repeats says, so that a machine that slows down slows all of them.
-Prints a table with median and spread, and writes bench/results.json. What a variant can and cannot show stands in the
-file that measures it: ingest.py, training.py, grid.py.
+The variants of a part take turns, --repeats times, so that a machine that slows down slows all of them. Prints a table
+with median and spread, and writes bench/results.json. The file that measures a part says what its variants can and
+cannot show: ingest.py, training.py, grid.py.
 """
 
 from __future__ import annotations
@@ -51,11 +51,11 @@ GOALS = {
 
 
 def main() -> None:
-    """Measures, prints and writes."""
+    """Measures the chosen parts, prints the results and writes them to bench/results.json."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--source", type=Path, help="a folder of pictures; by default portraits are drawn")
-    parser.add_argument("--images", type=int, default=4096, help="how many portraits to draw (4096)")
-    parser.add_argument("--repeats", type=int, default=3, help="of each variant; the grid is run once (3)")
+    parser.add_argument("--source", type=Path, help="folder of images; by default portraits are drawn")
+    parser.add_argument("--images", type=int, default=4096, help="number of portraits to draw (4096)")
+    parser.add_argument("--repeats", type=int, default=3, help="repeats of each variant; the grid runs once (3)")
     parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS, help="parts to measure (all)")
     arguments = parser.parse_args()
     values: Values = defaultdict(list)
@@ -72,7 +72,7 @@ def main() -> None:
 
 
 def draw(folder: Path, images: int) -> Path:
-    """Drawn portraits as PNG files."""
+    """Draws portraits as PNG files; returns their folder."""
     folder.mkdir()
     for number in range(images):
         Image.fromarray(portrait(number, ingest.SIZE)).save(folder / f"{number:05}.png")
@@ -80,13 +80,13 @@ def draw(folder: Path, images: int) -> Path:
 
 
 def measure_ingest(source: Path, scratch: Path, repeats: int, values: Values) -> None:
-    """Every source, beside the DataLoader and the bounds."""
+    """Measures every source, the DataLoader and the bounds."""
     paths = sorted(path for path in source.rglob("*") if path.suffix.lower() in (".png", ".jpg", ".jpeg"))
     loader = ingest.dataloader(paths)
     next(loader)
     with _stored(source, paths, scratch) as sources:
         for kind in sources.values():
-            ingest.faceae(kind)  # warm: Ray's worker processes have been started
+            ingest.faceae(kind)  # warms up: starts Ray's worker processes
         for turn in range(repeats):
             out.print(f"ingest    {turn + 1} of {repeats}")
             for name, uri in sources.items():
@@ -103,7 +103,7 @@ def measure_ingest(source: Path, scratch: Path, repeats: int, values: Values) ->
 
 @contextlib.contextmanager
 def _stored(source: Path, paths: list[Path], scratch: Path) -> Iterator[dict[str, str]]:
-    """The same pictures in a folder, as prepared Parquet, and in a bucket of a SeaweedFS server."""
+    """Yields the same images as a folder, as prepared Parquet, and in a bucket of a SeaweedFS server."""
     settings = job_settings.PrepareSettings(
         data=config.Source(source=(str(source),)), run=config.Output(name="parquet", storage=str(scratch))
     )
@@ -118,7 +118,7 @@ def _stored(source: Path, paths: list[Path], scratch: Path) -> Iterator[dict[str
 
 
 def measure_training(source: Path, repeats: int, values: Values) -> None:
-    """The job beside the step on batches in memory, at one worker and two."""
+    """Measures the job and the step on batches in memory, with one worker and with two."""
     for turn in range(repeats):
         for workers in (1, 2):
             out.print(f"training  {turn + 1} of {repeats}, {count(workers, 'worker')}")
@@ -133,8 +133,8 @@ def measure_training(source: Path, repeats: int, values: Values) -> None:
 
 
 def measure_grid(folder: Path, values: Values) -> None:
-    """The grid beside single runs."""
-    out.print(f"grid      six settings, {grid.EPOCHS} epochs on {GRID_IMAGES} portraits, at once and one by one")
+    """Measures the grid and the same settings as single runs."""
+    out.print(f"grid      six settings, {grid.EPOCHS} epochs on {GRID_IMAGES} portraits, as a grid and one by one")
     draw(folder, GRID_IMAGES)
     for name, cost in (("six settings as a grid", grid.together(folder)), ("one by one", grid.one_by_one(folder))):
         values[f"{name}: seconds"].append(cost.seconds)
@@ -142,7 +142,7 @@ def measure_grid(folder: Path, values: Values) -> None:
 
 
 def ratios(middle: dict[str, float]) -> dict[str, float]:
-    """The goals' figures, of the medians that there are."""
+    """Returns the figures that the goals refer to, from medians; those of parts that were not measured are left out."""
     formulas = {
         "ingest_first_vs_dataloader": ("ingest PNG: first epoch, images/s", "ingest PNG: DataLoader, images/s"),
         "ingest_later_vs_dataloader": ("ingest PNG: later epochs, images/s", "ingest PNG: DataLoader, images/s"),
@@ -165,7 +165,7 @@ def ratios(middle: dict[str, float]) -> dict[str, float]:
 
 
 def report(values: Values, what: str) -> None:
-    """Prints the table and writes the file, beside what other parts left there."""
+    """Prints the tables and writes the file; results of other parts on the same machine and source stay in it."""
     middle = {name: statistics.median(each) for name, each in values.items()}
     machine = describe()
     table = Table(title=f"{what}; {machine}", box=None, pad_edge=False, title_justify="left")

@@ -1,9 +1,9 @@
-"""What a core decodes, by the size and the kind of the stored picture: a figure that docs/scale.md needs.
+"""Measures how many images a core decodes per second, by size and format of the stored file, for docs/scale.md.
 
     python -m bench.decode
 
-The pictures are portraits with noise of 6 levels: a PNG of 1024x1024 has 2.0 MB, one of FFHQ 1.27 MB (89.1 GB of
-70,000), so that real ones are rather faster. It cannot show what a store or a disk takes to deliver them.
+The images are portraits with noise of 6 levels. A PNG of 1024x1024 has 2.0 MB, one of FFHQ 1.27 MB (89.1 GB for
+70,000), so real ones decode somewhat faster. The time that a store or a disk takes to deliver them is not included.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ IMAGES = {128: 256, 256: 64, 1024: 8}
 
 
 def main() -> None:
-    """Measures and prints."""
+    """Measures every size and format, and prints a table."""
     table = Table(title=f"one of {describe()}", box=None, pad_edge=False, title_justify="left")
     for heading in ("stored", "bytes", "decoded", "images/s"):
         table.add_column(heading, justify="right")
@@ -42,7 +42,7 @@ def main() -> None:
 
 
 def encoded(number: int, size: int, kind: str) -> bytes:
-    """A noisy portrait as a file."""
+    """Returns a noisy portrait as the bytes of a PNG or JPEG file."""
     noise = np.random.default_rng(number).normal(0, NOISE, (size, size, 3))
     pixels = (portrait(number, size) + noise).clip(0, 255).astype(np.uint8)
     buffer = io.BytesIO()

@@ -1,9 +1,9 @@
-"""A grid, beside the same settings run one by one: what is saved by decoding once and starting once.
+"""Measures what a grid saves by decoding once and starting once, against the same settings run one by one.
 
 - `grid`: jobs/tune.py with the article's six settings, none of them stopped early.
 - `single runs`: jobs/train.py six times.
 
-Decodes are counted as the opening of picture files, by any process (Linux inotify): the listing opens none.
+A decode is counted whenever any process opens an image file (Linux inotify); listing the folder opens none.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ EPOCHS = 2
 
 
 class Cost(NamedTuple):
-    """Of all runs together.
+    """The cost of all runs together.
 
     Attributes:
-        seconds: from the first command to the end of the last.
-        decodes: for each image.
+        seconds: seconds from the start of the first command to the end of the last.
+        decodes: number of decodes per image.
     """
 
     seconds: float
@@ -37,13 +37,13 @@ class Cost(NamedTuple):
 
 
 def together(source: Path) -> Cost:
-    """The grid."""
+    """Runs the settings as a grid."""
     arguments = ["--preset", "article-grid", "--asha.grace-epochs", str(EPOCHS)]
     return _measure(source, [["tune.py", *arguments]])
 
 
 def one_by_one(source: Path) -> Cost:
-    """The single runs."""
+    """Runs the settings one by one."""
     points = grid.points(presets.find("article-grid", GridSettings))
     return _measure(source, [["train.py", *flags(point.settings)] for point in points])
 

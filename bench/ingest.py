@@ -1,17 +1,18 @@
-"""Reading pictures: from files to batches with holes, in images/s, beside a torch DataLoader and the bounds.
+"""Measures the path from image files to batches with holes, in images/s, against a torch DataLoader and the bounds.
 
-All variants make the same thing from the same pictures: decoded uint8 pixels and a mask of one box, in batches of 64.
+All variants make the same thing from the same images: decoded uint8 pixels and a mask of one box, in batches of 64.
 
 - `first epoch`, `later epochs`: faceae's own path, `decode_train` and `BatchLoader`, as a training worker uses it: the
-  first epoch with the decoding in it, and the mean of the epochs after it. Started beforehand: Ray, and a process for
-  each of its tasks. From a folder of PNG, the same in a bucket, and from Parquet shards made by jobs/prepare.py.
-- `DataLoader`: torch.utils.data.DataLoader on the folder, as many worker processes as cores, which decodes and masks in
-  every epoch: what a training script without Ray does. Started beforehand: its workers. It cannot show what a cluster
-  adds.
-- `decode bound`: Pillow alone on bytes in memory, a process for each core. Nothing that decodes is faster.
-- `copy bound`: decoded pixels gathered in a new order into batches, one process. Nothing that shuffles is faster.
+  first epoch, which includes the decoding, and the mean of the epochs after it. Ray and a process for each of its tasks
+  are started beforehand. The sources are a folder of PNG files, the same files in a bucket, and Parquet shards made by
+  jobs/prepare.py.
+- `DataLoader`: torch.utils.data.DataLoader on the folder, with as many worker processes as cores, which decode and mask
+  in every epoch, as a training script without Ray does. The workers are started beforehand. It cannot show what a
+  cluster adds.
+- `decode bound`: Pillow alone on bytes in memory, one process per core. Nothing that decodes is faster.
+- `copy bound`: decoded pixels gathered into batches in a new order by one process. Nothing that shuffles is faster.
 
-What none of them shows: the cost beside a training step, which shares the cores. `training.py` does.
+None of them shows the cost next to a training step, which shares the cores; `training.py` does.
 """
 
 from __future__ import annotations
@@ -44,12 +45,12 @@ CORES = len(os.sched_getaffinity(0))
 
 
 class Ingest(NamedTuple):
-    """What a source gave.
+    """The figures of a source.
 
     Attributes:
         first: images/s of the first epoch.
         later: images/s of the epochs after it.
-        cached: bytes in the object store for each image.
+        cached: bytes per image in the object store.
     """
 
     first: float
@@ -58,7 +59,7 @@ class Ingest(NamedTuple):
 
 
 def faceae(source: str) -> Ingest:
-    """Reads a source, and feeds a worker with it."""
+    """Measures how fast a source is read and handed to a training worker as batches."""
     entries = list_sources([source], "--source").entries
     start = time.perf_counter()
     blocks, _ = decode_train(entries, SIZE, lambda images: None)
@@ -79,17 +80,17 @@ def faceae(source: str) -> Ingest:
 
 
 def consume(loader: BatchLoader) -> int:
-    """Takes the batches of an epoch, as an engine would; returns the images."""
+    """Takes the batches of an epoch, as the engine would; returns the number of images."""
     return sum(len(batch.pixels) for batch in loader.epoch())
 
 
 def cached_bytes(blocks: Blocks) -> int:
-    """What the decoded images take in the object store."""
+    """Returns the bytes that the decoded images take in the object store."""
     return sum(place["object_size"] for place in ray.experimental.get_object_locations(blocks.refs).values())
 
 
 class Files(Dataset[tuple[NDArray[np.uint8], NDArray[np.uint8]]]):
-    """Pictures and masks for a DataLoader."""
+    """Images and masks for a DataLoader."""
 
     def __init__(self, paths: list[Path]) -> None:
         self.paths = paths
@@ -104,7 +105,7 @@ class Files(Dataset[tuple[NDArray[np.uint8], NDArray[np.uint8]]]):
 
 
 def dataloader(paths: list[Path]) -> Generator[float, None, None]:
-    """Images/s of one epoch after the other; the workers are started before the first."""
+    """Yields the images/s of one epoch after the other; the workers are started before the first."""
     loader = DataLoader(
         Files(paths), BATCH, shuffle=True, num_workers=CORES, prefetch_factor=4, persistent_workers=True
     )
@@ -114,9 +115,9 @@ def dataloader(paths: list[Path]) -> Generator[float, None, None]:
 
 
 def decode_bound(paths: list[Path]) -> float:
-    """Images/s of Pillow on all cores, from memory."""
+    """Returns the images/s of Pillow on all cores, from memory."""
     shares = [[path.read_bytes() for path in paths[share :: 8 * CORES]] for share in range(8 * CORES)]
-    quietly = (signal.SIGTERM, signal.SIG_DFL)  # the end of a pool; faceae makes a KeyboardInterrupt of it
+    quietly = (signal.SIGTERM, signal.SIG_DFL)  # ends the pool's processes; faceae turns it into a KeyboardInterrupt
     with multiprocessing.get_context("fork").Pool(CORES, signal.signal, quietly) as pool:
         pool.map(_decode_all, [share[:8] for share in shares], chunksize=1)
         return rate(lambda: sum(pool.map(_decode_all, shares, chunksize=1)))
@@ -129,13 +130,13 @@ def _decode_all(contents: list[bytes]) -> int:
 
 
 def copy_bound(images: int) -> float:
-    """Images/s of gathering decoded pixels in a new order."""
+    """Returns the images/s of gathering decoded pixels in a new order."""
     pixels = np.random.default_rng(0).integers(0, 256, (images, SIZE * SIZE * 3), np.uint8)
     order = np.random.default_rng(1).permutation(images)
     return rate(lambda: sum(len(pixels[order[start : start + BATCH]]) for start in range(0, images, BATCH)))
 
 
 def rate(work: Callable[[], int]) -> float:
-    """Images/s of something that returns how many it has done."""
+    """Returns the images/s of work that returns how many images it has done."""
     start = time.perf_counter()
     return work() / (time.perf_counter() - start)

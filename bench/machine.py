@@ -1,4 +1,4 @@
-"""What the measurements were taken on."""
+"""The machine on which the measurements are taken."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 
 
 def describe() -> str:
-    """Cores, processor, memory, GPU."""
+    """Describes cores, processor, memory and GPU."""
     cpu = platform.processor() or platform.machine()
     info = Path("/proc/cpuinfo")
     if info.exists():

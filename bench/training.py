@@ -1,11 +1,11 @@
-"""Training with real data, beside the same step on batches that lie in memory: what the data path costs.
+"""Measures what the data path costs: training with real data, against the same step on batches in memory.
 
-- `in memory`: `engine.train_one_epoch` on batches already in the process, with as many processes (DDP) and threads as
-  the job has, and nothing else on the machine. It is the bound: a job whose data path costs nothing.
-- `job`: jobs/train.py, its epochs after the first, as metrics.jsonl has them: Ray Data's tasks beside the workers.
+- `in memory`: `engine.train_one_epoch` on batches that are already in the process, with as many processes (DDP) and
+  threads as the job has, and nothing else on the machine. It is the bound: a job whose data path costs nothing.
+- `job`: the epochs of jobs/train.py after the first, from metrics.jsonl; Ray Data's tasks run next to the workers.
 
-The share of time waiting for data is that of the job's first training worker. The time to the first step is from the
-command on, with all that starts in it, and ends when the first step is done. Memory is each process's peak.
+The share of time waiting for data is that of the job's first training worker. The time to the first step runs from the
+command to the end of that step, and includes everything that starts in between. Memory is each process's peak.
 """
 
 from __future__ import annotations
@@ -36,18 +36,18 @@ from faceae.training.state import TrainState
 ROOT = Path(__file__).parents[1]
 EPOCHS = 3
 IN_MEMORY = 1536
-"""Images that the bound is measured on, after half as many to warm up."""
+"""Number of images that the bound is measured on, after half as many to warm up."""
 
 
 class Job(NamedTuple):
-    """What a run of jobs/train.py gave.
+    """The figures of a run of jobs/train.py.
 
     Attributes:
         rate: images/s of its epochs after the first.
-        wait: share of that time that it waited for data.
+        wait: share of that time in which it waited for data.
         first_step: seconds from the command to the end of the first step.
-        driver_bytes: the most that the driver held.
-        worker_bytes: the most that a training worker held.
+        driver_bytes: peak memory of the driver.
+        worker_bytes: peak memory of a training worker.
     """
 
     rate: float
@@ -58,7 +58,7 @@ class Job(NamedTuple):
 
 
 def job(source: str, workers: int) -> Job:
-    """Runs jobs/train.py with the article's settings."""
+    """Runs jobs/train.py with the article's settings and returns its figures."""
     with tempfile.TemporaryDirectory() as folder:
         flags = ["--preset", "article", "--data.source", source, "--train.epochs", str(EPOCHS)]
         flags += ["--scale.workers", str(workers), "--run.storage", folder, "--run.name", "bench"]
@@ -82,7 +82,7 @@ def job(source: str, workers: int) -> Job:
 
 
 def in_memory(workers: int) -> float:
-    """Images/s of the article's network on batches in memory, by so many processes that share the cores."""
+    """Returns the images/s of the article's network on batches in memory; the workers share the cores."""
     with tempfile.TemporaryDirectory() as folder:
         spawn(_train, (workers, folder), nprocs=workers)
         return float((Path(folder) / "rate").read_text())

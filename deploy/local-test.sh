@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Tries deploy/local.yaml on one machine: a head and two workers, each with an address, an SSH server, a home and
-# processes of its own, and a laptop that starts them (`ray up`), trains on them (`ray job submit`) and stops them.
-# All of it lives in namespaces of Linux that end with this script, whatever ends it; nothing of the machine's network
-# changes, and `ray stop` on a node sees that node's processes only. Needs root and the `ray` of the environment to try.
+# Tests deploy/local.yaml on one machine: a head and two workers, each with its own address, SSH server, home and
+# processes, and a laptop that starts them (`ray up`), trains on them (`ray job submit`) and stops them. Everything
+# runs in Linux namespaces that end with this script, however it ends. The machine's network does not change, and
+# `ray stop` on a node sees only that node's processes. Needs root, and the `ray` of the environment to test.
 #
 #     PATH="$PWD/.venv/bin:$PATH" deploy/local-test.sh
 set -euo pipefail
@@ -24,7 +24,7 @@ if [ "${1:-}" != inside ]; then
   mkdir -p /tmp/ray
   setpriv --pdeathsig KILL unshare --net --pid --mount --fork --kill-child --mount-proc "$0" inside "$work" "$cluster" &
   world=$!
-  # The first process inside is killed with its parent, and with it all others, mounts and network.
+  # The first process inside is killed with its parent; all other processes, mounts and the network end with it.
   trap 'set +e; kill -KILL $world 2> /dev/null; wait $world 2> /dev/null; rm -rf "$work" "$sockets"
     rmdir --ignore-fail-on-non-empty /tmp/ray "$(dirname "$sockets")"' EXIT
   trap 'exit 130' INT TERM
@@ -42,7 +42,7 @@ run() { "$@" > "$work/log" 2>&1 || failed "$*"; }
 until_true() { for _ in $(seq 120); do "$@" > "$work/log" 2>&1 && return; sleep 1; done; failed "waited for $*"; }
 count() { python -c "import json, sys; print(len({row['$1'] for row in json.load(sys.stdin)}))"; }
 
-# A network of one switch: the laptop on it, and each node in a namespace of its own.
+# A network of one switch: the laptop is on it, and each node is in its own namespace.
 mount -t tmpfs tmpfs /run && mkdir /run/sshd
 ip link set lo up
 ip link add switch type bridge
@@ -75,14 +75,14 @@ END
     exec /usr/sbin/sshd -D -e -f '$work/$node/sshd_config'" 2> "$work/$node/sshd.log" &
 done
 
-# The laptop: a home with the cluster's token and its description.
+# The laptop: a home with the cluster's token and configuration.
 export HOME=$work/laptop TMPDIR=$work/laptop/tmp RAY_AUTH_MODE=token RAY_ADDRESS=http://localhost:8265
 mkdir -p "$HOME" "$TMPDIR"
 ray get-auth-token --generate > /dev/null 2>&1
 chmod 600 ~/.ray/auth_token
 python - "$work" "$cluster" "$venv" "${address[head]}" "${address[worker1]}" "${address[worker2]}" <<'END'
-"""deploy/local.yaml with these addresses and key; instead of an installation, the environment that is there; and one
-CPU a node, so that two training workers need two of them."""
+"""Writes deploy/local.yaml with these addresses and key. It uses the existing environment instead of installing one,
+and gives each node one CPU, so that two training workers need two nodes."""
 import sys, yaml
 work, cluster, venv, head, *workers = sys.argv[1:]
 config = yaml.safe_load(open("deploy/local.yaml"))
@@ -110,7 +110,7 @@ say "ray dashboard: three nodes are alive, seen through the tunnel"
 
 code=$(curl --silent --output /dev/null --write-out '%{http_code}' http://localhost:8265/api/jobs/)
 [ "$code" = 401 ] || failed "without the token the job server answers $code"
-say "the job server refuses who has no token"
+say "the job server refuses requests without the token"
 
 run ray job submit --working-dir . -- python jobs/train.py --data.source synthetic:300 --data.image-size 64 \
   --train.epochs 1 --scale.workers 2 --scale.gpu off --run.storage "$work/runs" --run.name local

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Waits, on a spot instance, for EC2's notice that the instance will be taken away (two minutes before), and tells Ray:
-# the node takes no new work, and Ray Train has its workers write a checkpoint. cluster.yaml starts it on every worker.
+# Waits on a spot instance for EC2's notice, two minutes ahead, that the instance will be taken away, and tells Ray: the
+# node takes no new work, and Ray Train has its workers write a checkpoint. cluster.yaml starts it on every worker.
 #
 #     spot-notice.sh [NODE_IP]    # NODE_IP picks one of several Ray nodes on a machine
 set -u
@@ -10,9 +10,9 @@ interval=${SPOT_NOTICE_INTERVAL_S:-5}
 node_ip=${1:-}
 
 exec 9> "${TMPDIR:-/tmp}/spot-notice-$UID-$node_ip.lock"
-flock --nonblock 9 || exit 0 # one at a time, however often the node is started
+flock --nonblock 9 || exit 0 # only one runs, however often the node is started
 
-# The notice, as JSON; fails while there is none (404), and wherever there is no EC2 metadata service.
+# Prints the notice as JSON; fails while there is none (404), and where there is no EC2 metadata service.
 notice() {
   local token
   token=$(curl --fail --silent --max-time 2 --request PUT "$metadata/latest/api/token" \
@@ -21,7 +21,7 @@ notice() {
     "$metadata/latest/meta-data/spot/instance-action"
 }
 
-# An option of this node's raylet. `ray drain-node` does not find its own node: without --node-id it starts a new Ray.
+# Prints an option of this node's raylet. `ray drain-node` does not find its own node: without --node-id it starts Ray.
 raylet() {
   ps -ww -C raylet -o args= | grep -F -- "--node_ip_address=$node_ip${node_ip:+ }" |
     grep -o -- "--$1=[^ ]*" | head -n 1 | cut -d= -f2

@@ -22,7 +22,7 @@ from faceae.errors import InputError, RunFailedError, one_line
 from faceae.run_folder import saved_settings
 
 TRACEBACK = "FACEAE_TRACEBACK"
-"""Set in the environment to see the traceback of a run that failed."""
+"""Environment variable that, when set, shows the traceback of a run that failed."""
 
 
 _USAGE = f"""\
@@ -65,7 +65,7 @@ def run_job(name: str, arguments: Sequence[str] | None = None, program: str | No
     Args:
         name: one of `COMMANDS`.
         arguments: the flags; by default those of the command line.
-        program: how the job was called, for --help.
+        program: the command that --help shows.
     """
     sys.exit(_exit_code(COMMANDS[name], sys.argv[1:] if arguments is None else arguments, program))
 
@@ -74,7 +74,7 @@ def _exit_code(command: Command, arguments: Sequence[str], program: str | None) 
     kind: type[JobSettings] = pkgutil.resolve_name(command.settings)
     try:
         settings = parse(arguments, kind, command.help, program)
-        # Imported once the flags are known to be good: Ray and torch take seconds, and --help should not.
+        # Imported only once the flags are valid: Ray and torch take seconds, and --help should not.
         pkgutil.resolve_name(command.driver)(settings)
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -86,7 +86,7 @@ def _exit_code(command: Command, arguments: Sequence[str], program: str | None) 
         if os.environ.get(TRACEBACK):
             raise
         text = one_line(error)
-        if not isinstance(error, RunFailedError):  # the last resort: a defect of ours or of the cluster
+        if not isinstance(error, RunFailedError):  # unexpected: a bug of faceae, or the cluster failed
             text = f"{type(error).__name__}: {text} ({TRACEBACK}=1 shows where)"
         print(f"failed: {text}", file=sys.stderr)
         return 1
@@ -94,13 +94,13 @@ def _exit_code(command: Command, arguments: Sequence[str], program: str | None) 
 
 
 def parse(arguments: Sequence[str], kind: type[JobT], description: str = "", program: str | None = None) -> JobT:
-    """Reads flags into checked settings, on top of the preset, or of the saved settings of a run to resume.
+    """Reads flags into validated settings, on top of a preset, or of the saved settings of a run to resume.
 
     Args:
         arguments: the flags.
         kind: the job's settings class.
-        description: what --help says first.
-        program: how the job was called, for --help.
+        description: text at the top of --help.
+        program: the command that --help shows.
 
     Raises:
         InputError: an unknown flag or preset, or an invalid value.
@@ -112,7 +112,7 @@ def parse(arguments: Sequence[str], kind: type[JobT], description: str = "", pro
     if not isinstance(settings, RunSettings):
         return config.validate(settings)
     if settings.run.resume and (saved := saved_settings(settings)):
-        # It may have been resumed before; tyro sets flags only.
+        # Without `resume=False`, tyro would not accept --run.resume for a run that was resumed before.
         settings = _parse(arguments, config.with_run(saved, resume=False), description, program)
     return config.validate(settings)
 
@@ -145,6 +145,6 @@ def _parse(arguments: Sequence[str], default: JobT, description: str, program: s
 
 
 def _unboxed(box: str) -> str:
-    """The first part of a boxed message of tyro, in one line."""
+    """Returns the first part of a boxed message of tyro, in one line."""
     text = re.split(r"─{20,} *│", box.split("\n", 1)[1])[0] if "\n" in box else box
     return " ".join(re.sub(r"[│╭╮╰╯─]+", " ", text).split()) + "; --help lists the flags"

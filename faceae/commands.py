@@ -1,4 +1,4 @@
-"""The jobs that `faceae` and jobs/*.py run: what --help says, which settings they take, which driver runs them."""
+"""The jobs that `faceae` and jobs/*.py run: text of --help, settings class and driver of each."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from typing import NamedTuple
 
 
 class Command(NamedTuple):
-    """A job.
+    """A job of the command line.
 
     Attributes:
-        summary: one line.
-        examples: command lines, for --help.
-        settings: "module:class" of its settings.
-        driver: "module:function" that takes the settings.
+        summary: what the job does, in one line.
+        examples: example command lines for --help.
+        settings: "module:class" of the job's settings.
+        driver: "module:function" of the driver, which takes the settings.
     """
 
     summary: str
@@ -22,7 +22,7 @@ class Command(NamedTuple):
 
     @property
     def help(self) -> str:
-        """What --help says first."""
+        """Text at the top of --help."""
         return f"{self.summary}\n\n{self.examples}"
 
 
@@ -61,7 +61,7 @@ On a cluster, from a checkout:
         "faceae.drivers.tune:tune",
     ),
     "prepare": Command(
-        "Decodes images of any form into Parquet shards of pixels, once, so that training starts at once.",
+        "Decodes images in any format once, into Parquet shards of pixels, so that training starts without delay.",
         """\
     faceae prepare --data.source path/to/ffhq.zip --run.name ffhq-128       # or a folder, a tar, Parquet
     faceae prepare --data.source path/to/images1024x1024 --data.image-size 256
@@ -76,13 +76,13 @@ On a cluster, from a checkout:
         "faceae.drivers.prepare:prepare",
     ),
     "evaluate": Command(
-        "Measures a saved model on any images: metrics and baselines for each image, pictures of the best and worst.",
+        "Measures a saved model on any images: metrics and baselines for each image, with the best and worst shown.",
         """\
     faceae evaluate out/ffhq/model path/to/images                        # masks as in training
-    faceae evaluate out/ffhq/model path/to/ffhq --data.subset val        # what its run kept for validation
+    faceae evaluate out/ffhq/model path/to/ffhq --data.subset val        # the run's validation images
     faceae evaluate out/ffhq/model path/to/images --mask.kind box strokes border --mask.size 8:48
 
-LPIPS and FID are not among the metrics: the packages that have them download a network's weights when they run.
+The metrics do not include LPIPS and FID: the packages that compute them download a network's weights when they run.
 On a cluster, from a checkout:
 
     ray job submit --working-dir . -- python jobs/evaluate.py s3://bucket/runs/ffhq/model s3://bucket/test \\

@@ -1,6 +1,6 @@
-"""The terminal: progress with a rate and the time left.
+"""Terminal output: progress with a rate and the time left.
 
-In a terminal the progress is a bar that redraws itself; in a log it is a line every few seconds.
+In a terminal the progress is a bar that redraws itself; in a log it is a line every `LOG_EVERY_S` seconds.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ out = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty()
 
 
 def clock(seconds: float) -> str:
-    """A duration for people: 12.3 s, 4:05 min or 1:02:03 h."""
+    """Formats a duration for people: 12.3 s, 4:05 min or 1:02:03 h."""
     if seconds < 60:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)
@@ -27,20 +27,20 @@ def clock(seconds: float) -> str:
 
 
 def count(number: float, what: str) -> str:
-    """A number with its noun: 1 trial, 2 trials."""
+    """Formats a number with its noun: 1 trial, 2 trials."""
     return f"{number:g} {what}" + ("" if number == 1 else "s")
 
 
 class Meter:
-    """The progress of work that is counted in images."""
+    """Shows the progress of work that is counted in images."""
 
     def __init__(self, what: str, total: int, limit: float | None = None) -> None:
         """Starts counting.
 
         Args:
             what: the work, as a participle ("reading").
-            total: how many images there are.
-            limit: the seconds after which the work ends anyway.
+            total: number of images.
+            limit: seconds after which the work ends in any case; None without a limit.
         """
         self.what, self.total, self.limit, self.done = what, total, limit, 0
         self.start = self.said = time.monotonic()
@@ -69,7 +69,7 @@ class Meter:
         self.set(self.done + images)
 
     def set(self, images: int) -> None:
-        """Sets the count, and shows it if it is time to."""
+        """Sets the count and updates the bar, or prints a line if one is due in a log."""
         self.done = images
         of = "" if self.limit else f"of {self.total} "
         state = f"{images} {of}images, {self.rate():.0f} images/s, {clock(self.seconds_left())} left"
@@ -97,5 +97,5 @@ class Meter:
         return max(time.monotonic() - self.start, 1e-9)
 
     def summary(self) -> str:
-        """How long the work took, and the rate."""
+        """Describes the work so far: images, time and rate."""
         return f"{self.done} images in {clock(self.seconds())} ({self.rate():.0f} images/s)"

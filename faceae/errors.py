@@ -6,6 +6,8 @@ import re
 
 _CAUSE = re.compile(r"(?!ray\.)(?:\w+\.)*(\w*(?:Error|Exception)): (.+)")
 _SELF_EXPLANATORY = {"OSError", "InputError", "RunFailedError"}
+_CREDENTIALS = re.compile(r"://[^/@\s]*@")
+_LONGEST = 400  # characters
 
 
 class InputError(Exception):
@@ -21,10 +23,16 @@ class RunFailedError(Exception):
 
 
 def one_line(error: BaseException) -> str:
-    """Returns the innermost cause of an error in one line, without the tracebacks and advice that Ray puts around it."""
+    """Returns the innermost cause of an error in one line.
+
+    Leaves out the tracebacks and advice that Ray adds, and credentials that an address may contain.
+    """
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     causes = [match for line in lines if (match := _CAUSE.match(line))]
-    if not causes:
-        return lines[-1] if lines else type(error).__name__
-    kind, text = causes[-1].groups()
-    return text if kind in _SELF_EXPLANATORY else f"{kind}: {text}"
+    if causes:
+        kind, text = causes[-1].groups()
+        text = text if kind in _SELF_EXPLANATORY else f"{kind}: {text}"
+    else:
+        text = lines[-1] if lines else type(error).__name__
+    text = _CREDENTIALS.sub("://", text)
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."

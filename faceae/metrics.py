@@ -1,7 +1,7 @@
-"""Metrics of a reconstruction, one value for each image, and their exact means.
+"""Metrics of a reconstruction, one value per image, and their exact means.
 
-Pixels are in [0, 1]. A mean is a sum over images divided once by their count, so it does not depend on how
-the images were batched or shared among workers.
+Pixels are in [0, 1]. A mean is a sum over all images, divided once by their number, so it does not depend on how the
+images were batched or shared among workers.
 """
 
 from __future__ import annotations
@@ -21,19 +21,33 @@ NAMES = (
     "composite_ssim",
     "rgb_argmax_accuracy",
 )
-_SSIM_REACH = 5  # pixels on each side that the 11-pixel window of the similarity sees
-_PSNR_FLOOR = 1e-10  # an exact image has 100 dB, not infinity: one would hide all others in a mean
+_SSIM_REACH = 5  # pixels on each side of the centre of the 11-pixel window of the similarity
+_PSNR_FLOOR = 1e-10  # a perfect image has 100 dB, not infinity, which would be the mean of any set that contains it
 
 
 def composite(output: Tensor, original: Tensor, mask: Tensor) -> Tensor:
-    """The output inside the hole, pasted into the known pixels around it."""
+    """Returns the composite: the output inside the hole, the original outside it.
+
+    Args:
+        output: (N, 3, S, S), the network's output.
+        original: (N, 3, S, S).
+        mask: (N, 1, S, S), 1 inside the hole.
+
+    Returns:
+        (N, 3, S, S).
+    """
     return torch.where(mask > 0, output, original)
 
 
 def bounds(mask: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """The box around the hole of each image of a batch of masks (N, 1, S, S): top, bottom, left, right, (N,) int64.
+    """Returns the bounding box of the hole in each mask of a batch.
 
-    The ends are one past the last pixel. Without a hole they are 0, and top and left are S.
+    Args:
+        mask: (N, 1, S, S), greater than 0 inside the hole.
+
+    Returns:
+        top, bottom, left and right, each (N,) int64 in pixels; bottom and right are one past the hole's last pixel. For
+        a mask without a hole, top and left are S, bottom and right are 0.
     """
     index = torch.arange(mask.shape[-1], device=mask.device)
     found = []
@@ -44,18 +58,18 @@ def bounds(mask: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
 
 
 def per_example(output: Tensor, original: Tensor, mask: Tensor) -> dict[str, Tensor]:
-    """All metrics of each image of a batch.
+    """Computes all metrics for each image of a batch.
 
     Args:
         output: (N, 3, S, S) float in [0, 1], the network's raw output.
         original: (N, 3, S, S) float in [0, 1].
-        mask: (N, 1, S, S) float, 1 inside the hole; no image without a hole.
+        mask: (N, 1, S, S) float, 1 inside the hole; every image must have a hole.
 
     Returns:
-        For each of `NAMES`, (N,) float32: `mse` and `psnr_db` over the full frame of the raw output; `hole_*`
-        inside the hole; `composite_*` after pasting into the known pixels, SSIM with the usual 11-pixel
-        Gaussian window (Wang et al., 2004); `rgb_argmax_accuracy`, the share of pixels whose largest colour
-        channel is right (Keras' `accuracy` on an image, which the article reports).
+        For each of `NAMES`, (N,) float32. `mse` and `psnr_db` are over the full frame of the raw output; `hole_*` are
+        inside the hole; `composite_*` are of the composite, the output pasted into the known pixels, with SSIM in the
+        usual 11-pixel Gaussian window (Wang et al., 2004); `rgb_argmax_accuracy` is the share of pixels whose largest
+        colour channel is right (Keras' `accuracy` on an image, which the article reports).
     """
     squared = (output - original).square().mean(1, keepdim=True)
     mse = squared.mean((1, 2, 3))
@@ -77,11 +91,13 @@ def per_example(output: Tensor, original: Tensor, mask: Tensor) -> dict[str, Ten
 
 
 def _composite_ssim(output: Tensor, original: Tensor, mask: Tensor) -> Tensor:
-    """The mean over each image, computed around its hole only: elsewhere the two images are one, and similarity is 1.
+    """Returns the mean SSIM of each composite, (N,), computed only around the hole.
 
-    Over whole frames it took as long as the network does.
+    Elsewhere the two images are equal, so the similarity there is 1. Over whole frames, SSIM took as long as the
+    network does.
     """
-    from torchmetrics.functional.image import structural_similarity_index_measure  # half a second, not before training
+    # Imported here, because it takes half a second that the start of training should not wait for.
+    from torchmetrics.functional.image import structural_similarity_index_measure
 
     size = mask.shape[-1]
     top, bottom, left, right = bounds(mask)
@@ -99,18 +115,22 @@ def _composite_ssim(output: Tensor, original: Tensor, mask: Tensor) -> Tensor:
 
 
 def psnr_db(mse: Tensor) -> Tensor:
-    """Peak signal-to-noise ratio in decibels of a mean squared error of pixels in [0, 1]; at most 100 dB."""
+    """Returns the peak signal-to-noise ratio in dB, at most 100, of a mean squared error of pixels in [0, 1]."""
     return -10 * torch.log10(mse.clamp_min(_PSNR_FLOOR))
 
 
 class Sums:
-    """Sums of per-example metrics and the number of images, to be added over batches and workers."""
+    """Sums of the metrics and the number of images, to be added up over batches and workers.
+
+    Attributes:
+        totals: (len(NAMES) + 1,) float64: the sum of each metric in the order of `NAMES`, then the number of images.
+    """
 
     def __init__(self, device: torch.device | str = "cpu") -> None:
         self.totals = torch.zeros(len(NAMES) + 1, dtype=torch.float64, device=device)
 
     def add(self, values: Mapping[str, Tensor]) -> None:
-        """Adds a batch of `per_example`."""
+        """Adds a batch of metrics, as `per_example` returns them."""
         rows = torch.stack([values[name] for name in NAMES]).double()
         self.totals[:-1] += rows.sum(1)
         self.totals[-1] += rows.shape[1]
@@ -121,10 +141,10 @@ class Sums:
 
     @property
     def count(self) -> int:
-        """Images added."""
+        """The number of images added."""
         return int(self.totals[-1])
 
     def means(self) -> dict[str, float]:
-        """The mean of each metric over all images added."""
+        """Returns the mean of each metric over all images added."""
         *sums, count = self.totals.tolist()
         return {name: value / count for name, value in zip(NAMES, sums, strict=True)}

@@ -1,19 +1,19 @@
-"""Everything faceae uses of Ray beyond its documented API, in one file.
+"""Everything that faceae uses of Ray beyond its documented API, in one file.
 
-Seen with Ray 2.60.0, the only version that pyproject.toml admits: each entry leans on names that Ray may change in any
-release. Elsewhere in the package the linter bans Ray's private modules (`ray._private`, `*._internal`).
+Written against Ray 2.60.0, the only version that pyproject.toml admits: each entry relies on names that Ray may change
+in any release. Elsewhere in the package the linter bans Ray's private modules (`ray._private`, `*._internal`).
 
-- `silence_raylet_errors`: sixty lines a lost process are printed, whatever `log_to_driver` says.
-- `speed_up_short_executions`: constants of Ray Data's executor, made for executions of minutes.
+- `silence_raylet_errors`: Ray prints sixty lines for each lost process, whatever `log_to_driver` says.
+- `speed_up_short_executions`: the constants of Ray Data's executor suit executions that take minutes.
 - `draining_nodes`: `ray.nodes()` does not say which nodes are about to be taken away.
-- `autoscaler_max_resources`: what KubeRay's autoscaler may start is only in the GCS.
+- `autoscaler_max_resources`: only the GCS knows what KubeRay's autoscaler may start.
 - `preemption_notified`: `ray.train.get_preemption_info()` is a barrier; every step would wait for all ranks.
 - `run_trainer`: `TorchTrainer.fit()` starts an actor for its controller, which imports torch once more.
-- `is_startup_timeout`: the exception is not exported.
+- `is_startup_timeout`: Ray does not export the exception.
 - `HEAD_RESOURCE`: the resource that marks the head node.
 
-Environment variables of Ray that faceae sets, each only where the user has not: see `LOCAL_ENVIRONMENT`,
-`CONTROLLER_ENVIRONMENT` and `TUNE_ENVIRONMENT`.
+`LOCAL_ENVIRONMENT`, `CONTROLLER_ENVIRONMENT` and `TUNE_ENVIRONMENT` hold the environment variables of Ray that faceae
+sets, each only where the user has not set it.
 """
 
 from __future__ import annotations
@@ -27,47 +27,47 @@ import ray
 from faceae.errors import InputError
 
 SERIES = "2.60."
-"""The Ray releases that all of this was seen with."""
+"""The Ray releases that this file was written for."""
 
 HEAD_RESOURCE = "node:__internal_head__"
 """The resource that Ray gives the head node."""
 
 LOCAL_ENVIRONMENT = {
-    # Nobody takes nodes away from one's own machine; Ray Train would start a process to watch for it.
+    # A local machine is not taken away; Ray Train would start a process to watch for that.
     "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
-    # Ray gives workers a niceness of 15: on a small machine all of its own processes would go before training.
+    # Ray gives workers a niceness of 15: on a small machine all of Ray's own processes would run before training.
     "RAY_worker_niceness": "0",
 }
-"""For a cluster inside this process: read by Ray as it starts."""
+"""For a cluster inside this process; Ray reads it when it starts."""
 
 GROUP_START_TIMEOUT_S = 20
-"""Seconds that a worker group waits for its resources before the cluster is looked at again: Ray may count on a node
-that has just died, for up to half a minute."""
+"""Seconds that a worker group waits for its resources before the cluster is examined again: for up to half a minute,
+Ray may count on a node that has just died."""
 
 CONTROLLER_ENVIRONMENT = {
-    # How often the controller looks at its workers: it notices the end of a run, or a dead worker, this much later.
+    # How often the controller checks its workers, and so how late it notices the end of a run or a dead worker.
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",  # Ray's default is 2
     "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": str(GROUP_START_TIMEOUT_S),
 }
-"""For Ray Train's controller."""
+"""For the process of Ray Train's controller."""
 
 TUNE_ENVIRONMENT = {
-    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # each trial's own metrics.jsonl has it all
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # each trial's own metrics.jsonl has everything
     "RAY_AIR_NEW_OUTPUT": "0",  # the newer output prints failed trials at any verbosity
 }
-"""For Ray Tune's driver."""
+"""For the process of Ray Tune's driver."""
 
 
 def check_version() -> None:
-    """Raises InputError unless the installed Ray is one that this file was written for."""
+    """Raises InputError unless the installed Ray is one of `SERIES`."""
     if not ray.__version__.startswith(SERIES):
         raise InputError(
-            f"ray {ray.__version__} is installed, and this version of faceae needs {SERIES}x; "
+            f"ray {ray.__version__} is installed, but this version of faceae needs {SERIES}x; "
             f"pip install 'ray[default,train,tune]=={SERIES}*'"
         )
 
 
-check_version()  # before the imports of private names below and in other functions, which would fail obscurely
+check_version()  # before any import of private names, which would fail with an obscure error
 
 from ray._private.state import state  # noqa: E402
 from ray.data._internal.execution import streaming_executor_state  # noqa: E402
@@ -75,58 +75,59 @@ from ray.data._internal.execution.resource_manager import ResourceManager  # noq
 
 
 def is_local() -> bool:
-    """Whether the cluster is inside this process, on this machine, and not one that RAY_ADDRESS names."""
+    """Whether the cluster is inside this process, on this machine, rather than one that RAY_ADDRESS names."""
     return not os.environ.get("RAY_ADDRESS")
 
 
 def train_environment() -> dict[str, str]:
-    """The RAY_TRAIN_* variables of this process, which processes on other machines do not inherit."""
+    """Returns this process's RAY_TRAIN_* variables, which processes on other machines do not inherit."""
     return {} if is_local() else {name: text for name, text in os.environ.items() if name.startswith("RAY_TRAIN_")}
 
 
 def set_defaults(environment: dict[str, str]) -> None:
-    """Sets environment variables that the user has not set."""
+    """Sets the environment variables that the user has not set."""
     for name, text in environment.items():
         os.environ.setdefault(name, text)
 
 
 def silence_raylet_errors() -> None:
-    """Keeps Ray from printing what its raylets say of lost processes: faceae says what that means for the run."""
+    """Keeps Ray from printing its raylets' reports of lost processes: faceae says what a loss means for the run."""
     ray._private.worker.print_to_stdstream = lambda *_, **__: None
 
 
 def speed_up_short_executions() -> None:
-    """Tunes Ray Data's executor for executions of a second.
+    """Tunes Ray Data's executor for executions that take a second.
 
-    It asks for the cluster's resources once a second, and has no answer the first time: one task would run at a time
-    until then. And it looks for finished tasks every 0.1 s, not much less than one of our tasks takes.
+    The executor asks for the cluster's resources once a second and gets no answer the first time; until it has one, it
+    would run one task at a time. It also looks for finished tasks every 0.1 s, which is not much less than one of our
+    tasks takes.
     """
     ResourceManager.GLOBAL_LIMITS_UPDATE_INTERVAL_S = 0.05
     streaming_executor_state.WAIT_FOR_TASK_COMPLETION_TIMEOUT_S = 0.02
 
 
 def draining_nodes() -> set[str]:
-    """The ids of the nodes that are about to be taken away."""
+    """Returns the ids of the nodes that are about to be taken away."""
     return set(state.get_draining_nodes())
 
 
 def autoscaler_max_resources() -> dict[str, float]:
-    """The most that the cluster's autoscaler says it can start; empty where there is none or it has not said."""
+    """Returns the most that the cluster's autoscaler says it can start; empty without one, or before it has said so."""
     return state.get_max_resources_from_cluster_config() or {}
 
 
 def preemption_notified() -> bool:
-    """Whether this training worker's node is about to be taken away. Called in a training worker; waits for nothing."""
+    """Whether this training worker's node is about to be taken away; called in a training worker, it never waits."""
     from ray.train.v2._internal.execution.context import get_train_context
 
     return get_train_context().preemption_context.preemption_info is not None
 
 
 def run_trainer(*arguments: Any, **options: Any) -> Any:  # noqa: ANN401  (TorchTrainer's own)
-    """`TorchTrainer(...).fit()`, with Ray Train's controller in this process.
+    """Runs `TorchTrainer(...).fit()` with Ray Train's controller in this process.
 
-    Ray would start an actor for the controller, another for data sets, which faceae reads without it, and on clusters
-    without a dashboard one to clean up, which needs that to hear of a death.
+    Ray would start an actor for the controller and another for data sets, which faceae reads without it. It would start
+    a third one for cleaning up, also on clusters without a dashboard, where that actor cannot learn of a death.
     """
     from ray.train.torch import TorchTrainer
     from ray.train.v2._internal.callbacks import DatasetsCallback
@@ -148,7 +149,7 @@ def run_trainer(*arguments: Any, **options: Any) -> Any:  # noqa: ANN401  (Torch
 
 
 def is_startup_timeout(error: BaseException) -> bool:
-    """Whether a TrainingFailedError says that the workers did not get their resources in `GROUP_START_TIMEOUT_S`."""
+    """Whether a TrainingFailedError says that the workers got no resources within `GROUP_START_TIMEOUT_S`."""
     from ray.train.v2._internal.exceptions import WorkerGroupStartupTimeoutError
 
     return isinstance(getattr(error, "controller_failure", None), WorkerGroupStartupTimeoutError)

@@ -1,4 +1,4 @@
-"""The folder of a run: what is in it, and whether it may be started or continued."""
+"""The folder of a run: the paths in it, and the check whether a run may be started or continued there."""
 
 from __future__ import annotations
 
@@ -16,32 +16,39 @@ from faceae.errors import InputError
 
 
 def versions(*packages: str) -> dict[str, str]:
-    """Of installed packages, to stand beside a result."""
+    """Returns the versions of installed packages, to be saved with a result."""
     return {name: importlib.metadata.version(name) for name in packages}
 
 
 class RunFolder(Generic[SettingsT]):
-    """`<run.storage>/<run.name>/` of a run or a grid, local or in a bucket."""
+    """The folder `<run.storage>/<run.name>/` of a run or a grid, local or in a bucket.
+
+    Attributes:
+        settings: the run's settings, with the name filled in and the storage absolute.
+        name: the run's name.
+        uri: the folder's absolute path or URI.
+    """
 
     def __init__(self, settings: SettingsT) -> None:
-        """Names the folder; touches nothing."""
+        """Decides the folder's name; reads and writes nothing."""
         name = settings.run.name or f"{settings.name_prefix}-{time.strftime('%Y%m%d-%H%M%S')}"
         self.settings = config.with_run(settings, name=name, storage=storage.absolute(settings.run.storage))
         self.name = name
         self.uri = storage.join(self.settings.run.storage, name)
 
     def path(self, *names: str) -> str:
-        """URI of something in the folder."""
+        """Returns the URI of a file or folder in this folder."""
         return storage.join(self.uri, *names)
 
     def open(self) -> bool:
-        """Makes the folder with its config.json, or checks that it can be continued.
+        """Creates the folder with its config.json, or checks that the run there can be continued.
 
         Returns:
-            Whether there was a run to continue.
+            Whether the folder already held a run, which is to be continued.
 
         Raises:
-            InputError: the name is taken, the settings do not fit the run to continue, or nothing can be written.
+            InputError: the name is taken, the settings differ from those of the run to continue, or the folder cannot
+                be written.
         """
         saved = saved_settings(self.settings)
         if saved is None:
@@ -49,15 +56,15 @@ class RunFolder(Generic[SettingsT]):
             return False
         if not self.settings.run.resume:
             raise InputError(
-                f"--run.name {self.name}: there is a run of this name in {self.settings.run.storage}; choose another "
-                "name, or continue it with --run.resume"
+                f"--run.name {self.name}: a run of this name already exists in {self.settings.run.storage}; choose "
+                "another name, or continue it with --run.resume"
             )
         old, new = (config.flat(config.to_dict(settings)) for settings in (saved, self.settings))
         for path in old:
             if old[path] != new[path] and not self._free(path):
                 raise InputError(
                     f"{config.flag(path)} {new[path]}: the run {self.name} was started with {old[path]}; resume it "
-                    "with that, or start a run of another name"
+                    "with that value, or start a run with another name"
                 )
         self._write_config()
         return True
@@ -67,7 +74,11 @@ class RunFolder(Generic[SettingsT]):
 
     @contextlib.contextmanager
     def claim(self) -> Iterator[bool]:
-        """Opens the folder, and frees its name again if the input of a new run turns out wrong; see `open`."""
+        """Opens the folder for a with block; if the block raises InputError, the name of a new run is free again.
+
+        Yields:
+            Whether the folder already held a run; see `open`.
+        """
         resumed = self.open()
         try:
             yield resumed
@@ -79,7 +90,7 @@ class RunFolder(Generic[SettingsT]):
     def _write_config(self) -> None:
         storage_uri = self.settings.run.storage
         if storage.is_remote(storage_uri) and not storage.bucket_exists(storage_uri):
-            raise InputError(f"--run.storage {storage_uri}: there is no such bucket; make it first")
+            raise InputError(f"--run.storage {storage_uri}: the bucket does not exist; create it first")
         try:
             storage.write_json(self.path("config.json"), config.to_dict(self.settings))
         except (OSError, ArrowException) as error:
@@ -87,10 +98,10 @@ class RunFolder(Generic[SettingsT]):
 
 
 def saved_settings(settings: SettingsT) -> SettingsT | None:
-    """The settings that the named run was started with, or None if there is no such run.
+    """Returns the settings with which the run of this name was started, or None if it does not exist.
 
     Raises:
-        InputError: the storage cannot be read.
+        InputError: the storage cannot be read, or the folder was written by another job or version.
     """
     if settings.run.name is None:
         return None
@@ -105,5 +116,6 @@ def saved_settings(settings: SettingsT) -> SettingsT | None:
         return saved and config.from_dict(saved, type(settings))
     except InputError as error:
         raise InputError(
-            f"--run.name {settings.run.name}: {uri} is of another job or version ({error}); choose another name"
+            f"--run.name {settings.run.name}: {uri} was written by another job or version ({error}); choose another "
+            "name"
         ) from None

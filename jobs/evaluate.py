@@ -1,4 +1,7 @@
-"""`faceae evaluate` from a checkout, for `ray job submit --working-dir . -- python jobs/evaluate.py ...`; --help says more."""
+"""Runs `faceae evaluate` from a checkout, so that it can be submitted to a cluster; --help shows the flags.
+
+ray job submit --working-dir . -- python jobs/evaluate.py ...
+"""
 
 from faceae.cli import run_job
 

@@ -1,4 +1,7 @@
-"""`faceae prepare` from a checkout, for `ray job submit --working-dir . -- python jobs/prepare.py ...`; --help says more."""
+"""Runs `faceae prepare` from a checkout, so that it can be submitted to a cluster; --help shows the flags.
+
+ray job submit --working-dir . -- python jobs/prepare.py ...
+"""
 
 from faceae.cli import run_job
 

@@ -1,4 +1,7 @@
-"""`faceae reconstruct` from a checkout, for `ray job submit --working-dir . -- python jobs/reconstruct.py ...`; --help says more."""
+"""Runs `faceae reconstruct` from a checkout, so that it can be submitted to a cluster; --help shows the flags.
+
+ray job submit --working-dir . -- python jobs/reconstruct.py ...
+"""
 
 from faceae.cli import run_job
 

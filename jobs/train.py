@@ -1,4 +1,7 @@
-"""`faceae train` from a checkout, for `ray job submit --working-dir . -- python jobs/train.py ...`; --help says more."""
+"""Runs `faceae train` from a checkout, so that it can be submitted to a cluster; --help shows the flags.
+
+ray job submit --working-dir . -- python jobs/train.py ...
+"""
 
 from faceae.cli import run_job
 

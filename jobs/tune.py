@@ -1,4 +1,7 @@
-"""`faceae tune` from a checkout, for `ray job submit --working-dir . -- python jobs/tune.py ...`; --help says more."""
+"""Runs `faceae tune` from a checkout, so that it can be submitted to a cluster; --help shows the flags.
+
+ray job submit --working-dir . -- python jobs/tune.py ...
+"""
 
 from faceae.cli import run_job
 

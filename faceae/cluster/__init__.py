@@ -1,1 +1,1 @@
-"""Ray Train: where workers run, what they are told, what each of them does."""
+"""Ray Train: placement, worker groups, their controller and coordinator, and what each worker runs."""

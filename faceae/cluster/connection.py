@@ -1,4 +1,4 @@
-"""Connecting to Ray: to the cluster that RAY_ADDRESS names (a submitted job has it set), or to one in this process."""
+"""Connects to Ray: to the cluster that RAY_ADDRESS names (a submitted job has it set), or to one in this process."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ DATA_CPUS = 2
 
 
 def connect(training_cpus: int) -> None:
-    """Connects to the cluster, or starts one in this process; does nothing when Ray is already running.
+    """Connects to the cluster, or starts one in this process; does nothing if Ray is already running.
 
     On a small machine the logical CPU count is raised: training workers hold one CPU each for the whole run,
-    and without spare ones Ray Data would wait for a CPU for ever.
+    and without spare ones Ray Data would wait for a CPU forever.
 
     Args:
-        training_cpus: how many CPUs training workers will hold at a time.
+        training_cpus: number of CPUs that the training workers hold at a time.
     """
-    for name in ("ray", "ray.data"):  # Ray's own plans and timings, which its log files keep
+    for name in ("ray", "ray.data"):  # hides Ray's plans and timings; its log files keep them
         logging.getLogger(name).setLevel(logging.ERROR)
     if ray.is_initialized():
         return
@@ -39,5 +39,5 @@ def connect(training_cpus: int) -> None:
     else:
         ray.init(**quiet)
     if threading.current_thread() is threading.main_thread():
-        # `ray job stop` sends SIGTERM: it ends a run as Ctrl-C does. Ray's own handler exits on the spot.
+        # `ray job stop` sends SIGTERM: it ends a run as Ctrl-C does. Ray's own handler would exit at once.
         signal.signal(signal.SIGTERM, signal.default_int_handler)

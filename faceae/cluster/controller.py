@@ -1,8 +1,8 @@
-"""The controller: an actor beside the driver that starts one Ray Train worker group after another and waits for it.
+"""The controller: an actor on the driver's node that starts one Ray Train worker group after another.
 
 Ray Train's own controller runs inside it, in a process that exists as soon as Ray does. `TorchTrainer.fit()` would
-start one for each group, after the driver has imported ray.train and torch; on two cores these imports, one after the
-other in each process, were half of the time to the first step.
+start a controller process for each group, after the driver has imported ray.train and torch. On two cores these
+imports, in one process after the other, took half of the time to the first step.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ class End(Enum):
     """How a worker group ended."""
 
     DONE = auto()
-    """There is no more to train."""
+    """No run is left to train."""
     MOVED = auto()
     """Other workers take over."""
     NO_ROOM = auto()
-    """It did not get its resources within `ray_compat.GROUP_START_TIMEOUT_S`."""
+    """The group did not get its resources within `ray_compat.GROUP_START_TIMEOUT_S`."""
     LOST = auto()
     """A worker, or its node, died."""
 
 
 class Outcome(NamedTuple):
-    """How a worker group ended, and what caused it if it was lost."""
+    """How a worker group ended, and the cause if it was lost."""
 
     end: End
     cause: str = ""
@@ -44,20 +44,20 @@ class Controller:
 
     def __init__(self) -> None:
         ray_compat.set_defaults(ray_compat.CONTROLLER_ENVIRONMENT)
-        import faceae.cluster.worker  # noqa: F401  (takes seconds: done before the first group is asked for)
+        import faceae.cluster.worker  # noqa: F401  (takes seconds: imported before the first group is requested)
 
     def run_group(self, placement: Placement, config: dict[str, Any]) -> Outcome:
         """Starts a worker group and waits for its end.
 
         Args:
             placement: where the workers run.
-            config: what `faceae.cluster.worker.train_worker` receives.
+            config: the argument of `faceae.cluster.worker.train_worker`.
         """
         from ray.train import FailureConfig, RunConfig, ScalingConfig, TrainingFailedError
 
         from faceae.cluster.worker import train_worker
 
-        with tempfile.TemporaryDirectory() as scratch:  # what a run keeps, the workers write themselves
+        with tempfile.TemporaryDirectory() as scratch:  # not kept: the workers write a run's files themselves
             try:
                 result = ray_compat.run_trainer(
                     train_worker,
@@ -66,7 +66,7 @@ class Controller:
                         num_workers=placement.workers,
                         use_gpu=placement.gpu > 0,
                         resources_per_worker=placement.bundle,
-                        # GPUs exchange gradients fastest within a node; CPU workers want its cores for themselves.
+                        # GPUs exchange gradients fastest within a node; CPU workers should not share a node's cores.
                         placement_strategy="PACK" if placement.gpu else "SPREAD",
                     ),
                     run_config=RunConfig(
@@ -84,14 +84,14 @@ class Controller:
 
 
 def start_controller() -> Any:  # noqa: ANN401  (an actor's handle)
-    """Starts a controller beside the driver, with the driver's RAY_TRAIN_* variables."""
+    """Starts a controller on the driver's node, with the driver's RAY_TRAIN_* variables."""
     environment = ray_compat.train_environment()
     options: dict[str, Any] = {"runtime_env": {"env_vars": environment}} if environment else {}
     return ray.remote(Controller).options(num_cpus=0, scheduling_strategy=driver_node(), **options).remote()
 
 
 def _cause(error: BaseException) -> str:
-    """The innermost error of a failed run, in one line."""
+    """Returns the innermost error of a failed run, in one line."""
     if failures := getattr(error, "worker_failures", None):
         error = failures[min(failures)]
     error = getattr(error, "controller_failure", error)

@@ -1,8 +1,9 @@
 """The coordinator: an asynchronous actor between the driver, Ray Tune and the training workers.
 
-They share neither process nor machine. The driver registers runs here, once, and follows what changes; Ray Tune's
-trials submit them by name and wait for their epochs; worker groups (`faceae.cluster.worker_groups`) take submitted runs
-one after the other and say how far they are. Every wait is for an event: nobody polls.
+They run in different processes, possibly on different machines. The driver registers each run here once and follows
+its changes; Ray Tune's trials submit runs by name and wait for their epochs; worker groups
+(`faceae.cluster.worker_groups`) take submitted runs one after the other and report their progress. Every wait is for an
+event: nothing polls.
 
 A run is named by its URI.
 """
@@ -28,15 +29,15 @@ from faceae.data.sampler import GlobalBatchSampler
 from faceae.training.progress import Record
 
 METRIC, TIME = "value", "epoch"
-"""Names under which a trial reports to Ray Tune: what ASHA compares, and when."""
+"""Names under which a trial reports to Ray Tune: the metric that ASHA compares, and its time."""
 
 
 class Pause(IntEnum):
-    """Why the workers leave an epoch before its end; of several reasons the greatest wins."""
+    """Why the workers leave an epoch before its end; the maximum of several reasons wins."""
 
     NONE = 0
     SAVE = 1
-    """A checkpoint is due; then they continue."""
+    """A checkpoint is due; training continues after it."""
     TIME_UP = 2
     """The budget of minutes is used up: the epoch ends here."""
     MOVE = 3
@@ -47,7 +48,7 @@ class Pause(IntEnum):
 
 @dataclass(frozen=True)
 class RunSpec:
-    """A run to train: all that its workers need.
+    """A run to train: everything that its workers need.
 
     Attributes:
         uri: the run's folder, which names it.
@@ -76,22 +77,22 @@ class Verdict(NamedTuple):
 
 @dataclass
 class RunStatus:
-    """How far a run is.
+    """The status of a run.
 
     Attributes:
-        records: one for each finished epoch, those of earlier sessions included.
+        records: one record for each finished epoch, including those of earlier sessions.
         step: (epoch, images of it trained on) while an epoch is under way.
-        failure: why training cannot continue, if so.
-        device: what the workers train on; empty before they have started.
-        workers: how many workers train it.
-        begun: (finished epochs, images of the next one) when they first started.
-        notes: what a person should know.
-        requested: what the workers are asked to do.
-        ended: whether training has ended, one way or another.
-        verdict: Ray Tune's, once it has one.
-        last_step: when the last step was reported, on the coordinator's monotonic clock.
-        first_step: when the first step was done, in seconds since 1970; 0 before.
-        version: of the coordinator, when this last changed.
+        failure: why training cannot continue; None if it can.
+        device: name of the device that the workers train on; empty before they have started.
+        workers: number of workers that train the run.
+        begun: (finished epochs, images of the next one) when the workers first started.
+        notes: messages for the user.
+        requested: the pause that the workers are asked to make.
+        ended: whether training has ended, for whatever reason.
+        verdict: Ray Tune's verdict, once it has one.
+        last_step: time of the last step report, on the coordinator's monotonic clock.
+        first_step: time at which the first step was done, in seconds since 1970; 0 before.
+        version: the coordinator's version at the last change of this status.
     """
 
     records: list[Record] = field(default_factory=list)
@@ -110,12 +111,12 @@ class RunStatus:
 
 
 class Changes(NamedTuple):
-    """What has changed since a version.
+    """The changes since a version.
 
     Attributes:
-        version: the coordinator's; ask for changes after it next time.
-        runs: the status of each run that changed.
-        failure: why nothing can be trained at all, if so.
+        version: the coordinator's version; the next call asks for the changes after it.
+        runs: the status of each run that has changed.
+        failure: why nothing can be trained at all; None if something can.
     """
 
     version: int
@@ -125,7 +126,7 @@ class Changes(NamedTuple):
 
 @dataclass
 class _Run:
-    """A registered run: a reference to its `RunSpec`, in a list lest Ray resolve it on the way, and its status."""
+    """A registered run: its status, and a reference to its `RunSpec`, in a list so that Ray does not resolve it."""
 
     spec: list[ray.ObjectRef]
     epochs: int
@@ -135,7 +136,7 @@ class _Run:
 
 @dataclass
 class _Group:
-    """What is known of a worker group and its replacements: the runs it took, those that are over, its checkpoints."""
+    """A worker group with its replacements: the runs it took, how many are over, how many checkpoints it wrote."""
 
     taken: list[str] = field(default_factory=list)
     done: int = 0
@@ -143,12 +144,12 @@ class _Group:
 
     @property
     def current(self) -> str | None:
-        """The run that it trains now."""
+        """The run that the group trains now; None between runs."""
         return self.taken[self.done] if self.done < len(self.taken) else None
 
 
 class Coordinator:
-    """See the module; every method is called remotely, and any number of callers may wait at a time."""
+    """See the module. Every method is called remotely, and any number of callers may wait at the same time."""
 
     def __init__(self) -> None:
         self.runs: dict[str, _Run] = {}
@@ -160,7 +161,7 @@ class Coordinator:
         self.changed = asyncio.Event()
 
     def _touch(self, run: str | None = None) -> None:
-        """Wakes all who wait."""
+        """Raises the version, also of the given run, and wakes all callers that wait."""
         self.version += 1
         if run:
             self.runs[run].status.version = self.version
@@ -170,21 +171,21 @@ class Coordinator:
     # The driver's side
 
     async def register(self, uri: str, spec: list[ray.ObjectRef], epochs: int, metric: str) -> None:
-        """Makes a run known, with what a trial of Ray Tune has to report of it."""
+        """Registers a run, with the epochs and the metric that its trial needs for its reports to Ray Tune."""
         self.runs[uri] = _Run(spec, epochs, metric)
 
     async def submit(self, run: str) -> None:
-        """Queues a run for the next worker group that is free."""
+        """Queues a run for the next free worker group."""
         self.queue.append(run)
         self._touch(run)
 
     async def close(self) -> None:
-        """Lets every worker group end that finds no more runs."""
+        """Lets each worker group end as soon as it finds no more runs."""
         self.closed = True
         self._touch()
 
     async def wake(self) -> None:
-        """Has all who wait look again."""
+        """Makes all callers that wait check again."""
         self._touch()
 
     async def changes(self, after: int, seen: Mapping[str, int]) -> Changes:
@@ -192,7 +193,7 @@ class Coordinator:
 
         Args:
             after: the version that the caller knows; 0 at first.
-            seen: how many records of each run the caller has; the statuses hold only those after them.
+            seen: number of records of each run that the caller has; the statuses hold only later ones.
         """
         while self.version <= after and not self.failure:
             await self.changed.wait()
@@ -209,19 +210,19 @@ class Coordinator:
         self._touch(run)
 
     async def stopped(self, runs: Sequence[str]) -> None:
-        """Waits until none of some runs is being trained."""
+        """Waits until none of these runs is being trained."""
         while any(self.runs[run].status.device and not self.runs[run].status.ended for run in runs):
             await self.changed.wait()
 
     async def decide(self, run: str, verdict: Verdict) -> None:
-        """Takes down how a trial ended for Ray Tune, and has its workers leave it."""
+        """Records how a trial ended for Ray Tune, and asks its workers to leave it."""
         self.runs[run].status.verdict = verdict
-        await self.stop(run)  # Tune has asked for this, too; had the trial's process died, its workers would go on
+        await self.stop(run)  # in case the trial's process died; otherwise it has already asked
 
     # The trials' side
 
     async def next_epoch(self, run: str, seen: int) -> dict[str, Any]:
-        """Waits for the epoch after those `seen`, or the end of the run; see `faceae.tuning.trainable`."""
+        """Waits for the epoch after the first `seen`, or the end of the run; see `faceae.tuning.trainable`."""
         known = self.runs[run]
         status = known.status
         while len(status.records) <= seen and not status.ended:
@@ -235,14 +236,14 @@ class Coordinator:
     # The worker groups' side
 
     async def next_run(self, group: str, number: int | None) -> tuple[int, list[ray.ObjectRef]] | None:
-        """Waits for a group's run of this number, from 0; the same for all its ranks.
+        """Waits for a group's run with this number, counted from 0; all ranks of the group get the same run.
 
         Args:
             group: the worker group's name.
-            number: which run; None for the first that is not over.
+            number: the number of the run; None for the first that is not over.
 
         Returns:
-            Its number and the reference of its `RunSpec`, or None if there are no more runs.
+            The run's number and the reference to its `RunSpec`, or None if no run is left.
         """
         work = self.groups[group]
         number = work.done if number is None else number
@@ -256,7 +257,7 @@ class Coordinator:
         return number, self.runs[work.taken[number]].spec
 
     async def finish(self, group: str, failure: str | None = None) -> None:
-        """Says that a group is done with its run, and why if it had to give up."""
+        """Records that a group is done with its run; `failure` says why, if it had to give up."""
         work = self.groups[group]
         if run := work.current:
             work.done += 1
@@ -265,10 +266,10 @@ class Coordinator:
             self._touch(run)
 
     async def give_up(self, group: str, failure: str) -> bool:
-        """Says that a group cannot be started again. Its run fails; without one nothing can be trained at all.
+        """Records that a group cannot be started again. Its run fails; if it has none, nothing can be trained at all.
 
         Returns:
-            Whether there may be more runs for it.
+            Whether the group may get more runs.
         """
         if self.groups[group].current is None:
             self.failure = failure
@@ -278,28 +279,29 @@ class Coordinator:
         return bool(self.queue) or not self.closed
 
     async def worker_lost(self, group: str) -> int:
-        """Says that a group has lost a worker and will be replaced; returns how many checkpoints it has written."""
+        """Records that a group has lost a worker and will be replaced; returns how many checkpoints it has written."""
         work = self.groups[group]
         if work.current:
             await self.note(work.current, "a worker was lost; others start")
         return work.checkpoints
 
     async def move(self, group: str) -> None:
-        """Asks the workers of a group to make room for more of them."""
+        """Asks a group's workers to leave their run to a larger set of workers."""
         if run := self.groups[group].current:
             status = self.runs[run].status
             status.requested = max(status.requested, Pause.MOVE)
             await self.note(run, "there is room for more workers; all start anew")
 
     async def started(self, run: str, device: str, workers: int, history: list[Record], images: int) -> None:
-        """Says that workers have started on a run.
+        """Records that workers have started on a run.
 
         Args:
             run: the run.
-            device: what they train on.
-            workers: how many they are.
-            history: the finished epochs of their checkpoint, to which nothing is missing: it is written first.
-            images: how many images of the next epoch the checkpoint has.
+            device: name of the device that they train on.
+            workers: number of workers.
+            history: the finished epochs of their checkpoint. No reported epoch is missing, since an epoch's checkpoint
+                is written before the epoch is reported.
+            images: number of images of the next epoch that the checkpoint includes.
         """
         status = self.runs[run].status
         begun = (len(history), images)
@@ -314,7 +316,7 @@ class Coordinator:
         self._touch(run)
 
     async def step(self, run: str, epoch: int, images: int) -> Pause:
-        """Says how many images of an epoch are done; returns what is asked of the workers."""
+        """Records how many images of an epoch are done; returns the pause that the workers are asked to make."""
         status = self.runs[run].status
         status.step, status.last_step = (epoch, images), time.monotonic()
         status.first_step = status.first_step or time.time()
@@ -322,24 +324,24 @@ class Coordinator:
         return status.requested
 
     async def checkpointed(self, group: str) -> None:
-        """Says that a checkpoint is written."""
+        """Counts a checkpoint that a group has written."""
         self.groups[group].checkpoints += 1
 
     async def epoch(self, run: str, record: Record) -> None:
-        """Adds a finished epoch."""
+        """Adds the record of a finished epoch."""
         status = self.runs[run].status
         status.records = [*status.records, record]
         status.step, status.last_step = None, time.monotonic()
         self._touch(run)
 
     async def note(self, run: str, text: str) -> None:
-        """Adds what a person should know."""
+        """Adds a message for the user."""
         self.runs[run].status.notes.append(text)
         self._touch(run)
 
 
 def _resumed_note(status: RunStatus, workers: int, begun: tuple[int, int]) -> str:
-    """What a replacement of workers has cost."""
+    """Describes what a replacement of workers has cost."""
     epoch, images = status.step or (begun[0] + 1, begun[1])
     place = f"epoch {begun[0] + 1}" + (f", image {begun[1]}" if begun[1] else "")
     again = f" ({images - begun[1]} images again)" if epoch == begun[0] + 1 and images > begun[1] else ""
@@ -348,7 +350,7 @@ def _resumed_note(status: RunStatus, workers: int, begun: tuple[int, int]) -> st
 
 
 def driver_node() -> NodeAffinitySchedulingStrategy:
-    """Puts an actor on the driver's own node, with which it lives and dies."""
+    """Returns the strategy that puts an actor on the driver's node, so that the actor ends with that node."""
     return NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
 
 

@@ -1,4 +1,4 @@
-"""What a run trains on: how many workers, with how much of a GPU each, and whether the machines are there."""
+"""Decides where a run trains: how many workers, with how much of a GPU each; waits for the machines if needed."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ BOOTSTRAP = Path("~/ray_bootstrap_config.yaml")
 """Where `ray up` leaves its configuration on the head node."""
 
 WAIT_SAYS_S = 30
-"""Seconds between two words while machines are awaited."""
+"""Seconds between two messages while machines are awaited."""
 
 
 @dataclass(frozen=True)
 class Placement:
-    """What the training runs on.
+    """The workers that the training runs on.
 
     Attributes:
-        workers: training processes of a run.
+        workers: number of training processes of a run.
         gpu: share of a GPU that each of them has; 0 on the CPU.
-        max_workers: that the run may have when the cluster has grown.
-        concurrent: runs at a time: the trials of a grid share the cluster.
+        max_workers: number of workers that the run may have once the cluster has grown.
+        concurrent: number of runs at a time; the trials of a grid share the cluster.
     """
 
     workers: int
@@ -51,7 +51,7 @@ class Placement:
 
     @property
     def bundle(self) -> dict[str, float]:
-        """The resources of a worker."""
+        """The resources of one worker."""
         return {"CPU": 1.0, **({"GPU": self.gpu} if self.gpu else {})}
 
     def check_shares(self, what: str, images: int) -> None:
@@ -62,19 +62,19 @@ class Placement:
             )
 
     def mask_tasks(self) -> int:
-        """How many Ray Data tasks may prepare batches for one training worker at a time."""
+        """Returns how many Ray Data tasks may prepare batches for one training worker at a time."""
         training = self.workers * self.concurrent
         free = int(resources()["CPU"]) - training
         return max(1, min(4, free // training))
 
     def workers_per_node(self) -> int:
-        """How many training workers, of all runs, share a node."""
+        """Returns how many training workers, of all runs, share a node."""
         nodes = sum(node["Alive"] and node["Resources"].get("CPU", 0) > 0 for node in ray.nodes())
         return math.ceil(self.workers * self.concurrent / max(1, nodes))
 
 
 def resources() -> Counter[str]:
-    """CPUs, GPUs and the like of the nodes that are there and not about to be taken away."""
+    """Adds up the CPUs, GPUs and other resources of the nodes that are alive and not about to be taken away."""
     draining = ray_compat.draining_nodes()
     there: Counter[str] = Counter()
     for node in ray.nodes():
@@ -84,16 +84,16 @@ def resources() -> Counter[str]:
 
 
 def place(scale: Scale) -> Placement:
-    """Decides on workers and GPUs from the settings and the cluster; waits for machines that are yet to come.
+    """Decides on workers and GPUs from the settings and the cluster; waits for machines that are still to come.
 
     Raises:
-        InputError: more is asked for than there is, on a cluster for `scale.wait_minutes`.
+        InputError: the settings ask for more than there is; on a cluster, for more than came in `scale.wait_minutes`.
     """
     return wait_for(arrange(scale), scale)
 
 
 def arrange(scale: Scale) -> Placement:
-    """The same for what there is now, however little."""
+    """Decides the same for the cluster as it is now, however small, without waiting."""
     there = resources()
     gpus, share = int(there["GPU"]), scale.gpus_per_worker
     gpu = 0.0 if scale.gpu == "off" or (scale.gpu == "auto" and not gpus and not _gpus_may_come()) else share
@@ -105,41 +105,41 @@ def arrange(scale: Scale) -> Placement:
 def place_trials(scale: Scale, concurrent: int | Literal["auto"], trials: int) -> Placement:
     """Decides how many trials run at a time, each with one worker unless the settings say more.
 
-    A CPU is left to Ray Data in any case: the trials wait for it, and it would otherwise wait for them.
+    At least one CPU is left to Ray Data: the trials wait for Ray Data, which would otherwise wait for them.
 
     Raises:
-        InputError: there is no room for the trials, on a cluster for `scale.wait_minutes`.
+        InputError: the cluster has no room for the trials, or gets none within `scale.wait_minutes`.
     """
     least, most = scale.bounds or (1, 1)
     if least < most:
         raise InputError(f"--scale.workers {scale.workers}: the trials of a grid have a fixed number; give one")
     one = place(dataclasses.replace(scale, workers=least))
     there = resources()
-    room = max(1, (int(there["CPU"]) - DATA_CPUS) // least)  # a single CPU is left to one, see `place`
+    room = max(1, (int(there["CPU"]) - DATA_CPUS) // least)  # one trial needs to leave only one CPU, see `place`
     if one.gpu:
         room = min(room, int(there["GPU"] / (least * one.gpu)))
     wanted = max(1, min(room, trials)) if concurrent == "auto" else concurrent
     if wanted > room and is_local():
         raise InputError(
             f"--tune.concurrent {wanted}: the cluster has room for {count(room, 'trial')} at a time, each with "
-            f"{one}, beside Ray Data ({count(there['CPU'], 'CPU')}, {count(there['GPU'], 'GPU')})"
+            f"{one}, next to Ray Data ({count(there['CPU'], 'CPU')}, {count(there['GPU'], 'GPU')})"
         )
     return wait_for(dataclasses.replace(one, concurrent=min(wanted, trials)), scale)
 
 
 def wait_for(placement: Placement, scale: Scale, groups: int | None = None) -> Placement:
-    """Waits until there is what a placement of these settings needs.
+    """Waits until the cluster has the resources of a placement.
 
     Args:
-        placement: wanted.
-        scale: the settings that it was made of.
-        groups: how many are to be started, if others of the placement run already.
+        placement: the wanted placement.
+        scale: the settings that it was made from.
+        groups: number of worker groups to start, if others of the placement are already running.
 
     Returns:
-        The placement; for a run of any size, one that fits what there is by now.
+        The placement; for an elastic run, one that fits the cluster as it is by then.
 
     Raises:
-        InputError: it was not there within `scale.wait_minutes`.
+        InputError: the resources did not come within `scale.wait_minutes`.
     """
     least, most = scale.bounds or (1, 1)
     elastic = least < most
@@ -154,15 +154,15 @@ def wait_for(placement: Placement, scale: Scale, groups: int | None = None) -> P
 
 
 def _wait(placement: Placement, groups: int, minutes: float) -> bool:
-    """Asks for the resources of some worker groups, and says whether they came in time."""
-    # A placement group tells an autoscaler what to start, and is gone with this process. The last CPU is for Ray Data.
+    """Requests the resources of some worker groups; returns whether they came in time."""
+    # A placement group tells an autoscaler what to start, and ends with this process. The last CPU is for Ray Data.
     group = placement_group([placement.bundle] * placement.workers * groups + [{"CPU": 1}], strategy="PACK")
     start, said = time.monotonic(), -math.inf
     try:
         while (left := start + 60 * minutes - time.monotonic()) > 0:
             if time.monotonic() - said > WAIT_SAYS_S:
                 said = time.monotonic()
-                lack = _lack(placement) or "others use those that are there"
+                lack = _lack(placement) or "the existing ones are in use"
                 out.print(f"waiting   for machines, {clock(left)} more (--scale.wait-minutes): {lack}")
             if group.wait(1):
                 return True
@@ -172,7 +172,7 @@ def _wait(placement: Placement, groups: int, minutes: float) -> bool:
 
 
 def _lack(placement: Placement) -> str | None:
-    """What the cluster lacks for a placement, as an error says it."""
+    """Describes what the cluster lacks for a placement, in the words of an error; None if it lacks nothing."""
     there, workers = resources(), placement.workers * placement.concurrent
     what = f"--scale.workers {placement.workers}"
     if placement.concurrent > 1:
@@ -194,7 +194,7 @@ def _lack(placement: Placement) -> str | None:
 
 
 def _gpus_may_come() -> bool:
-    """Whether an autoscaler can start nodes with GPUs: as it has told Ray, or as `ray up` was told."""
+    """Whether an autoscaler can start nodes with GPUs, by its own report to Ray or by the configuration of `ray up`."""
     if is_local():
         return False
     told = ray_compat.autoscaler_max_resources()

@@ -1,4 +1,4 @@
-"""Where the copies of a model run that jobs/evaluate.py and jobs/reconstruct.py work with."""
+"""Placement of the model replicas of jobs/evaluate.py and jobs/reconstruct.py."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from faceae.config.jobs import ReplicaScale
 from faceae.data.execution import Replicas
 
 REPLICA_CPUS = 2
-"""Threads of a copy of the model, where it runs on CPUs; as many are left to reading."""
+"""Threads of a replica that runs on CPUs; as many are left to reading."""
 
 
 def plan_replicas(scale: ReplicaScale) -> Replicas:
-    """One on each GPU; or on CPUs, of which half are left to reading.
+    """Plans a replica on each GPU or, without GPUs, replicas on half of the CPUs; the other half is left to reading.
 
     Raises:
-        InputError: GPUs are asked for and there are none.
+        InputError: the settings ask for GPUs and there are none.
     """
     placed = place(Scale(gpu=scale.gpu))
     if placed.gpu:

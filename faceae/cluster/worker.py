@@ -1,4 +1,4 @@
-"""What each Ray Train worker runs: the epochs, the checkpoints, the best model."""
+"""What each Ray Train worker runs: it trains epochs, writes checkpoints and keeps the best model."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ STEP_REPORT_S = 0.2
 
 
 def train_worker(config: dict[str, Any]) -> bool:
-    """The training function of each rank of a worker group: trains the coordinator's runs, one after another.
+    """Trains the coordinator's runs, one after another: the training function of each rank of a worker group.
 
-    The trials of a grid so share their processes, see `faceae.cluster.worker_groups`.
+    In this way the trials of a grid share processes, see `faceae.cluster.worker_groups`.
 
     Args:
         config: `coordinator`, `group` (the group's name there), `mask_tasks` (Ray Data tasks that may run for this
@@ -48,7 +48,7 @@ def train_worker(config: dict[str, Any]) -> bool:
     coordinator, group = config["coordinator"], config["group"]
     context = ray.train.get_context()
     rank, device = context.get_world_rank(), get_device()
-    if device.type == "cpu":  # Ray sets one thread a worker, whatever the machine has
+    if device.type == "cpu":  # Ray sets one thread per worker, however many cores there are
         sharing = max(config["workers_per_node"], context.get_local_world_size())
         torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // sharing))
     number = None
@@ -61,7 +61,7 @@ def train_worker(config: dict[str, Any]) -> bool:
                 if not _Run(spec, config, rank, context.get_world_size(), device).train():
                     return False
         except engine.NonFiniteLossError as error:
-            # All ranks come here together. It would only happen again, so it must not be retried.
+            # All ranks raise this together. It is not retried, since it would only happen again.
             failure = f"{error}; try a lower --optim.lr"
         except RunFailedError as error:
             failure = str(error)
@@ -73,7 +73,7 @@ def train_worker(config: dict[str, Any]) -> bool:
 
 @contextlib.contextmanager
 def _outages_noted(coordinator: Any, run: str) -> Iterator[None]:  # noqa: ANN401
-    """Passes the storage's warnings (it is away, and will be asked again) to the coordinator."""
+    """Passes the storage's warnings (it cannot be reached and will be tried again) to the coordinator."""
 
     class Handler(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
@@ -88,7 +88,7 @@ def _outages_noted(coordinator: Any, run: str) -> Iterator[None]:  # noqa: ANN40
 
 
 class _Run(engine.EpochControl):
-    """A run on one rank."""
+    """One run on one rank."""
 
     def __init__(self, spec: RunSpec, config: dict[str, Any], rank: int, workers: int, device: torch.device) -> None:
         self.spec, self.rank, self.workers, self.device = spec, rank, workers, device
@@ -121,7 +121,7 @@ class _Run(engine.EpochControl):
         """Trains until the epochs are done, the time is up or the coordinator says to stop.
 
         Returns:
-            False if it was left for other workers to continue.
+            False if other workers are to continue the run.
         """
         train = self.spec.settings.train
         epochs = range(self.done.epoch + 1, train.epochs + 1)
@@ -131,7 +131,7 @@ class _Run(engine.EpochControl):
         loader = BatchLoader(self.spec.sampler, self.rank, self.workers, epochs, self.mask_tasks, first_step=first_step)
         with contextlib.closing(loader):
             for epoch in epochs:
-                # However short the time, one step is trained: a run without an epoch has no model to show.
+                # At least one step is trained, however short the time: a run without an epoch has no model to show.
                 if self.done.history and engine.any_rank(self._time_is_up(), self.device):
                     break
                 self.current_epoch = epoch
@@ -159,16 +159,16 @@ class _Run(engine.EpochControl):
             )
             if result.pause in (Pause.NONE, Pause.TIME_UP):
                 return result
-            self._average_buffers()  # their mean at the end of the epoch will be the same
+            self._average_buffers()  # this does not change their mean at the end of the epoch
             self.done.part = result
             self._write(self._save)
             if result.pause != Pause.SAVE:
                 return result
 
-    # What the engine asks while it trains an epoch, see `engine.EpochControl`
+    # Called by the engine while it trains an epoch, see `engine.EpochControl`
 
     def pause(self) -> Pause:
-        """The reason this rank has to leave the epoch."""
+        """Returns the reason for this rank to leave the epoch."""
         if not self.requested and ray_compat.preemption_notified():
             self.requested = Pause.MOVE
             if self.rank == 0:
@@ -181,7 +181,7 @@ class _Run(engine.EpochControl):
         return Pause.SAVE if due else Pause.NONE
 
     def on_step(self, images: int) -> None:
-        """Reports to the coordinator now and then, and reads its answer to the last report: no step waits for it."""
+        """Reports to the coordinator every `STEP_REPORT_S`, and reads the answer to the last report without waiting."""
         if self.rank > 0 or time.monotonic() - self.reported < STEP_REPORT_S:
             return
         self.reported = time.monotonic()
@@ -190,11 +190,11 @@ class _Run(engine.EpochControl):
         self.answer = self.coordinator.step.remote(self.spec.uri, self.current_epoch, images)
 
     def progress(self, images: int) -> float:
-        """The share of the run's epochs that are over."""
+        """Returns the share of the run's epochs that is over."""
         return (self.current_epoch - 1 + images / self.spec.sampler.images) / self.spec.settings.train.epochs
 
     def time_used(self) -> float:
-        """The share of the budget of minutes that is used up; 0 without one."""
+        """Returns the share of the time budget that is used up; 0 without a budget."""
         begun = self.started - self.before
         return (time.monotonic() - begun) / max(self.deadline - self.validation_seconds - begun, 1e-9)
 
@@ -221,7 +221,7 @@ class _Run(engine.EpochControl):
         return sums.means()
 
     def _estimate_validation(self) -> float:
-        """The seconds that validation will take, from one batch: a budget of minutes has to leave room for it."""
+        """Estimates the seconds of a validation from one batch: a time budget has to leave room for it."""
         start = time.monotonic()
         self._evaluate(batches=1)
         return (time.monotonic() - start) * len(self.spec.val) / self.workers / self._validation_batch()
@@ -255,7 +255,7 @@ class _Run(engine.EpochControl):
             engine.average_buffers(self.state.ema.module)
 
     def _keep_epoch(self) -> None:
-        # The checkpoint comes last: if the run dies before it, the epoch is trained again and gives the same.
+        # The checkpoint comes last: if the run dies before it, the epoch is trained again, with the same result.
         history, best_by = self.done.history, self.spec.settings.train.best_by
         if self.done.best(best_by) is history[-1]:
             uri = storage.join(self.spec.uri, "model")
@@ -273,7 +273,7 @@ class _Run(engine.EpochControl):
         """Writes to the storage, on the first rank.
 
         Raises:
-            RunFailedError: on all ranks, if the storage refused.
+            RunFailedError: the storage refused; raised on all ranks.
         """
         refusal = None
         if self.rank == 0:
@@ -283,11 +283,11 @@ class _Run(engine.EpochControl):
                 refusal = storage.explain(error, self.spec.uri)
         self.saved = time.monotonic()
         if engine.any_rank(refusal is not None, self.device):
-            raise RunFailedError(f"{refusal}; what was saved before is intact: mend this and go on with --run.resume")
+            raise RunFailedError(f"{refusal}; what was saved before is intact: fix this and continue with --run.resume")
 
 
 def _peak_memory(device: torch.device) -> int:
-    """The most bytes so far: of this process' tensors on a GPU, or of all its main memory."""
+    """Returns the peak memory in bytes: of this process's tensors on a GPU, or of its whole main memory."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

@@ -1,10 +1,10 @@
-"""Groups of Ray Train workers, started once: each trains one run after another, also those of a grid.
+"""Worker groups of Ray Train. Each is started once and trains one run after another, including the trials of a grid.
 
-Five processes of Ray's and ours import ray and torch before a group can train. When each trial of a grid had its own,
-it took 25 s to start on two cores, two at a time; the next run of a running group begins at once.
+Before a group can train, five processes of Ray's and ours import ray and torch. When each trial of a grid had its own
+group, a trial took 25 s to start on two cores with two trials at a time; a running group begins its next run at once.
 
 Loss, preemption and growth share one path: replace the workers, resume from the last checkpoint. Ray Train could
-replace them itself (max_failures, num_workers=(2, 8)), but takes the workers of a growing run away in mid-epoch, and
+replace them itself (max_failures, num_workers=(2, 8)), but it takes the workers of a growing run away in mid-epoch and
 does not leave a CPU to Ray Data.
 """
 
@@ -30,29 +30,29 @@ from faceae.errors import RunFailedError
 from faceae.ray_compat import GROUP_START_TIMEOUT_S
 
 WORKER_RETRIES = 3
-"""How often in a row a group may lose a worker without having written a checkpoint; then its run fails."""
+"""How often in a row a group may lose a worker without writing a checkpoint in between; then its run fails."""
 
 GROWTH_LOOK_S = 10
-"""Seconds between two looks at whether there is room for more workers; two in a row must say so."""
+"""Seconds between two checks for room for more workers; two checks in a row must find it."""
 
 STOP_S = 20
-"""Seconds that workers are given, after Ctrl-C, to finish their step and to write a checkpoint."""
+"""Seconds that workers have, after Ctrl-C, to finish their step and write a checkpoint."""
 
 
 class WorkerGroups:
     """The worker groups of a run (one) or of a grid (as many as trials run at a time).
 
     Attributes:
-        coordinator: the actor where they find what to train.
-        coordinator_name: the name to find it by.
-        placement: where each group's workers run, at first, and how many groups there are.
+        coordinator: the actor from which the groups take their runs.
+        coordinator_name: the name by which the actor is found.
+        placement: the workers of each group at first, and the number of groups.
     """
 
     def __init__(self, placement: Placement, scale: Scale) -> None:
-        """Starts them and returns at once.
+        """Starts the groups and returns at once.
 
         Args:
-            placement: where the workers run.
+            placement: the workers of each group, and the number of groups.
             scale: the settings that the placement was made from.
         """
         self.coordinator, self.coordinator_name = start_coordinator()
@@ -69,20 +69,20 @@ class WorkerGroups:
         self.close()
         if error is None:
             for thread in self.threads:
-                thread.result()  # waits: then its resources are free
-            ray.kill(self.coordinator)  # and with it what it knows of the images
+                thread.result()  # waits until the group's resources are free
+            ray.kill(self.coordinator)  # and with it its references to the images
 
     def register(self, spec: RunSpec) -> None:
-        """Makes a run known to the coordinator, without queueing it."""
+        """Registers a run with the coordinator, without queueing it."""
         train = spec.settings.train
         ray.get(self.coordinator.register.remote(spec.uri, [ray.put(spec)], train.epochs, train.best_by))
 
     def submit(self, run: str) -> None:
-        """Queues a registered run for the next group that is free."""
+        """Queues a registered run for the next free group."""
         ray.get(self.coordinator.submit.remote(run))
 
     def close(self) -> None:
-        """Lets every group end that finds no more runs, and so frees its resources."""
+        """Lets each group end and free its resources as soon as it finds no more runs."""
         ray.get(self.coordinator.close.remote())
 
     def stop(self, runs: Sequence[str]) -> None:
@@ -93,21 +93,21 @@ class WorkerGroups:
 
 
 class _WorkerGroup:
-    """One group and those that replace it, in a thread of its own."""
+    """One group and its replacements, run in a thread."""
 
     def __init__(self, coordinator: Any, placement: Placement, scale: Scale) -> None:  # noqa: ANN401
         self.coordinator, self.placement, self.scale = coordinator, placement, scale
         self.name = uuid.uuid4().hex
         self.pending: PlacementGroup | None = None
-        """Resources asked of an autoscaler, for workers that the run could still have."""
+        """Resources requested from an autoscaler, for workers that the run could still have."""
 
     def run(self) -> None:
-        """Trains runs until there are no more, replacing the workers whenever they end before that."""
+        """Trains runs until no more are left; if one cannot be trained, it fails and the next begins."""
         while True:
             try:
                 self._train()
                 return
-            except Exception as error:  # whatever it is, the run must hear of it
+            except Exception as error:  # whatever it is, it must be recorded for the run
                 if not ray.get(self.coordinator.give_up.remote(self.name, str(error))):
                     return
             finally:
@@ -117,8 +117,8 @@ class _WorkerGroup:
         """Starts one set of workers after another until the runs are done.
 
         Raises:
-            RunFailedError: workers were lost again and again.
-            InputError: the machines that are needed did not come back.
+            RunFailedError: workers were lost repeatedly, or got no resources within `wait_minutes`.
+            InputError: the machines that the run needs did not come back.
         """
         saved, lost, waited = 0, 0, 0
         controller = start_controller()
@@ -132,7 +132,7 @@ class _WorkerGroup:
             if outcome.end is End.NO_ROOM:
                 waited += GROUP_START_TIMEOUT_S
                 if waited > 60 * self.scale.wait_minutes:
-                    raise RunFailedError(f"no room for {self.placement} in {clock(waited)}")
+                    raise RunFailedError(f"no room for {self.placement} within {clock(waited)}")
             if outcome.end is End.LOST:
                 written = ray.get(self.coordinator.worker_lost.remote(self.name))
                 saved, lost, waited = written, lost + 1 if written == saved else 1, 0
@@ -142,7 +142,7 @@ class _WorkerGroup:
             self.placement = wait_for(self.placement, self.scale, groups=1)
 
     def _config(self) -> dict[str, Any]:
-        """What `faceae.cluster.worker.train_worker` receives."""
+        """Returns the argument of `faceae.cluster.worker.train_worker`."""
         return {
             "coordinator": self.coordinator,
             "group": self.name,
@@ -151,7 +151,7 @@ class _WorkerGroup:
         }
 
     def _wait_for_end(self, group: ray.ObjectRef) -> Outcome:
-        """Waits for the workers' end; meanwhile has a run move for which there is room to grow."""
+        """Waits for the workers' end; meanwhile, asks their run to move once there is room to grow."""
         elastic = self.placement.workers < self.placement.max_workers
         room_before = False
         while elastic and not ray.wait([group], timeout=GROWTH_LOOK_S)[0]:
@@ -164,7 +164,7 @@ class _WorkerGroup:
         return outcome
 
     def _ask_for_more(self) -> None:
-        """Tells an autoscaler what to start. Not on CPUs: free ones would be taken from Ray Data."""
+        """Tells an autoscaler what to start. Not for CPUs, since free ones would be taken from Ray Data."""
         if self.placement.gpu and not self.pending:
             missing = self.placement.max_workers - self.placement.workers
             self.pending = placement_group([self.placement.bundle] * missing, strategy="PACK")
@@ -176,13 +176,13 @@ class _WorkerGroup:
 
 
 def in_thread(function: Callable[[], Any]) -> Future[Any]:
-    """Runs Ray Train or Tune beside the main thread, where Ctrl-C is heard."""
+    """Runs Ray Train or Ray Tune in a thread, so that the main thread can receive Ctrl-C."""
     future: Future[Any] = Future()
 
     def run() -> None:
         try:
             future.set_result(function())
-        except BaseException as error:  # handed on to whoever asks for the result
+        except BaseException as error:  # passed on to the caller of `result`
             future.set_exception(error)
 
     threading.Thread(target=run, daemon=True, name="ray").start()

@@ -105,6 +105,7 @@ class EvaluateSettings(RunSettings):
     run: EvaluateOutput = EvaluateOutput()
 
     FREE_ON_RESUME: ClassVar[frozenset[str]] = frozenset({"run", "scale", "batch_size", "data.max_rejected_fraction"})
+    RESUME_HINT: ClassVar[str] = "with --run.resume and the same --run.name it starts over"
     SOURCE_FLAG: ClassVar[str] = "SOURCE"
 
     @property
@@ -144,5 +145,5 @@ class ReconstructSettings(JobSettings):
         for name, what in (("model", "model"), ("source", "pictures to restore"), ("dest", "place for the results")):
             if not getattr(self, name):
                 raise InputError(
-                    f"{name.upper()}: no {what} given; write MODEL SOURCE DEST, such as out/ffhq/model in out"
+                    f"{name.upper()}: no {what} given; write MODEL SOURCE DEST, for example: out/ffhq/model in out"
                 )

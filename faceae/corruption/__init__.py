@@ -1,1 +1,1 @@
-"""What is hidden from the network, and finding it again. Knows numpy and Pillow only."""
+"""Draws masks, which hide parts of an image from the network, and detects holes; needs only numpy and Pillow."""

@@ -1,10 +1,14 @@
-"""Finds the holes of a picture that comes without a mask: solid black, axis-aligned boxes.
+"""Detects the holes of a picture that comes without a mask: solid black, axis-aligned boxes.
 
-A box that was drawn is told from hair and shadows by its form (straight sides, nothing in it) and, where a lossy format
-has blurred its sides, by the light around it. Measured on 356 faces of 128x128 (LFW, FFHQ): of boxes of 8 to 48 pixels
-in PNG none is missed (of 600 others, two that touch a pure black background), and 4 faces without a box have a
-rectangle of pure black; of boxes of 16 to 48 in JPEG 9 % are missed at quality 95 and 15 % at 75, in dark hair or
-clothes, and 9 faces are thought to have one. Where there are masks they are better.
+Two things distinguish a drawn box from hair and shadows: its shape (straight sides, nothing inside) and, where a lossy
+format has blurred the sides, the lighter pixels around it. Measured on 356 faces of 128x128 (LFW, FFHQ):
+
+- PNG, boxes of 8 to 48 pixels: none is missed (of 600 others, two that touch a pure black background are); 4 faces
+  without a box have a rectangle of pure black, which is taken for one.
+- JPEG, boxes of 16 to 48 pixels: 9 % are missed at quality 95 and 15 % at quality 75, in dark hair or clothes; in 9
+  faces without a box one is detected.
+
+A mask, where there is one, is more reliable.
 """
 
 from __future__ import annotations
@@ -16,9 +20,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 SIDE = 8
-"""Pixels: of smaller boxes nothing is said."""
+"""Minimum side of a box in pixels; smaller boxes are ignored."""
 
-_GROWN = 2  # pixels that JPEG blurs around a box
+_BLURRED_RIM = 2  # width in pixels of the rim around a box that JPEG blurs
 
 Mask = NDArray[np.bool_]
 
@@ -34,64 +38,67 @@ class _Box(NamedTuple):
         return slice(self.top, self.bottom), slice(self.left, self.right)
 
     def grown(self, pixels: int) -> _Box:
-        """Larger on each side; beyond the upper and left border of the picture there is nothing."""
+        """Returns the box, larger by `pixels` on each side but cut off at the upper and left border of the picture."""
         return _Box(max(0, self.top - pixels), self.bottom + pixels, max(0, self.left - pixels), self.right + pixels)
 
 
-class _Black(NamedTuple):
-    """What counts as a black box.
+class _BlackRule(NamedTuple):
+    """The rule for what counts as a black box. A pixel's brightness is its largest channel.
 
     Attributes:
-        most: of a black pixel's largest channel.
-        mean: of the largest channel, at most, over the box.
-        share: of the box, at least, that is black.
-        sure: such a mean needs no light around it.
+        max_black: maximum brightness of a black pixel.
+        max_mean: maximum mean brightness of a box.
+        min_share: minimum share of black pixels in a box.
+        certain_mean: a box of at most this mean brightness counts whatever is around it.
     """
 
-    most: int
-    mean: float
-    share: float
-    sure: float
+    max_black: int
+    max_mean: float
+    min_share: float
+    certain_mean: float
 
 
-_DRAWN = _Black(most=0, mean=5, share=0.98, sure=5)
-_LOSSY = _Black(most=20, mean=8, share=0.95, sure=2.5)
+_LOSSLESS = _BlackRule(max_black=0, max_mean=5, min_share=0.98, certain_mean=5)
+_LOSSY = _BlackRule(max_black=20, max_mean=8, min_share=0.95, certain_mean=2.5)
 
-_DIM = 40  # the largest channel of what is too dark to tell the side of a box from
-_DARKEST_SIDE, _NEXT_SIDE = 0.7, 0.4  # of two sides of a box, the dim share at most of what is beyond them
+_DIM = 40  # maximum brightness of a dim pixel, against which the side of a box cannot be seen
+_DARKEST_SIDE, _NEXT_SIDE = 0.7, 0.4  # maximum share of dim pixels beyond the darkest and second darkest side of a box
 
 
 def detect_holes(pixels: NDArray[np.uint8], lossy: bool) -> Mask:
-    """The black boxes of a picture.
+    """Finds the black boxes of a picture.
 
     Args:
-        pixels: (H, W, 3) uint8.
-        lossy: whether it was stored as JPEG or the like: black is then not quite black, and the boxes found are made
-            larger by 2 pixels, which such formats blur.
+        pixels: the picture, (H, W, 3) uint8.
+        lossy: whether the picture was stored in a lossy format such as JPEG. Black is then not quite black, and the
+            boxes are grown by 2 pixels on each side, because such formats blur that rim.
 
     Returns:
-        (H, W) bool, True inside the boxes; none, if there is no box of at least 8x8 pixels.
+        (H, W) bool, True inside the boxes; all False if there is no box of at least 8x8 pixels.
     """
     brightest = pixels.max(2)
-    rule = _LOSSY if lossy else _DRAWN
-    black = brightest <= rule.most
+    rule = _LOSSY if lossy else _LOSSLESS
+    black = brightest <= rule.max_black
     found = np.zeros(black.shape, np.bool_)
-    blurred = _GROWN if lossy else 0
-    for part in _parts(_opened(black)):
+    blurred = _BLURRED_RIM if lossy else 0
+    for part in _components(_opened(black)):
         box = _trimmed(black, part, 2 * blurred)
         if box and _is_solid(brightest, box, rule) and _stands_out(brightest, box, rule):
             found[box.grown(blurred).inside] = True
     return found
 
 
-def _is_solid(brightest: NDArray[np.uint8], box: _Box, rule: _Black) -> bool:
+def _is_solid(brightest: NDArray[np.uint8], box: _Box, rule: _BlackRule) -> bool:
     inside = brightest[box.inside]
-    return bool((inside <= rule.most).mean() >= rule.share and inside.mean() <= rule.mean)
+    return bool((inside <= rule.max_black).mean() >= rule.min_share and inside.mean() <= rule.max_mean)
 
 
-def _stands_out(brightest: NDArray[np.uint8], box: _Box, rule: _Black) -> bool:
-    """Whether a box is too black for a shadow, or it is lighter beyond its sides, 3 and 4 pixels away."""
-    if brightest[box.inside].mean() <= rule.sure:
+def _stands_out(brightest: NDArray[np.uint8], box: _Box, rule: _BlackRule) -> bool:
+    """Whether a box is too black to be a shadow, or the picture is lighter beyond its sides.
+
+    Beyond a side are the fourth and fifth row or column from it: those nearer may be blurred.
+    """
+    if brightest[box.inside].mean() <= rule.certain_mean:
         return True
     outer, inner = box.grown(5), box.grown(3)
     across, along = slice(box.left, box.right), slice(box.top, box.bottom)
@@ -102,11 +109,11 @@ def _stands_out(brightest: NDArray[np.uint8], box: _Box, rule: _Black) -> bool:
         brightest[along, inner.right : outer.right],
     )
     dim = sorted(((side <= _DIM).mean() for side in sides if side.size), reverse=True)
-    return all(share <= most for share, most in zip(dim, (_DARKEST_SIDE, _NEXT_SIDE), strict=False))
+    return all(share <= limit for share, limit in zip(dim, (_DARKEST_SIDE, _NEXT_SIDE), strict=False))
 
 
 def _opened(black: Mask) -> Mask:
-    """The pixels that lie in a black square of SIDE x SIDE: morphological opening."""
+    """Returns the pixels that lie in a black square of SIDE x SIDE (morphological opening)."""
     if min(black.shape) < SIDE:
         return np.zeros_like(black)
     sums = np.pad(black.astype(np.int32).cumsum(0).cumsum(1), ((1, 0), (1, 0)))
@@ -120,17 +127,21 @@ def _opened(black: Mask) -> Mask:
     return opened
 
 
-def _trimmed(black: Mask, part: _Box, most: int) -> _Box | None:
-    """Without at most so many rows and columns at its sides that are hardly black; None if it is too small."""
+def _trimmed(black: Mask, part: _Box, max_trim: int) -> _Box | None:
+    """Cuts rows and columns that are less than 75 % black off the sides of a box.
+
+    Returns:
+        The box without at most `max_trim` of them on each side; None if nothing or less than SIDE x SIDE is left.
+    """
     inside = black[part.inside]
     rows, columns = np.flatnonzero(inside.mean(1) >= 0.75), np.flatnonzero(inside.mean(0) >= 0.75)
     if not rows.size or not columns.size:
         return None
     box = _Box(
-        part.top + min(int(rows[0]), most),
-        max(part.top + int(rows[-1]) + 1, part.bottom - most),
-        part.left + min(int(columns[0]), most),
-        max(part.left + int(columns[-1]) + 1, part.right - most),
+        part.top + min(int(rows[0]), max_trim),
+        max(part.top + int(rows[-1]) + 1, part.bottom - max_trim),
+        part.left + min(int(columns[0]), max_trim),
+        max(part.left + int(columns[-1]) + 1, part.right - max_trim),
     )
     return box if min(box.bottom - box.top, box.right - box.left) >= SIDE else None
 
@@ -138,9 +149,9 @@ def _trimmed(black: Mask, part: _Box, most: int) -> _Box | None:
 _Runs = list[tuple[int, int]]
 
 
-def _parts(mask: Mask) -> Iterator[_Box]:
-    """The bounding boxes of the 4-connected parts of a mask."""
-    growing: list[tuple[_Box, _Runs]] = []  # with the runs that a part has in the row above
+def _components(mask: Mask) -> Iterator[_Box]:
+    """Yields the bounding boxes of the 4-connected components of a mask."""
+    growing: list[tuple[_Box, _Runs]] = []  # the components that reach the row above, with their runs there
     for y in range(len(mask)):
         here: list[tuple[_Box, _Runs, _Runs]] = [(box, above, []) for box, above in growing]
         for left, right in np.flatnonzero(np.diff(mask[y], prepend=False, append=False)).reshape(-1, 2).tolist():

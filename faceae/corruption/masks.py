@@ -1,7 +1,7 @@
-"""Where holes go and how they are drawn.
+"""Draws masks: the places and shapes of holes.
 
-A mask is a function of (seed, epoch, image_id) and nothing else, so that the number of workers, the order
-of the images, a retry or a resume cannot change it. True marks the hole: the pixels hidden from the network.
+With given settings a mask depends on (seed, epoch, image_id) and nothing else, so that the number of workers, the order
+of the images, a retry or a resume cannot change it. True marks the hole: the pixels that are hidden from the network.
 """
 
 from __future__ import annotations
@@ -17,22 +17,22 @@ from PIL import Image, ImageDraw
 from faceae.config import Mask
 
 VALIDATION_EPOCH = -1
-"""The epoch of validation masks; with seed 0 whatever the run's seed, so that runs can be compared."""
+"""The epoch number of validation masks. Their seed is 0, whatever the run's seed, so that runs can be compared."""
 
 Masks = NDArray[np.bool_]
 """(N, image_size, image_size), True inside the hole."""
 
 
 def uniform(image_ids: Sequence[str], *, seed: int, epoch: int, count: int) -> NDArray[np.float64]:
-    """The random numbers of some images in one epoch: a hash of seed, epoch and id.
+    """Returns random numbers for each image in one epoch: a hash of seed, epoch and id.
 
-    To seed a numpy generator for each image instead takes 16 us, a third of what it takes to gather its pixels.
+    Seeding a numpy generator for each image would take 16 us, a third of the time that gathering its pixels takes.
 
     Args:
-        image_ids: N of them.
-        seed: of the run.
-        epoch: of the run.
-        count: numbers an image, at most 8; those of another count are others.
+        image_ids: ids of N images.
+        seed: the run's seed.
+        epoch: number of the epoch.
+        count: how many numbers to draw for each image, at most 8. A different count gives different numbers.
 
     Returns:
         (N, count) float64 in [0, 1).
@@ -44,7 +44,7 @@ def uniform(image_ids: Sequence[str], *, seed: int, epoch: int, count: int) -> N
 
 
 def kinds(image_ids: Sequence[str], settings: Mask, *, seed: int, epoch: int) -> list[str]:
-    """Which of the kinds of the settings each image's mask is of."""
+    """Returns the kind of each image's mask, one of the settings' kinds at random."""
     if len(settings.kind) == 1:
         return [settings.kind[0]] * len(image_ids)
     chosen = uniform(image_ids, seed=seed, epoch=epoch, count=3)[:, 0] * len(settings.kind)
@@ -60,18 +60,18 @@ def draw(
     image_size: int,
     library: NDArray[np.uint8] | None = None,
 ) -> Masks:
-    """The masks of a batch of images.
+    """Draws the masks of a batch of images.
 
     Args:
-        image_ids: N of them.
-        settings: what to draw.
-        seed: of the run.
-        epoch: of the run.
-        image_size: side in pixels.
-        library: (M, image_size * image_size / 8), the user's masks for the kind `image`, see `pack`.
+        image_ids: ids of N images.
+        settings: the mask settings.
+        seed: the run's seed.
+        epoch: number of the epoch.
+        image_size: side of an image in pixels.
+        library: the user's masks for the kind `image`, (M, image_size * image_size / 8) uint8, see `pack`.
 
     Returns:
-        (N, image_size, image_size) bool, True inside the hole; no image is without a hole.
+        (N, image_size, image_size) bool, True inside the hole; every mask has a hole.
     """
     masks = np.zeros((len(image_ids), image_size, image_size), np.bool_)
     of_kind = np.array(kinds(image_ids, settings, seed=seed, epoch=epoch))
@@ -92,10 +92,11 @@ def draw(
 def boxes(
     image_ids: Sequence[str], settings: Mask, *, seed: int, epoch: int, image_size: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """One square box an image, uniform over all sizes of the settings and all places where it fits.
+    """Draws one square box for each image, uniformly over the settings' sizes and all places where it fits.
 
     Returns:
-        Top-left corners (N, 2) int64, rows and columns in pixels, from 0 to image_size - side inclusive; sides (N,).
+        The top-left corners, (N, 2) int64, rows and columns in pixels from 0 to image_size - side inclusive; and the
+        sides, (N,) int64, in pixels.
     """
     sides = _sizes(image_ids, settings, seed, epoch)
     places = image_size - sides[:, None] + 1
@@ -103,7 +104,7 @@ def boxes(
 
 
 def _sizes(ids: Sequence[str], settings: Mask, seed: int, epoch: int) -> NDArray[np.int64]:
-    """(N,) in pixels, uniform over the settings' sizes."""
+    """Returns (N,) int64 sizes in pixels, uniform over the settings' range."""
     least, most = settings.sizes
     if least == most:
         return np.full(len(ids), least)
@@ -119,7 +120,7 @@ def _draw_boxes(masks: Masks, ids: Sequence[str], settings: Mask, seed: int, epo
 
 
 def _draw_strokes(masks: Masks, ids: Sequence[str], settings: Mask, seed: int, epoch: int) -> None:
-    """Brush strokes that turn back and forth, after the free-form masks of Yu et al. (2019)."""
+    """Draws brush strokes that turn back and forth, after the free-form masks of Yu et al. (2019)."""
     size = masks.shape[1]
     keys = (uniform(ids, seed=seed, epoch=epoch, count=4) * 2**53).astype(np.int64)
     widths = _sizes(ids, settings, seed, epoch) / 2
@@ -142,7 +143,7 @@ def _draw_strokes(masks: Masks, ids: Sequence[str], settings: Mask, seed: int, e
 
 
 def _draw_halves(masks: Masks, ids: Sequence[str], settings: Mask, seed: int, epoch: int) -> None:
-    """The left, right, upper or lower half."""
+    """Hides the left, right, upper or lower half."""
     half = masks.shape[1] // 2
     sides = (uniform(ids, seed=seed, epoch=epoch, count=4)[:, 0] * 4).astype(int)
     for mask, side in zip(masks, sides.tolist(), strict=True):
@@ -151,7 +152,7 @@ def _draw_halves(masks: Masks, ids: Sequence[str], settings: Mask, seed: int, ep
 
 
 def _draw_borders(masks: Masks, ids: Sequence[str], settings: Mask, seed: int, epoch: int) -> None:
-    """All but a square in the middle (outpainting)."""
+    """Hides all but a square in the middle (outpainting)."""
     masks[...] = True
     for mask, width in zip(masks, _sizes(ids, settings, seed, epoch).tolist(), strict=True):
         mask[width:-width, width:-width] = False
@@ -166,15 +167,15 @@ _DRAW: dict[str, Callable[[Masks, Sequence[str], Mask, int, int], None]] = {
 
 
 def pack(masks: Masks) -> NDArray[np.uint8]:
-    """(N, H, W) bool -> (N, H * W / 8) uint8, one bit a pixel, the lowest bit first; H * W divides by 8."""
+    """Packs (N, H, W) bool into (N, H * W / 8) uint8, one bit per pixel, lowest bit first; 8 must divide H * W."""
     return np.packbits(masks.reshape(len(masks), -1), axis=1, bitorder="little")
 
 
 def unpack(bits: NDArray[np.uint8], image_size: int) -> Masks:
-    """The inverse of `pack`: (N, H * W / 8) uint8 -> (N, H, W) bool."""
+    """Inverts `pack` for square masks: (N, S * S / 8) uint8 to (N, S, S) bool, where S is `image_size`."""
     return np.unpackbits(bits, axis=1, bitorder="little").view(np.bool_).reshape(-1, image_size, image_size)
 
 
 def of_image(image: Image.Image) -> NDArray[np.bool_]:
-    """(H, W) bool: the white pixels of a mask image."""
+    """Returns the hole of a mask image, (H, W) bool: its white pixels, of at least 128 in greyscale."""
     return np.asarray(image.convert("L")) >= 128

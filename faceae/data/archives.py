@@ -132,7 +132,7 @@ def _unzip(stored: bytes, zipped: Zipped) -> bytes:
         content = _inflate(content)
     elif method != zipfile.ZIP_STORED:
         kind = zipfile.compressor_names.get(method, method)  # type: ignore[attr-defined]
-        raise BadImage(f"compressed with {kind}; only stored and deflated files of a zip can be read")
+        raise BadImage(f"compressed with {kind}; only stored and deflated files can be read")
     if zlib.crc32(content) != zipped.crc:
         raise BadImage("damaged in the zip: its checksum does not match")
     return content

@@ -28,8 +28,8 @@ class Blocks:
     Attributes:
         refs: the blocks, in the form that `faceae.data.reader` describes; validation blocks also have a `mask` column.
         usable: for each block, the rows that hold a usable image.
-        source_index: (N,) int32, for every usable image, block by block, its index in the list of images that was to
-            be decoded. So the order does not depend on where the images are stored. None stands for the blocks' order.
+        source_index: (N,) int32, for every usable image, block by block, its index in the list of entries that were
+            to be decoded. So the order does not depend on where the images are stored. None means the blocks' order.
     """
 
     refs: list[ray.ObjectRef]
@@ -131,7 +131,7 @@ def _decode_to_blocks(
 
 @ray.remote
 def _inspect_block(block: pa.Table) -> tuple[NDArray[np.int32], list[Rejected]]:
-    """Returns the usable rows of a block and its rejected images; runs as a task, so that only these reach the driver."""
+    """Returns the usable rows of a block and its rejected images; a task, so that only these reach the driver."""
     reasons = block["reason"].to_pylist()
     ids = block["image_id"].to_pylist()
     usable = np.array([row for row, reason in enumerate(reasons) if reason is None], np.int32)

@@ -26,7 +26,7 @@ that must start before it go first."""
 
 
 def lower_priority() -> None:
-    """Raises this process's niceness to `NICENESS`; our tasks call it in their Ray workers, so that training goes first."""
+    """Raises the niceness of this process to `NICENESS`; our tasks call it, so that training does not wait for them."""
     os.nice(max(0, NICENESS - os.nice(0)))
 
 
@@ -97,9 +97,8 @@ def execute(
 
 def _map_with_pool(dataset: ray.data.Dataset, pool: ActorPool) -> ray.data.Dataset:
     with warnings.catch_warnings():
-        warnings.simplefilter(
-            "ignore", RayDeprecationWarning
-        )  # of ray_remote_args_fn; Ray 2.60 has no other way to set it
+        # `ray_remote_args_fn` is deprecated, but Ray 2.60 has no other way to set it.
+        warnings.simplefilter("ignore", RayDeprecationWarning)
         return dataset.map_batches(
             pool.make,
             fn_constructor_args=pool.arguments,

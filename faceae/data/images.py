@@ -38,8 +38,8 @@ def decode(encoded: bytes, size: int) -> NDArray[np.uint8]:
         (size, size, 3) uint8, sRGB.
 
     Raises:
-        BadImage: the image is damaged, too small (less than half of `size`), too large (more than `MAX_PIXELS`) or of
-            an unknown format.
+        BadImage: the file is damaged or not an image, or the image has a side of less than half of `size`, more than
+            `MAX_PIXELS` pixels, or 32-bit samples.
     """
     with _opened(encoded) as image:
         _check_dimensions(image, size)
@@ -66,7 +66,7 @@ def decode_whole(encoded: bytes) -> Picture:
     """Decodes an image file as `decode` does, but keeps its size and shape.
 
     Raises:
-        BadImage: the image is damaged, too large (more than `MAX_PIXELS`) or of an unknown format.
+        BadImage: the file is damaged or not an image, or the image has more than `MAX_PIXELS` pixels or 32-bit samples.
     """
     with _opened(encoded) as image:
         _check_dimensions(image, 1)

@@ -29,7 +29,7 @@ from faceae.data.reader import column_bytes, column_rows, image_bytes
 from faceae.data.sampler import GlobalBatchSampler
 
 BURST_BYTES = 256 * 2**20
-"""Size of a burst, in bytes of decoded images; the object store holds two bursts for each rank."""
+"""Size of a burst, in bytes of decoded images; the object store holds up to two bursts for each rank."""
 
 HEAD_BYTES = 16 * 2**20
 """Size of the first chunk, in bytes of decoded images; the rank draws it itself, before the first burst is ready."""
@@ -47,7 +47,7 @@ class BatchLoader:
             sampler: the order of the images, the same on every rank.
             rank: rank of this training worker.
             world_size: number of training workers.
-            epochs: numbers of the epochs, in the order in which `epoch` will return them.
+            epochs: numbers of the epochs, in the order in which `epoch` yields them.
             tasks: number of Ray Data tasks that may run for this rank at the same time.
             first_step: step at which the first epoch begins; an earlier session did the steps before it.
         """
@@ -108,7 +108,7 @@ class BatchLoader:
 
 
 def _split(batches: list[NDArray[np.int32]], max_steps: int) -> list[list[NDArray[np.int32]]]:
-    """Divides batches into pieces of nearly equal length, at max_steps `max_steps` batches each."""
+    """Divides batches into pieces of nearly equal length, at most `max_steps` batches each."""
     pieces = math.ceil(len(batches) / max_steps)
     return [batches[len(batches) * i // pieces : len(batches) * (i + 1) // pieces] for i in range(pieces)]
 

@@ -36,7 +36,7 @@ def prepared(folder: str, files: Sequence[str]) -> list[str]:
         return []
     storage_uri, name = folder.rsplit("/", 1)
     if not manifest["finished"]:
-        again = f"python {MADE_BY} --run.storage {storage_uri} --run.name {name} --run.resume"
+        again = f"faceae prepare --run.storage {storage_uri} --run.name {name} --run.resume"
         raise InputError(f"{folder}: the preparation of these images is unfinished; finish it with `{again}`")
     shards = [shard["name"] for shard in manifest["shards"]]
     if missing := sorted(set(shards) - set(files)):

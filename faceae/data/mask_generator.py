@@ -50,7 +50,7 @@ class MaskGenerator:
         return masks.pack(drawn)
 
     def draw_validation(self, image_ids: Sequence[str]) -> NDArray[np.uint8]:
-        """Returns the validation masks of N images, which are the same in every epoch and run; see `draw`."""
+        """Returns the validation masks of N images, the same in every epoch and for every seed; see `draw`."""
         return self.draw(image_ids, seed=0, epoch=masks.VALIDATION_EPOCH)
 
 

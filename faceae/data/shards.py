@@ -1,8 +1,9 @@
-"""Entries -> Parquet shards of decoded pixels, one Ray Data task a shard.
+"""Writes Parquet shards of decoded pixels, with one Ray Data task for each shard.
 
 A shard has the columns `image_id` (string) and `pixels` (fixed-size binary: image_size x image_size x 3 uint8, row by
-row), not compressed, in row groups that are blocks of `faceae.data.reader`. Beside it stands, while others are yet to
-come, a record of what is in it: only with that is it finished. The bytes depend on the entries alone.
+row), uncompressed, in row groups of the size of a block of `faceae.data.reader`. Until all shards are written, each
+finished one has a record of its contents in the folder `finished`; a shard without a record is not finished. The bytes
+of a shard depend on its entries alone.
 """
 
 from __future__ import annotations
@@ -26,23 +27,38 @@ from faceae.data.reader import FaceSource, block_rows, column_rows, image_bytes,
 from faceae.data.sources import Entry
 
 FINISHED = "finished"
-"""Folder of the records."""
+"""Name of the folder that holds the records."""
 
-_AT_LEAST = 16  # shards, if they fill a block: for as many cores, and little is lost by a stop
+# Minimum number of shards, if each fills a block: this many cores have work, and a stop loses little of it.
+_MIN_SHARDS = 16
 
 
 def plan(entries: Sequence[Entry], image_size: int, megabytes: float) -> dict[str, Sequence[Entry]]:
-    """Divides entries into shards, by their names; it does not depend on the cluster."""
-    wanted = max(_AT_LEAST, math.ceil(len(entries) * image_bytes(image_size) / (megabytes * 1e6)))
-    most = max(1, int(megabytes * 1e6 / image_bytes(image_size)))
+    """Divides entries into shards; the result does not depend on the cluster.
+
+    Args:
+        entries: the images.
+        image_size: side of a decoded image in pixels.
+        megabytes: maximum size of a shard's pixels, in 1e6 bytes (one image, if that is larger).
+
+    Returns:
+        The entries of each shard, by the name of its file.
+    """
+    wanted = max(_MIN_SHARDS, math.ceil(len(entries) * image_bytes(image_size) / (megabytes * 1e6)))
+    max_rows = max(1, int(megabytes * 1e6 / image_bytes(image_size)))
     rows = math.ceil(len(entries) / wanted)
-    rows = min(most, math.ceil(rows / block_rows(image_size)) * block_rows(image_size))
+    rows = min(max_rows, math.ceil(rows / block_rows(image_size)) * block_rows(image_size))
     starts = range(0, len(entries), rows)
     return {f"part-{number:05}.parquet": entries[start : start + rows] for number, start in enumerate(starts)}
 
 
 def read_record(folder: str, name: str) -> dict[str, Any]:
-    """What a finished shard holds: `name`, `rows`, `bytes`, `sha256`, `images_sha256_sum`, `rejected`."""
+    """Reads the record of a finished shard.
+
+    Returns:
+        `name`, `rows`, `bytes`, `sha256` (of the file), `images_sha256_sum` (see `images_sum`) and `rejected` (a list
+        of `image_id` and `reason`).
+    """
     return storage.read_json(_record_uri(folder, name))
 
 
@@ -51,20 +67,21 @@ def _record_uri(folder: str, name: str) -> str:
 
 
 class ShardWriter(Datasource):
-    """Reads, decodes and writes shards; its rows tell how far it is.
+    """Reads and decodes images and writes the shards; its rows report progress.
 
-    Its blocks are tables of `images` (how many more were read) and `rejected` (which of these, as JSON).
+    Each row has `images` (how many more images were read) and `rejected` (JSON: a list with the `image_id` and `reason`
+    of those among them that cannot be used).
     """
 
     def __init__(self, shards: Mapping[str, Sequence[Entry]], image_size: int, folder: str) -> None:
         self.shards, self.image_size, self.folder = shards, image_size, folder
 
     def estimate_inmemory_data_size(self) -> int | None:
-        """Next to nothing: the images do not leave the task."""
+        """Returns None: the images do not leave the task, so the size is next to nothing."""
         return None
 
     def get_read_tasks(self, parallelism: int, *_: Any, **__: Any) -> list[ReadTask]:  # noqa: ANN401
-        """One task a shard, whatever the parallelism."""
+        """Returns one task per shard, whatever the parallelism."""
         return [self._task(name, entries) for name, entries in self.shards.items()]
 
     def _task(self, name: str, entries: Sequence[Entry]) -> ReadTask:
@@ -104,7 +121,7 @@ def write_shard(folder: str, name: str, entries: Sequence[Entry], image_size: in
 def _parquet(table: pa.Table, image_size: int) -> pa.Buffer:
     sink = pa.BufferOutputStream()
     rows = block_rows(image_size)
-    # One page a row group. Pixels do not compress, and least and greatest of them mean nothing.
+    # One page per row group. Pixels do not compress, and statistics (their minimum and maximum) would mean nothing.
     pq.write_table(
         table,
         sink,
@@ -118,9 +135,9 @@ def _parquet(table: pa.Table, image_size: int) -> pa.Buffer:
 
 
 def images_sum(table: pa.Table) -> int:
-    """The SHA-256 of every image (its id, a zero byte, its pixels) as numbers, added modulo 2**256.
+    """Returns the sum of all images' SHA-256 digests (of id, a zero byte and pixels) as numbers, modulo 2**256.
 
-    So two sets of the same images have the same sum, whatever their order and however they are divided into shards.
+    So two sets of the same images have the same sum, whatever their order and their division into shards.
     """
     images = zip(table["image_id"].to_pylist(), column_rows(table, "pixels"), strict=True)
     digests = (hashlib.sha256(image_id.encode() + b"\0" + pixels.tobytes()).digest() for image_id, pixels in images)

@@ -1,7 +1,7 @@
-"""What images there are: a source's URI -> one `Entry` for each image, without reading the pixels.
+"""Lists the images of a source: one `Entry` for each image of a URI, without reading any pixels.
 
-The driver lists every source before any worker starts. So a wrong path is an error within seconds, the split
-and the sample of `--data.limit` are exact, and every worker knows the same images in the same order.
+The driver lists every source before any worker starts. So a wrong path is reported within seconds, the split and the
+sample of `--data.limit` are exact, and every worker knows the same images in the same order.
 """
 
 from __future__ import annotations
@@ -26,20 +26,20 @@ from faceae.data.manifest import prepared
 from faceae.errors import InputError
 
 SYNTHETIC = "synthetic:"
-_LISTING_THREADS = 16  # footers and headers are small: the wait is for the store, not for the processor
+_LISTING_THREADS = 16  # listing reads small footers and headers: the store limits it, not the processor
 
 
 class Entry(NamedTuple):
-    """Where one image is found.
+    """The place where one image is stored.
 
     Attributes:
-        image_id: the name of the image, the same wherever it is stored: its path in the folder or archive, or
-            the Parquet table's own `image_id` (or `path`) column.
-        uri: the file that holds it; `synthetic:` for a drawn one.
-        column: of a Parquet file, the column that holds it; empty for an image file of its own.
-        row_group: of a Parquet file.
-        row: inside the row group; the number of a synthetic portrait.
-        span: of an archive, the bytes that hold the image.
+        image_id: name of the image, wherever it is stored: its path in the folder or archive, or the value of the
+            Parquet table's own `image_id` (or `path`) column.
+        uri: the file that holds the image; `synthetic:` for a synthetic portrait.
+        column: the column of a Parquet file that holds the image; empty for an image file, in an archive or not.
+        row_group: index of the row group in a Parquet file.
+        row: index of the row in the row group; for a synthetic portrait its number.
+        span: the bytes of an archive that hold the image; None if the image is in no archive.
     """
 
     image_id: str
@@ -51,12 +51,12 @@ class Entry(NamedTuple):
 
 
 class Listing(NamedTuple):
-    """What a source holds.
+    """The images of a source.
 
     Attributes:
-        entries: the images, their ids all different.
-        refused: (image_id, reason) of files that only look like images; they are listed with the rejected,
-            but do not count against `--data.max-rejected-fraction`.
+        entries: the images; no two have the same id.
+        refused: (image_id, reason) of files that only look like images; they are listed with the rejected images, but
+            do not count against `--data.max-rejected-fraction`.
     """
 
     entries: list[Entry]
@@ -64,15 +64,15 @@ class Listing(NamedTuple):
 
 
 def list_sources(uris: Sequence[str], flag: str) -> Listing:
-    """Lists all images of some sources.
+    """Lists all images of the given sources.
 
     Args:
         uris: image, zip, tar or Parquet files, folders of any of these, or `synthetic:N`; local or remote.
-        flag: the setting they come from, for the errors.
+        flag: the setting that the URIs come from, for error messages.
 
     Raises:
-        InputError: a source is missing, cannot be read, is of an unknown form or holds no image, or two images
-            have the same id.
+        InputError: a source is missing, cannot be read, is of an unknown kind or holds no image, or two images have the
+            same id.
     """
     entries: list[Entry] = []
     refused: list[tuple[str, str]] = []
@@ -84,7 +84,7 @@ def list_sources(uris: Sequence[str], flag: str) -> Listing:
         if not listing.entries:
             kinds = ", ".join(sorted(EXTENSIONS))
             raise InputError(f"{flag} {uri}: there are no images ({kinds}) and no .parquet, .zip or .tar files in it")
-        # Several sources may use the same names for different images.
+        # Different sources may use the same names for different images.
         prefix = f"{_name(uri)}/" if len(uris) > 1 else ""
         entries += [entry._replace(image_id=prefix + entry.image_id) for entry in listing.entries]
         refused += [(prefix + image_id, reason) for image_id, reason in listing.refused]
@@ -100,7 +100,7 @@ def _list_source(uri: str) -> Listing:
     if at.type == FileType.File:
         folder, name = uri.rsplit("/", 1)
         files = [name]
-    else:  # listing a folder that is missing says so
+    else:  # a folder, or nothing: then listing it raises the error
         folder, files = uri, storage.list_files(uri)
     if parquet := prepared(folder, files) or [name for name in files if name.lower().endswith(".parquet")]:
         return _list_each(_list_parquet, folder, parquet)
@@ -110,7 +110,9 @@ def _list_source(uri: str) -> Listing:
         return _list_each(_list_archive, folder, archives)
     if at.type == FileType.File and PurePosixPath(uri).suffix.lower() not in EXTENSIONS:
         raise InputError(f"{uri}: is neither a folder, nor a .zip, .tar or .parquet file, nor an image")
-    images.refused.extend((name, "an archive beside images is not read; name it as a source too") for name in archives)
+    images.refused.extend(
+        (name, "an archive among images is not read; give it as a source of its own") for name in archives
+    )
     return images
 
 
@@ -122,13 +124,13 @@ def _list_synthetic(uri: str) -> Listing:
 
 
 def _list_images(files: Iterable[tuple[str, str, Span | None]]) -> Listing:
-    """The images among some files, each given by its name, the file on the storage, and the place in that."""
+    """Lists the images among files, each given as its name, the URI of the file that holds it, and its span there."""
     listing = Listing([], [])
     for name, uri, span in files:
         if PurePosixPath(name).suffix.lower() not in EXTENSIONS:
             continue
         if _is_apple_double(name):
-            listing.refused.append((name, "an AppleDouble file of macOS (._*), which holds attributes and no image"))
+            listing.refused.append((name, "an AppleDouble file of macOS (._*), which holds attributes, not an image"))
         else:
             listing.entries.append(Entry(name, uri, span=span))
     return listing
@@ -140,7 +142,7 @@ def _is_apple_double(name: str) -> bool:
 
 
 def _list_each(list_file: Callable[[str, str], Listing], folder: str, files: list[str]) -> Listing:
-    """Lists files that hold many images, several at a time, and says how far it is when that takes long."""
+    """Lists files that hold many images each, several files at a time; reports progress if that takes long."""
     with ThreadPoolExecutor(_LISTING_THREADS) as threads:
         listings = [threads.submit(list_file, storage.join(folder, name), name) for name in files]
         while wait(listings, LOG_EVERY_S, FIRST_EXCEPTION).not_done:
@@ -148,7 +150,7 @@ def _list_each(list_file: Callable[[str, str], Listing], folder: str, files: lis
             if any(listing.exception() for listing in done):
                 threads.shutdown(cancel_futures=True)
                 break
-            out.print(f"listing   {len(done)} of {count(len(files), 'file')} of {folder}")
+            out.print(f"listing   {len(done)} of {count(len(files), 'file')} in {folder}")
         whole = Listing([], [])
         for listing in listings:
             entries, refused = listing.result()
@@ -187,10 +189,10 @@ def _read_ids(file: pq.ParquetFile, group: int, id_path: str) -> list[str | None
 
 
 def _image_column(schema: pa.Schema, uri: str) -> tuple[str, str | None]:
-    """The column with the images, and the column or field with their ids, if there is one."""
+    """Returns the column with the images, and the column or field with their ids (None if there is none)."""
     for name in ("pixels", "image", "bytes", "image_bytes", "jpg", "png"):
         kind = schema.field(name).type if name in schema.names else pa.null()
-        if pa.types.is_struct(kind) and kind.get_field_index("bytes") >= 0:  # Hugging Face's form
+        if pa.types.is_struct(kind) and kind.get_field_index("bytes") >= 0:  # as Hugging Face stores images
             return name, f"{name}.path" if kind.get_field_index("path") >= 0 else None
         if pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_fixed_size_binary(kind):
             return name, next((c for c in ("image_id", "path", "file_name", "__key__") if c in schema.names), None)
@@ -208,6 +210,6 @@ def _check_unique(entries: list[Entry], flag: str) -> None:
     image_id, count = Counter(entry.image_id for entry in entries).most_common(1)[0]
     if count > 1:
         raise InputError(
-            f"{flag}: {count} images have the id {image_id!r}; masks and the split go by id, so give each its own "
-            "(or name sources whose last parts differ, such as each archive of a folder)"
+            f"{flag}: {count} images have the id {image_id!r}; masks and the split depend on ids, so give each its own "
+            "(or give sources whose last parts differ, such as each archive of a folder)"
         )

@@ -1,4 +1,4 @@
-"""Which images are trained on and which are kept for validation: by image_id, so the same on every machine."""
+"""Divides images into training and validation, by their ids, so that every machine finds the same split."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ class Split:
     """The images of a run.
 
     Attributes:
-        train: entries to train on, in a random order that depends on their ids only.
-        val: entries to validate on, likewise.
+        train: entries to train on, in a random order that depends only on their ids.
+        val: entries to validate on, in such an order too.
         refused: (image_id, reason) of files that only look like images.
-        rule: how the two were told apart, for a person.
+        rule: description of how the images were split, for people to read.
     """
 
     def __init__(self, data: Data) -> None:
@@ -52,12 +52,12 @@ class Split:
 
 
 def sample(entries: Sequence[Entry], limit: int | None = None) -> list[Entry]:
-    """All entries, or so many of them, in a random order that depends on their ids only."""
+    """Returns all entries, or `limit` of them, in a random order that depends only on their ids."""
     return sorted(entries, key=lambda entry: _position(entry.image_id))[:limit]
 
 
 def choose(entries: Sequence[Entry], limit: int | None) -> list[Entry]:
-    """The sample that training with this limit would take, in the order of the source, which is read best so."""
+    """Returns the sample that training with this limit would take, but in the source's order, which reads fastest."""
     chosen = {entry.image_id for entry in sample(entries, limit)}
     return [entry for entry in entries if entry.image_id in chosen]
 
@@ -69,9 +69,9 @@ def _split(entries: list[Entry], val_fraction: float) -> tuple[list[Entry], list
         if any(in_train) and not all(in_train):
             rule = f"FFHQ's own split at {FFHQ_TRAIN}"
             return *_part(entries, in_train), rule
-    # A hash of the id alone: adding images moves none from one side to the other.
+    # The hash of the id alone decides, so that adding images moves none from one side to the other.
     places = [_uniform("split", entry.image_id) for entry in entries]
-    threshold = max(val_fraction, min(places))  # of very few images, one still validates
+    threshold = max(val_fraction, min(places))  # keeps one image for validation even if there are very few
     return *_part(entries, [place > threshold for place in places]), f"{val_fraction:.0%} by hash of image_id"
 
 
@@ -90,6 +90,6 @@ def _position(image_id: str) -> tuple[float, str]:
 
 
 def _uniform(purpose: str, image_id: str) -> float:
-    """A number in [0, 1) that looks random and depends on its arguments only."""
+    """Returns a number in [0, 1) that looks random and depends only on the arguments."""
     digest = hashlib.blake2b(f"{purpose}/{image_id}".encode(), digest_size=8).digest()
     return int.from_bytes(digest, "little") / 2**64

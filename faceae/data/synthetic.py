@@ -1,8 +1,8 @@
 """Synthetic portraits: drawn faces for a machine that has no photographs.
 
-They are framed as FFHQ frames a face (eyes at 48 % of the height, nose at 62 %, mouth at 75 %) and vary in skin,
-hair, light, background and expression, but nobody would take them for photographs: results on them say that
-the system works, not how well it restores faces.
+They are framed as FFHQ frames a face (eyes at 48 % of the height, nose at 62 %, mouth at 75 %) and vary in skin, hair,
+light, background and expression, but nobody would take them for photographs. Results on them show that the system
+works, not how well it restores faces.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ _HAIR = [
     (168, 166, 164),
 ]
 _IRIS = [(70, 46, 30), (96, 70, 40), (70, 104, 70), (84, 120, 160), (110, 116, 120)]
-_CANVAS = 256  # drawn once at this size, then scaled down: smooth edges at any --data.image-size
+_CANVAS = 256  # side in pixels; scaling the drawing down gives smooth edges at any --data.image-size
 
 
 def portrait(number: int, size: int) -> NDArray[np.uint8]:
     """Draws a portrait.
 
     Args:
-        number: which one; the same number is the same person in the same light.
+        number: seed of the portrait; the same number gives the same person in the same light.
         size: side in pixels.
 
     Returns:
@@ -50,14 +50,14 @@ def _background(rng: np.random.Generator) -> Image.Image:
     corners = np.array([_any_colour(rng) for _ in range(4)], np.uint8).reshape(2, 2, 3)
     image = Image.fromarray(corners).resize((_CANVAS, _CANVAS), Image.Resampling.BICUBIC)
     draw = ImageDraw.Draw(image)
-    for _ in range(rng.integers(0, 5)):  # soft shapes, as of a room out of focus
+    for _ in range(rng.integers(0, 5)):  # soft shapes, like a room out of focus
         x, y, r = rng.uniform(-20, _CANVAS), rng.uniform(-20, 160), rng.uniform(15, 60)
         draw.ellipse((x - r, y - r, x + r, y + 2 * r), fill=_any_colour(rng))
     return image.resize((32, 32), Image.Resampling.BOX).resize((_CANVAS, _CANVAS), Image.Resampling.BICUBIC)
 
 
 def _lit(rng: np.random.Generator, image: Image.Image) -> Image.Image:
-    """Light from one side, the lens' vignette and a little grain."""
+    """Adds light from one side, the vignette of a lens and a little grain."""
     y, x = np.mgrid[-1 : 1 : _CANVAS * 1j, -1 : 1 : _CANVAS * 1j].astype(np.float32)
     angle = rng.uniform(0, 2 * np.pi)
     light = 1 + rng.uniform(0.05, 0.28) * (np.cos(angle) * x + np.sin(angle) * y) - 0.08 * (x * x + y * y)
@@ -78,7 +78,7 @@ def _shade(colour: Colour, factor: float) -> Colour:
 
 
 class _Face:
-    """One person: all lengths in pixels of the canvas, drawn from the back to the front."""
+    """One person. All lengths are in pixels of the canvas; parts are drawn from back to front."""
 
     def __init__(self, rng: np.random.Generator, image: Image.Image) -> None:
         self.rng = rng
@@ -89,7 +89,7 @@ class _Face:
         self.eye_y = 123 + rng.normal(0, 2)
         self.eye_gap = 33 + rng.normal(0, 1.5)
         self.mouth_y = 192 + rng.normal(0, 3)
-        self.width = rng.uniform(66, 78)  # half of the face's
+        self.width = rng.uniform(66, 78)  # half of the face's width
         self.chin = self.mouth_y + rng.uniform(32, 42)
         self.long_hair = rng.uniform() < 0.5
 

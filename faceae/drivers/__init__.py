@@ -1,1 +1,1 @@
-"""What the driver of each job does."""
+"""The drivers: one function for each job, called by the command line and by jobs/."""

@@ -1,4 +1,4 @@
-"""A saved model against any images: what the driver of jobs/evaluate.py does."""
+"""The driver of jobs/evaluate.py: measures a saved model on any images."""
 
 from __future__ import annotations
 
@@ -31,23 +31,23 @@ from faceae.reporting.pages import hidden
 from faceae.run_folder import RunFolder, versions
 
 IMAGES = "images.parquet"
-"""The figures of each image."""
+"""The file that holds the metrics of each image."""
 
 SUMMARY = "summary.json"
 
 
 def evaluate(settings: EvaluateSettings) -> dict[str, Any]:
-    """Measures a model and leaves the folder as the README describes it.
+    """Measures a model and leaves the evaluation's folder as docs/usage.md describes it.
 
     Args:
-        settings: checked here, whoever made them.
+        settings: the evaluation's settings; validated here.
 
     Returns:
         The content of summary.json.
 
     Raises:
-        InputError: the input is wrong; said before any worker starts, but for images that cannot be decoded.
-        RunFailedError: the storage failed, or the cluster did.
+        InputError: the input is wrong; raised before any worker starts, except for images that cannot be decoded.
+        RunFailedError: the storage or the cluster failed.
     """
     started = time.time()
     settings = config.validate(settings)
@@ -100,19 +100,19 @@ def _evaluate(folder: RunFolder[EvaluateSettings], started: float) -> dict[str, 
         "started": round(started, 1),
         "evaluate_seconds": round(seconds, 1),
         "wall_seconds": round(time.time() - started, 1),
-        "copies": placed.size,
+        "replicas": placed.size,
         "device": "GPU" if placed.gpu else "CPU",
     }
     sink = pa.BufferOutputStream()
     pq.write_table(table, sink)
     storage.write(folder.path(IMAGES), memoryview(sink.getvalue()))
     report.write(folder.path("report"), trained, summary, table, listing.entries, scoring)
-    storage.write_json(folder.path(SUMMARY), summary)  # the last: with it the evaluation is finished
+    storage.write_json(folder.path(SUMMARY), summary)  # written last: it marks the evaluation as finished
     return summary
 
 
 def _load(uri: str) -> tuple[nn.Module, Settings]:
-    """The model and the settings that it was trained with."""
+    """Returns the model and the settings that it was trained with."""
     if storage.exists(storage.join(uri, "model", models.files.CONFIG)):
         raise InputError(f"MODEL {uri}: this is a run's folder; name the model in it, {storage.join(uri, 'model')}")
     try:
@@ -124,7 +124,7 @@ def _load(uri: str) -> tuple[nn.Module, Settings]:
 
 
 def _list(settings: EvaluateSettings, trained: Data) -> Listing:
-    """The images to measure on."""
+    """Lists the images to measure."""
     listing = list_sources(settings.data.source, settings.SOURCE_FLAG)
     entries = listing.entries
     if settings.data.subset == "val":
@@ -139,9 +139,9 @@ def _list(settings: EvaluateSettings, trained: Data) -> Listing:
 
 
 def _kept_for_validation(source: tuple[str, ...], trained: Data) -> set[str]:
-    """The ids that the model's run validated on.
+    """Returns the ids of the images that the model's run validated on.
 
-    Its own source is listed for them: what is split by a hash of the id is split otherwise where ids are others.
+    Lists that run's own source to find them: the split hashes the ids, so other ids would give another split.
     """
     if trained.val_source and [*map(storage.absolute, source)] != [*map(storage.absolute, trained.val_source)]:
         raise InputError(
@@ -156,11 +156,11 @@ def _kept_for_validation(source: tuple[str, ...], trained: Data) -> set[str]:
 def _measure(
     folder: RunFolder[EvaluateSettings], listing: Listing, scoring: Scoring, placed: Replicas
 ) -> tuple[pa.Table, float]:
-    """The figures of all usable images, and the seconds that it took.
+    """Measures all usable images; returns their metrics and the seconds that it took.
 
     Raises:
         InputError: too many images cannot be used.
-        RunFailedError: the storage failed while reading, or the cluster did.
+        RunFailedError: the storage failed during reading, or the cluster failed.
     """
     blocks: list[pa.Table] = []
     bad: list[Rejected] = []

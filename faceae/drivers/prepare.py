@@ -1,4 +1,4 @@
-"""Images of any form as Parquet shards of decoded pixels, once: what the driver of jobs/prepare.py does."""
+"""The driver of jobs/prepare.py: decodes images in any format once, into Parquet shards of pixels."""
 
 from __future__ import annotations
 
@@ -29,21 +29,21 @@ from faceae.run_folder import RunFolder, versions
 Manifest = dict[str, Any]
 Record = dict[str, Any]
 
-_READERS = 16  # concurrent requests for the small records of shards
+_READERS = 16  # concurrent reads of the shards' small records
 
 
 def prepare(settings: PrepareSettings) -> Manifest:
-    """Decodes images into a folder of Parquet shards as the README describes it.
+    """Decodes images into a folder of Parquet shards, as docs/usage.md describes it.
 
     Args:
-        settings: checked here, whoever made them.
+        settings: the job's settings; validated here.
 
     Returns:
         The content of manifest.json.
 
     Raises:
         InputError: the input is wrong.
-        RunFailedError: the storage failed, or the cluster did; what is finished stays.
+        RunFailedError: the storage or the cluster failed; finished shards stay.
     """
     settings = config.validate(settings)
     folder = RunFolder(settings)
@@ -54,18 +54,18 @@ def prepare(settings: PrepareSettings) -> Manifest:
         _write_shards(folder, entries, listing.refused)
     _clear(folder)
     manifest: Manifest = storage.read_json(folder.path(MANIFEST))
-    _say(manifest, folder)
+    _print_result(manifest, folder)
     return manifest
 
 
 def _begin(folder: RunFolder[PrepareSettings], entries: Sequence[Entry]) -> Manifest:
-    """Opens the folder, with a manifest that says what is being prepared, or checks that it is still that.
+    """Opens the folder and writes a manifest of what is being prepared, or checks that the one there matches.
 
     Returns:
         The manifest so far.
 
     Raises:
-        InputError: the name is taken, nothing can be written, or what was begun cannot be continued.
+        InputError: the name is taken, the folder cannot be written, or the earlier preparation cannot be continued.
     """
     settings = folder.settings
     manifest: Manifest = {
@@ -88,13 +88,13 @@ def _begin(folder: RunFolder[PrepareSettings], entries: Sequence[Entry]) -> Mani
     if begun["listing"] != manifest["listing"]:
         was, now = begun["listing"]["images"], manifest["listing"]["images"]
         raise InputError(
-            f"--data.source: it has changed since {folder.name} was begun ({was} images then, {now} now, or others, or "
-            "at other places in an archive); prepare it under another --run.name"
+            f"--data.source: it has changed since {folder.name} was begun ({was} images then, {now} now; names and "
+            "places in an archive may differ, too); prepare it under another --run.name"
         )
     if begun["versions"] != manifest["versions"]:
         raise InputError(
-            f"--run.name {folder.name}: it was begun with {_versions(begun)}, and here is {_versions(manifest)}, which "
-            "may decode differently; go on with those, or begin under another name"
+            f"--run.name {folder.name}: it was begun with {_versions(begun)}; {_versions(manifest)} are installed here "
+            "and may decode differently; install those versions, or prepare it under another --run.name"
         )
     return begun
 
@@ -104,7 +104,7 @@ def _versions(manifest: Manifest) -> str:
 
 
 def _write_shards(folder: RunFolder[PrepareSettings], entries: Sequence[Entry], refused: Sequence[Rejected]) -> None:
-    """Writes the shards that are not finished, and the manifest of all.
+    """Writes the shards that are not finished, then the manifest of all shards.
 
     Raises:
         InputError: too many images cannot be used.
@@ -133,32 +133,32 @@ def _write_shards(folder: RunFolder[PrepareSettings], entries: Sequence[Entry], 
     records = _records(uri)
     if missing := sorted(set(shards) - set(records)):
         raise RunFailedError(
-            f"{folder.path(missing[0])} was written but is not there; on several machines --run.storage must be a "
-            "place that all of them reach"
+            f"{folder.path(missing[0])} was written but is missing; on several machines --run.storage must be a "
+            "place that all of them can reach"
         )
     _finish(folder, [records[name] for name in shards], refused)
 
 
 def _work(shards: Mapping[str, Sequence[Entry]], image_size: int, uri: str) -> Iterator[tuple[int, list[Rejected]]]:
-    """Writes shards on the cluster; yields how many images were read, again and again, and which of them are bad."""
+    """Writes shards on the cluster; yields, as it goes, how many more images were read and which were rejected."""
     if not shards:
         return
     connection.connect(0)
     dataset = ray.data.read_datasource(ShardWriter(shards, image_size, uri), override_num_blocks=len(shards))
     dataset.context.enable_progress_bars = False
-    dataset.context.target_max_block_size = 1  # what a task tells is passed on at once
+    dataset.context.target_max_block_size = 1  # passes on what a task reports at once
     try:
         for said in dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
             for row in said.to_pylist():
                 yield row["images"], [(bad["image_id"], bad["reason"]) for bad in json.loads(row["rejected"])]
     except (RayError, OSError) as error:
         raise RunFailedError(
-            f"{one_line(error)}; the shards that are finished stay: mend this and go on with --run.resume"
+            f"{one_line(error)}; the finished shards stay: fix this and continue with --run.resume"
         ) from None
 
 
 def _records(uri: str) -> dict[str, Record]:
-    """What is known of the finished shards, by their names."""
+    """Returns the records of the finished shards, by name."""
     names = [name.removesuffix(".json") for name in storage.list_files(storage.join(uri, FINISHED), missing_ok=True)]
     with ThreadPoolExecutor(_READERS) as threads:
         records = threads.map(lambda name: read_record(uri, name), names)
@@ -170,7 +170,7 @@ def _bad(records: Iterable[Record]) -> list[Rejected]:
 
 
 def _finish(folder: RunFolder[PrepareSettings], records: Sequence[Record], refused: Sequence[Rejected]) -> None:
-    """Writes the list of the rejected, and the manifest, with which the set is whole."""
+    """Writes the list of rejected images and the finished manifest, which marks the set as complete."""
     bad = _bad(records)
     rejected.write(bad, refused, folder)
     images = sum(record["rows"] for record in records)
@@ -190,7 +190,7 @@ def _finish(folder: RunFolder[PrepareSettings], records: Sequence[Record], refus
 
 
 def _clear(folder: RunFolder[PrepareSettings]) -> None:
-    """Removes what only a continuation needs, and half-written files of processes that were killed."""
+    """Removes the records that only a resumed preparation needs, and half-written files of killed processes."""
     files = storage.list_files(folder.uri)
     for name in files:
         if name.endswith(storage.PARTIAL):
@@ -199,7 +199,7 @@ def _clear(folder: RunFolder[PrepareSettings]) -> None:
         storage.delete_folder(folder.path(FINISHED))
 
 
-def _say(manifest: Manifest, folder: RunFolder[PrepareSettings]) -> None:
+def _print_result(manifest: Manifest, folder: RunFolder[PrepareSettings]) -> None:
     shards, size = manifest["shards"], folder.settings.data.image_size
     megabytes = sum(shard["bytes"] for shard in shards) / 1e6
     given = ["--data.source", folder.uri] + (["--data.image-size", str(size)] if size != Source().image_size else [])

@@ -1,4 +1,4 @@
-"""Restores pictures in bulk: what the driver of jobs/reconstruct.py does."""
+"""The driver of jobs/reconstruct.py: restores pictures in bulk."""
 
 from __future__ import annotations
 
@@ -37,17 +37,17 @@ Summary = dict[str, Any]
 
 
 def reconstruct(settings: ReconstructSettings) -> Summary:
-    """Restores pictures into a folder as the README describes it.
+    """Restores pictures into a folder, as docs/usage.md describes it.
 
     Args:
-        settings: checked here, whoever made them.
+        settings: the job's settings; validated here.
 
     Returns:
         The content of summary.json.
 
     Raises:
         InputError: the input is wrong.
-        RunFailedError: the storage failed, or the cluster did; what is finished stays.
+        RunFailedError: the storage or the cluster failed; finished pictures stay.
     """
     settings, start = config.validate(settings), time.monotonic()
     model = _load(settings.model)
@@ -65,9 +65,9 @@ def reconstruct(settings: ReconstructSettings) -> Summary:
     for entry in listing.entries:
         name = names[entry.image_id]
         if name is None:
-            bad.append((entry.image_id, "its name leads out of the folder that it is in"))
+            bad.append((entry.image_id, "its name leads out of the folder"))
         elif name not in there and masks is not None and entry not in masks:
-            bad.append((entry.image_id, f"there is no mask of its name in {settings.masks}"))
+            bad.append((entry.image_id, f"there is no mask with its name in {settings.masks}"))
         elif name not in there:
             todo[entry] = name
     done = len(there.intersection(name for name in names.values() if name))
@@ -80,9 +80,10 @@ def reconstruct(settings: ReconstructSettings) -> Summary:
 
 
 def output_names(image_ids: Sequence[str]) -> dict[str, str | None]:
-    """The file to write for each picture: its name with .png instead of its extension.
+    """Returns the file to write for each picture: its name with the extension replaced by .png.
 
-    Where that is the same for several, beside it; None for a name that leads elsewhere, as a hostile archive may have.
+    Where several pictures would share that name, .png follows the extension instead. None stands for a name that leads
+    out of the folder, as a hostile archive may contain.
     """
     stems = {image_id: _stem(image_id) for image_id in image_ids}
     shared = Counter(stems.values())
@@ -109,35 +110,35 @@ def _load(uri: str) -> Restorer:
 
 
 def _check_apart(entries: Sequence[Entry], names: Mapping[str, str | None], source: str, dest: str) -> None:
-    """Checks that no picture is overwritten, and that the restored ones will not be taken for others to restore."""
+    """Checks that no picture is overwritten, and that no restored picture is taken for one to restore."""
     written = {storage.join(dest, name) for name in names.values() if name}
     if f"{dest}/".startswith(f"{source}/") or not written.isdisjoint(entry.uri for entry in entries):
-        raise InputError(f"DEST {dest}: is where the pictures of SOURCE are; name a folder outside of it")
+        raise InputError(f"DEST {dest}: this is where the pictures of SOURCE are; name a folder outside it")
 
 
 def _masks(entries: Sequence[Entry], uri: str | None) -> dict[Entry, Entry] | None:
-    """The mask of each picture, by their names; those without one are left out. None where no masks are given."""
+    """Returns the mask of each picture, matched by name, for pictures that have one; None if no masks are given."""
     if uri is None:
         return None
     masks: dict[str, Entry] = {}
     for mask in list_sources([uri], "--masks").entries:
         other = masks.setdefault(_stem(mask.image_id), mask)
         if other is not mask:
-            raise InputError(f"--masks {uri}: {other.image_id} and {mask.image_id} are of one name; leave one of them")
+            raise InputError(f"--masks {uri}: {other.image_id} and {mask.image_id} have the same name; keep only one")
     found = {entry: masks[stem] for entry in entries if (stem := _stem(entry.image_id)) in masks}
     if not found:
         raise InputError(
-            f"--masks {uri}: none is named as a picture of SOURCE, but for the extension; for one, there is none for "
-            f"{entries[0].image_id}"
+            f"--masks {uri}: no mask is named like a picture of SOURCE (the extension may differ); there is none for "
+            f"{entries[0].image_id}, for example"
         )
     return found
 
 
 def _begin(settings: ReconstructSettings, model: Restorer, dest: str) -> Summary:
-    """Writes a summary of what is being done, and so finds out whether anything can be written.
+    """Writes an unfinished summary, which also shows whether the folder can be written.
 
     Raises:
-        InputError: nothing can, or another model's pictures are there.
+        InputError: the folder cannot be written, or it holds another model's pictures.
     """
     about = {"uri": storage.absolute(settings.model), "sha256": hashlib.sha256(models.weights(model)).hexdigest()}
     summary: Summary = {
@@ -153,9 +154,7 @@ def _begin(settings: ReconstructSettings, model: Restorer, dest: str) -> Summary
             raise InputError(f"{dest}: there is no such bucket; make it first")
         before = storage.read_json(uri).get("model", about) if storage.exists(uri) else about
         if before["sha256"] != about["sha256"]:
-            raise InputError(
-                f"{dest}: holds pictures that {before['uri']} restored, another model; name another folder"
-            )
+            raise InputError(f"{dest}: holds pictures restored by another model, {before['uri']}; name another folder")
         storage.write_json(uri, summary)
     except InputError as error:
         raise InputError(f"DEST {error}") from None
@@ -165,14 +164,14 @@ def _begin(settings: ReconstructSettings, model: Restorer, dest: str) -> Summary
 
 
 class _Worker:
-    """A process with a copy of the model."""
+    """A replica of the model in its own process."""
 
     def __init__(self, model: ray.ObjectRef, device: str) -> None:
         torch.set_num_threads(REPLICA_CPUS)
         self.model = ray.get(model).to(device)
 
     def __call__(self, block: pa.Table) -> pa.Table:
-        """Restores the pictures of a block as `faceae.data.full_size` makes them."""
+        """Restores the pictures of a block that `faceae.data.full_size` made."""
         rows = block.to_pylist()
         usable = [row for row in rows if row["reason"] is None]
         pictures, holes = zip(*map(unpacked, usable), strict=True) if usable else ((), ())
@@ -182,10 +181,10 @@ class _Worker:
 
 
 def _work(source: FullSizeSource, model: Restorer, machines: ReplicaScale, dest: str) -> list[Rejected]:
-    """Restores pictures on the cluster; returns those that could not be."""
+    """Restores pictures on the cluster; returns those that could not be restored."""
     connection.connect(REPLICA_CPUS)
     placed = plan_replicas(machines).at_most(len(source.units))
-    out.print(f"model     a copy on {count(placed.size, 'GPU' if placed.gpu else 'CPU worker')}")
+    out.print(f"model     on {count(placed.size, 'GPU' if placed.gpu else 'CPU worker')}, one replica each")
     pool = ActorPool(_Worker, (ray.put(model), "cuda" if placed.gpu else "cpu"), placed)
     bad: list[Rejected] = []
     try:
@@ -195,20 +194,20 @@ def _work(source: FullSizeSource, model: Restorer, machines: ReplicaScale, dest:
                 meter.add(said.num_rows)
     except (RayError, OSError) as error:
         raise RunFailedError(
-            f"{one_line(error)}; what is finished stays: mend this, and the same command goes on"
+            f"{one_line(error)}; what is finished stays: fix this, and the same command continues"
         ) from None
     out.print(f"restored  {meter.summary()}")
     return bad
 
 
 def _finish(summary: Summary, dest: str, bad: list[Rejected], total: int, done: int, seconds: float) -> Summary:
-    """Writes the list of the rejected, and the summary."""
+    """Writes the list of rejected pictures, and the summary."""
     rejected.write_to(dest, bad)
     restored = total - done - len(bad)
     if not restored + done:
         reason, number = Counter(reason for _, reason in bad).most_common(1)[0]
         raise InputError(
-            f"SOURCE: no picture could be restored; of {total}, {number}: {reason}. All are listed in "
+            f"SOURCE: no picture could be restored; {number} of {total}: {reason}. All are listed in "
             f"{storage.join(dest, rejected.FILE)}"
         )
     counts = {"pictures": total, "restored": restored, "there_before": done, "rejected": len(bad)}

@@ -1,4 +1,4 @@
-"""One training run, from the settings to the report."""
+"""The driver of jobs/train.py: one training run, from the settings to the report."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def train(settings: Settings) -> dict[str, Any]:
     """Trains one model and leaves the run's folder as docs/usage.md describes it.
 
     Args:
-        settings: the run's settings; checked here, whoever made them.
+        settings: the run's settings; validated here.
 
     Returns:
         The content of summary.json.
@@ -48,7 +48,7 @@ def train(settings: Settings) -> dict[str, Any]:
         placed = placement.place(settings.scale)
         out.print(f"cluster   {placed}")
         placed.check_shares(f"--train.batch-size {settings.train.batch_size}", settings.train.batch_size)
-        with WorkerGroups(placed, settings.scale) as groups:  # they start while the images are decoded
+        with WorkerGroups(placed, settings.scale) as groups:  # start while the images are decoded
             dataset = load_dataset(settings, split, folder)
             placed.check_shares("--data.source", len(dataset.train))
             sampler = dataset.sampler(settings, placed.max_workers)
@@ -60,10 +60,10 @@ def train(settings: Settings) -> dict[str, Any]:
 
 
 def _train(spec: RunSpec, groups: WorkerGroups, tracker: Tracker) -> RunStatus:
-    """Has a worker group train a run, from its last checkpoint if it has one, and shows how far it is.
+    """Has a worker group train a run, from its last checkpoint if it has one, and shows the progress.
 
     Raises:
-        RunFailedError: the loss diverged, workers died again and again, or the storage refused.
+        RunFailedError: the loss diverged, workers died repeatedly, or a write to the storage failed.
         KeyboardInterrupt: Ctrl-C; a checkpoint has been written.
     """
     groups.register(spec)
@@ -90,7 +90,7 @@ def _train(spec: RunSpec, groups: WorkerGroups, tracker: Tracker) -> RunStatus:
 
 
 class _Screen:
-    """Shows a run's status in the terminal, and hands its epochs to the tracker."""
+    """Shows a run's status in the terminal, and passes its epochs to the tracker."""
 
     def __init__(self, spec: RunSpec, tracker: Tracker) -> None:
         self.train, self.images, self.tracker = spec.settings.train, spec.sampler.images, tracker
@@ -108,7 +108,7 @@ class _Screen:
         self.stack.close()
 
     def show(self, status: RunStatus) -> None:
-        """Shows what is new."""
+        """Prints new notes and epochs, and updates the progress."""
         say = self.meter.line if self.meter else out.print
         for note in status.notes[self.notes :]:
             say(f"note      {note}")
@@ -138,8 +138,8 @@ class _Screen:
 
 
 def _conclude(folder: RunFolder[Settings], dataset: FaceDataset, status: RunStatus, started: float) -> dict[str, Any]:
-    """Measures the baselines, writes report and summary.json, and returns the content of the latter."""
-    from faceae.evaluation import summary as evaluation  # torch takes seconds to import; the workers started meanwhile
+    """Measures the baselines, writes the report and summary.json, and returns the content of summary.json."""
+    from faceae.evaluation import summary as evaluation  # imported late: torch takes seconds
     from faceae.reporting import run as report
     from faceae.reporting.contact_sheet import contact_sheet
 

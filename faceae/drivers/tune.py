@@ -1,4 +1,4 @@
-"""A grid of runs under ASHA: Ray Tune schedules the trials, the driver watches and keeps what they give."""
+"""The driver of jobs/tune.py: a grid of runs under ASHA. Ray Tune schedules the trials; the driver saves results."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def tune(settings: GridSettings) -> dict[str, Any]:
     """Runs a grid and leaves its folder as docs/usage.md describes it.
 
     Args:
-        settings: the grid's settings; checked here, whoever made them.
+        settings: the grid's settings; validated here.
 
     Returns:
         The content of grid.json.
@@ -34,7 +34,7 @@ def tune(settings: GridSettings) -> dict[str, Any]:
     Raises:
         InputError: the input is wrong; raised before any trial starts.
         RunFailedError: every trial failed.
-        KeyboardInterrupt: Ctrl-C, once what there is has been written.
+        KeyboardInterrupt: Ctrl-C; raised after the results so far have been written.
     """
     started = time.monotonic()
     settings = config.validate(settings)
@@ -47,7 +47,7 @@ def tune(settings: GridSettings) -> dict[str, Any]:
         with folder.claim() as resumed:
             out.print(f"grid      {folder.uri}" + (" (continued)" if resumed else ""))
             placed = _place(settings, points)
-            with WorkerGroups(placed, settings.scale) as groups:  # they start while the images are decoded
+            with WorkerGroups(placed, settings.scale) as groups:  # start while the images are decoded
                 dataset = load_dataset(settings, split, folder)
                 placed.check_shares("--data.source", len(dataset.train))
                 trials = open_trials(points, folder)
@@ -56,14 +56,14 @@ def tune(settings: GridSettings) -> dict[str, Any]:
                 Search(settings, trials, dataset, groups, result.keep).run()
     except KeyboardInterrupt:
         if result:
-            out.print("\ninterrupted; writing what there is")
+            out.print("\ninterrupted; writing the results so far")
             result.conclude(interrupted=True)
         raise
     return result.conclude()
 
 
 def _place(settings: GridSettings, points: list[Point]) -> Placement:
-    """Starts or finds the cluster, and decides how many trials run at a time."""
+    """Connects to the cluster, or starts one, and decides how many trials run at a time."""
     (workers, _), wanted = settings.scale.bounds or (1, 1), settings.tune.concurrent
     at_once = max(1, (os.cpu_count() or 1) // workers) if wanted == "auto" else wanted
     connection.connect(min(at_once, len(points)) * workers)

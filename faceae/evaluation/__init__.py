@@ -1,1 +1,1 @@
-"""How good a model is: baselines, scores, means."""
+"""Measuring a model: baselines, scores, means."""

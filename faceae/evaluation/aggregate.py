@@ -1,4 +1,4 @@
-"""Means over the images of an evaluation, and over those of one kind of hole or size. Knows numpy and Arrow only."""
+"""Means over all images of an evaluation, and over those with one kind or size of hole. Needs only numpy and Arrow."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from faceae.config import Mask
 from faceae.metrics import NAMES
 
 SIZES = (0.01, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5)
-"""Shares of the frame that divide the holes by size; each belongs to the smaller side."""
+"""Shares of the frame at which holes are divided by size; a hole of exactly such a share counts as smaller."""
 
 PERCENTILES = (5, 25, 50, 75, 95, 99)
 
-Group = dict[str, Any]
-"""`images`, how many; `val`, the means of the model's metrics; `baselines`, of those of each baseline."""
+GroupMeans = dict[str, Any]
+"""`images`: the number of images; `val`: the means of the model's metrics; `baselines`: those of each baseline."""
 
 
-def means(table: pa.Table) -> Group:
-    """The means over all images of a table with the columns that `faceae.evaluation.scoring.score` gives."""
+def means(table: pa.Table) -> GroupMeans:
+    """Returns the means over all images of a table with the columns of `faceae.evaluation.scoring.score`."""
     return {
         "images": table.num_rows,
         "val": {name: _mean(table[name]) for name in NAMES},
@@ -43,18 +43,18 @@ def _mean(column: pa.ChunkedArray) -> float:
 
 
 def percentiles(column: pa.ChunkedArray) -> dict[str, float]:
-    """`PERCENTILES` of a column, by their number."""
+    """Returns the `PERCENTILES` of a column, by their number as a string."""
     return {str(number): float(np.percentile(column.to_numpy(), number)) for number in PERCENTILES}
 
 
-def by_kind(table: pa.Table, mask: Mask) -> dict[str, Group]:
-    """The means for each kind of hole, in the order of the settings."""
+def by_kind(table: pa.Table, mask: Mask) -> dict[str, GroupMeans]:
+    """Returns the means for each kind of hole that occurs, in the order of the settings."""
     kinds = np.array(table["kind"].to_pylist())
     return _divide(table, {kind: kinds == kind for kind in mask.kind})
 
 
-def by_hole_size(table: pa.Table, image_size: int) -> dict[str, Group]:
-    """The means for holes of some share of the frame, see `SIZES`."""
+def by_hole_size(table: pa.Table, image_size: int) -> dict[str, GroupMeans]:
+    """Returns the means for each range of hole sizes that occurs, see `SIZES`."""
     shares = table["hole_pixels"].to_numpy() / image_size**2
     numbers = np.digitize(shares, SIZES, right=True)
     edges = [f"{100 * share:g}" for share in (0, *SIZES, 1)]
@@ -62,5 +62,5 @@ def by_hole_size(table: pa.Table, image_size: int) -> dict[str, Group]:
     return _divide(table, {label: numbers == number for number, label in enumerate(labels)})
 
 
-def _divide(table: pa.Table, members: dict[str, NDArray[np.bool_]]) -> dict[str, Group]:
+def _divide(table: pa.Table, members: dict[str, NDArray[np.bool_]]) -> dict[str, GroupMeans]:
     return {label: means(table.filter(pa.array(mine))) for label, mine in members.items() if mine.any()}

@@ -1,4 +1,4 @@
-"""What a model has to beat: ways to fill a hole without learning."""
+"""The baselines that a model has to beat: ways to fill a hole without learning."""
 
 from __future__ import annotations
 
@@ -19,26 +19,26 @@ Fill = Callable[[NDArray[np.uint8], NDArray[np.bool_]], NDArray[np.uint8]]
 
 
 def black(given: NDArray[np.uint8], mask: NDArray[np.bool_]) -> NDArray[np.uint8]:
-    """Does nothing."""
+    """Leaves the hole black."""
     return given
 
 
 def mean(given: NDArray[np.uint8], mask: NDArray[np.bool_]) -> NDArray[np.uint8]:
-    """The mean colour of the known pixels."""
+    """Fills the hole with the mean colour of the known pixels."""
     filled = given.copy()
     filled[mask] = given[~mask].mean(0).round()
     return filled
 
 
 def telea(given: NDArray[np.uint8], mask: NDArray[np.bool_]) -> NDArray[np.uint8]:
-    """OpenCV's inpainting after Telea (2004), with a radius of 3 pixels."""
+    """Fills the hole with OpenCV's inpainting after Telea (2004), with a radius of 3 pixels."""
     import cv2
 
     return cv2.inpaint(given, mask.astype(np.uint8), 3, cv2.INPAINT_TELEA)
 
 
 def available() -> dict[str, Fill]:
-    """The baselines by name; `telea` only where OpenCV is installed (the extra `faceae[telea]`)."""
+    """Returns the baselines by name; `telea` only where OpenCV is installed (the extra `faceae[telea]`)."""
     fills: dict[str, Fill] = {"black": black, "mean": mean}
     if importlib.util.find_spec("cv2"):
         fills["telea"] = telea
@@ -46,7 +46,7 @@ def available() -> dict[str, Fill]:
 
 
 def measure(batches: Iterable[Batch]) -> dict[str, metrics.Sums]:
-    """The metrics of every baseline over some batches."""
+    """Returns the metrics of every baseline, summed over the batches."""
     sums = {name: metrics.Sums() for name in available()}
     for batch in batches:
         for name, values in per_image(batch).items():
@@ -55,7 +55,7 @@ def measure(batches: Iterable[Batch]) -> dict[str, metrics.Sums]:
 
 
 def per_image(batch: Batch) -> dict[str, dict[str, torch.Tensor]]:
-    """The metrics of every baseline for each image of a batch, see `metrics.per_example`."""
+    """Returns the metrics of every baseline for each image of a batch, see `metrics.per_example`."""
     data = engine.to_device(batch, torch.device("cpu"))
     holes = masks.unpack(batch.mask, batch.pixels.shape[1])
     given = np.where(holes[..., None], np.uint8(0), batch.pixels)

@@ -1,7 +1,7 @@
-"""One value of every metric for each image: what Ray Data does in jobs/evaluate.py.
+"""Computes every metric of each image with Ray Data, for jobs/evaluate.py.
 
-A block goes through two stages. `add_baselines` runs in the task that reads and decodes it, on CPUs; a `Scorer`, which
-holds a copy of the model, takes it from there, on a GPU where there are any. What is left of a block are its figures.
+A block of images passes two stages. `add_baselines` runs on CPUs, in the task that reads and decodes the block. Then a
+`Scorer`, which holds a replica of the model, measures it, on a GPU if the cluster has one. Only the metrics are kept.
 """
 
 from __future__ import annotations
@@ -28,17 +28,17 @@ from faceae.evaluation import baselines
 from faceae.training import engine
 
 SCORES = {"article": "mse", "unet": "hole_mse"}
-"""By model.name, the metric that is the anomaly score: the error of all that a network draws. The article's redraws the
-whole face; what a U-Net leaves as it was given has no error."""
+"""The metric that is the anomaly score, by model.name: the error over everything that the network draws. The article's
+network redraws the whole face; a U-Net leaves the known pixels as they were given, without error."""
 
 
 class Scoring(NamedTuple):
     """A model, what it is measured on, and how.
 
     Attributes:
-        network: see `faceae.models.load`.
-        holes: what is hidden from it.
-        batch_size: images that it takes at a time.
+        network: the network, as `faceae.models.load` returns it.
+        mask_generator: draws the masks.
+        batch_size: number of images in a forward pass.
     """
 
     network: nn.Module
@@ -52,14 +52,14 @@ def score(entries: Sequence[Entry], scoring: Scoring, replicas: Replicas) -> Ite
     Args:
         entries: the images.
         scoring: the model and the masks.
-        copies: of the model.
+        replicas: the replicas of the model.
 
     Yields:
-        Tables of image_id, reason (null for an image that could be used; the figures of others mean nothing), kind,
-        hole_pixels, the metrics of the model by their names, and those of the baselines as `telea_hole_mse`.
+        Tables with the columns image_id, reason (null for a usable image; the metrics of the others are meaningless),
+        kind, hole_pixels, the model's metrics by name, and those of the baselines under names like `telea_hole_mse`.
 
     Raises:
-        ray.exceptions.RayError: the storage failed while reading.
+        ray.exceptions.RayError: the storage failed during reading.
     """
     mask_generator, batch_size = scoring.mask_generator, scoring.batch_size
     source = FaceSource(entries, mask_generator.image_size)
@@ -74,7 +74,7 @@ def score(entries: Sequence[Entry], scoring: Scoring, replicas: Replicas) -> Ite
 
 
 def add_baselines(block: pa.Table, mask_generator: MaskGenerator, batch_size: int) -> pa.Table:
-    """A block of `FaceSource` with `mask`, `kind`, `hole_pixels` and the metrics of the baselines."""
+    """Adds `mask`, `kind`, `hole_pixels` and the metrics of the baselines to a block of `FaceSource`."""
     ids = block["image_id"].to_pylist()
     bits = mask_generator.draw_validation(ids)
     block = block.append_column("mask", pixels_array(bits))
@@ -93,12 +93,12 @@ def add_baselines(block: pa.Table, mask_generator: MaskGenerator, batch_size: in
 
 
 def kinds(image_ids: Sequence[str], mask: Mask) -> list[str]:
-    """Of which kind the validation mask of each image is."""
+    """Returns the kind of each image's validation mask."""
     return masks.kinds(image_ids, mask, seed=0, epoch=masks.VALIDATION_EPOCH)
 
 
 class Scorer:
-    """A copy of the model in a process of its own; called with blocks of `add_baselines`."""
+    """A replica of the model in its own process; called with blocks of `add_baselines`."""
 
     def __init__(self, network: ray.ObjectRef, image_size: int, batch_size: int) -> None:
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -111,7 +111,7 @@ class Scorer:
         self.image_size, self.batch_size = image_size, batch_size
 
     def __call__(self, block: pa.Table) -> pa.Table:
-        """The block with the model's metrics, without its pixels and masks."""
+        """Adds the model's metrics to a block and drops its pixels and masks."""
         measured = [
             engine.measure(self.network, batch, device=self.device, bf16=self.bf16)
             for batch in _batches(block, self.image_size, self.batch_size)

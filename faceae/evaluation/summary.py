@@ -1,4 +1,4 @@
-"""What came of a run: its best epoch beside the baselines, for summary.json and for a person."""
+"""The result of a run: its best epoch and the baselines, for summary.json and the terminal."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Baselines:
         self._measured = [(len(block), measure_block.remote(block)) for block in blocks]
 
     def wait(self) -> dict[str, dict[str, float]]:
-        """The metrics of each baseline, by its name."""
+        """Waits for the measurements; returns the metrics of each baseline by its name."""
         totals: dict[str, Sums] = {}
         with Meter("measuring the baselines", self.images) as meter:
             for images, measured in self._measured:
@@ -51,7 +51,7 @@ def summarize(
     baselines: Mapping[str, dict[str, float]],
     dataset: FaceDataset,
 ) -> dict[str, Any]:
-    """What summary.json says of the best epoch of a run."""
+    """Returns the part of summary.json that describes the best epoch of a run."""
     best = Progress(list(history)).best(settings.train.best_by)
     return {
         "run": name,
@@ -69,8 +69,10 @@ def summarize(
 
 
 def print_caveats(summary: Mapping[str, Any]) -> None:
-    """What a reader of the table has to know."""
+    """Prints what a reader of the result table has to know."""
     if "telea" not in summary["baselines"]:
         out.print("(for the baseline telea install faceae[telea])")
     if summary["synthetic"]:
-        out.print("The images are synthetic portraits: this shows that all works, not how well faces are restored.")
+        out.print(
+            "The images are synthetic portraits: they show that the system works, not how well faces are restored."
+        )

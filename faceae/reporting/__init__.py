@@ -1,1 +1,1 @@
-"""What a person looks at: pages, tables, curves, contact sheets."""
+"""Reports for people: pages, tables, curves, contact sheets."""

@@ -1,4 +1,4 @@
-"""The report of an evaluation: tables, a histogram, pictures of the worst and the best, one HTML page."""
+"""The report of an evaluation: one HTML page with tables, a histogram, and the worst and the best images."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from faceae.data.batch import Batch
 from faceae.data.cache import decode_train, take
 from faceae.data.sources import Entry
 from faceae.data.split import sample
-from faceae.evaluation.aggregate import Group
+from faceae.evaluation.aggregate import GroupMeans
 from faceae.evaluation.scoring import Scoring
 from faceae.reporting import plots, tables
 from faceae.reporting.contact_sheet import FACES, sheet
@@ -28,11 +28,11 @@ GROUP_COLUMNS = {
     "composite_mse": ("MSE\ncomposite", ".5f"),
     "composite_ssim": ("SSIM\ncomposite", ".4f"),
 }
-"""Metrics of the tables by kind and by size of the hole: heading and format."""
+"""The metrics in the tables by kind and by size of the hole: heading and number format."""
 
 
 def print_result(summary: Mapping[str, Any]) -> None:
-    """Prints the tables."""
+    """Prints the result tables."""
     out.print()
     out.print(tables.result_table(f"{summary['counts']['val']} images", rows(summary)))
     for heading, divided in (("hole", summary["by_kind"]), ("hole, of the frame", summary["by_hole_size"])):
@@ -44,19 +44,19 @@ def print_result(summary: Mapping[str, Any]) -> None:
 
 
 def rows(summary: Mapping[str, Any]) -> list[Row]:
-    """The result beside the baselines, and the article where it measured the same."""
+    """Returns the rows of the result table: the model, the baselines, and the article if it measured the same."""
     known = tables.reported(ARTICLE[:1]) if comparable(summary["image_size"], Mask(**summary["mask"])) else []
     return tables.measured({"this model": summary["val"], **summary["baselines"]}) + known
 
 
-def group_headings(divided: Mapping[str, Group]) -> list[str]:
-    """Headings of the cells of `group_rows`."""
+def group_headings(divided: Mapping[str, GroupMeans]) -> list[str]:
+    """Returns the headings of the cells of `group_rows`."""
     baselines = next(iter(divided.values()))["baselines"]
     return ["images", *(heading for heading, _ in GROUP_COLUMNS.values()), *(f"MSE hole\n{name}" for name in baselines)]
 
 
-def group_rows(divided: Mapping[str, Group]) -> list[Row]:
-    """A line for each group: the model, and the error of each baseline inside the hole."""
+def group_rows(divided: Mapping[str, GroupMeans]) -> list[Row]:
+    """Returns a row for each group: the model's metrics, and each baseline's error inside the hole."""
     _, form = GROUP_COLUMNS["hole_mse"]
     return [
         (
@@ -77,14 +77,14 @@ def write(
     entries: Sequence[Entry],
     scoring: Scoring,
 ) -> None:
-    """Writes index.html, scores.png and the pictures: worst.png, best.png and sample.png.
+    """Writes index.html, scores.png and the contact sheets worst.png, best.png and sample.png.
 
     Args:
         uri: the report's folder.
-        trained: the settings of the model.
-        summary: as in summary.json.
-        table: as in images.parquet.
-        entries: the images, some of which are read again for the pictures.
+        trained: the settings that the model was trained with.
+        summary: the content of summary.json.
+        table: the content of images.parquet.
+        entries: the images; those in the contact sheets are read again.
         scoring: the model and the masks.
     """
     ranked = table.select(["image_id", "kind", "hole_mse"]).sort_by([("hole_mse", "descending")]).to_pylist()
@@ -116,7 +116,7 @@ def _flat(headings: Iterable[str]) -> list[str]:
 
 
 def histogram(scores: pa.ChunkedArray, metric: str) -> bytes:
-    """How many images have what score, as a PNG."""
+    """Plots how many images have which score; returns a PNG."""
     values = scores.to_numpy()
     figure = Figure(figsize=(10, 3.2), layout="constrained")
     axes = figure.subplots()
@@ -130,7 +130,7 @@ def histogram(scores: pa.ChunkedArray, metric: str) -> bytes:
 def _sheets(
     shown: Mapping[str, Sequence[Mapping[str, Any]]], entries: Sequence[Entry], scoring: Scoring
 ) -> dict[str, bytes]:
-    """Pictures of some images, which are read and restored again: their pixels were not kept."""
+    """Draws contact sheets of images, which are read and restored again, since their pixels were not kept."""
     ids = {row["image_id"] for rows in shown.values() for row in rows}
     mask_generator = scoring.mask_generator
     blocks, _ = decode_train(

@@ -1,4 +1,4 @@
-"""HTML pages that need no other file."""
+"""Self-contained HTML pages."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ def write_page(
     settings: JobSettings,
     **content: Any,  # noqa: ANN401
 ) -> None:
-    """Writes index.html, which needs no other file, and its pictures as files of their own.
+    """Writes a self-contained index.html, and its PNG images as separate files, too.
 
     Args:
         uri: the report's folder.
-        template: the template's file name; it finds the pictures by name in `pictures`.
-        pictures: PNG files by name.
-        settings: the settings, which are shown in full.
-        **content: what else the template needs.
+        template: the template's file name; in it, `pictures` holds the PNG images by name, in base64.
+        pictures: PNG images by name.
+        settings: the settings, available to the template in full.
+        **content: further variables of the template.
     """
     for name, picture in pictures.items():
         storage.write(storage.join(uri, f"{name}.png"), picture)
@@ -46,7 +46,7 @@ def write_page(
 
 
 def hidden(mask: Mask) -> str:
-    """What the masks hide, in words that follow "faces with": "a hole of 28×28", "a missing half"."""
+    """Describes what the masks hide, in words that follow "faces with": "a hole of 28×28", "a missing half"."""
     least, most = mask.sizes
     pixels = f"{most}" if least == most else f"{least} to {most}"
     box = f"{most}×{most}" if least == most else f"{pixels} pixels square"

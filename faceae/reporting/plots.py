@@ -1,4 +1,4 @@
-"""Plots of errors by epoch, and pictures as PNG files."""
+"""Plots of errors by epoch, and encoding as PNG."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def draw_baselines(axes: Axes, baselines: Mapping[str, Mapping[str, float]]) -> 
 
 
 def label_axes(axes: Axes, title: str) -> None:
-    """Titles axes and scales them for an error by epoch."""
+    """Sets the title of axes, and their scales for an error by epoch."""
     axes.set_title(title)
     axes.set_yscale("log")
     axes.set_xlabel("epoch")

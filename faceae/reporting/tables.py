@@ -1,4 +1,4 @@
-"""Tables and lines of figures for the terminal and the pages."""
+"""Tables and lines of metrics for the terminal and the pages."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ COLUMNS = {
     "composite_ssim": ("SSIM\ncomposite", ".4f"),
     "rgb_argmax_accuracy": ("accuracy\nRGB argmax", ".2%"),
 }
-"""The metrics that tables show: heading and number format."""
+"""The metrics in the tables: heading and number format."""
 
 
 def epoch_line(record: Mapping[str, Any], settings: Train, seconds_left: float) -> str:
-    """A finished epoch in one line."""
+    """Describes a finished epoch in one line."""
     val, last = record["val"], settings.epochs
     number = f"{record['epoch']:{len(str(last))}}" + ("" if settings.max_minutes else f"/{last}")
     return (
@@ -38,20 +38,20 @@ Row = tuple[str, list[str]]
 
 
 def rows(summary: Mapping[str, Any], settings: Settings) -> list[Row]:
-    """The rows of a run: its best epoch, the baselines, and what the article reports."""
+    """Returns the rows of a run: its best epoch, the baselines, and what the article reports."""
     named = {f"this model, epoch {summary['best_epoch']}": summary["val"], **summary["baselines"]}
     return measured(named) + reported(matching(settings) or [ARTICLE[0]])
 
 
 def measured(named: Mapping[str, Mapping[str, float]]) -> list[Row]:
-    """A row for each set of metrics, by label."""
+    """Returns a row for each set of metrics, given by label."""
     return [
         (label, [format(values[name], form) for name, (_, form) in COLUMNS.items()]) for label, values in named.items()
     ]
 
 
 def reported(lines: Sequence[ReportedResult]) -> list[Row]:
-    """A row for each result that the article reports; it gives two figures."""
+    """Returns a row for each result that the article reports; the article gives two figures."""
     table = []
     for line in lines:
         known = {"rgb_argmax_accuracy": line.rgb_argmax_accuracy}

@@ -1,4 +1,4 @@
-"""TensorBoard's events: what its files are made of."""
+"""Encodes and reads TensorBoard's event files."""
 
 from __future__ import annotations
 
@@ -16,7 +16,12 @@ from faceae.training.progress import Record
 
 
 def head(settings: Settings, record: Record) -> bytes:
-    """What an event file begins with, and the settings, for the HPARAMS tab."""
+    """Returns the first bytes of an event file: its version, and the settings for the HPARAMS tab.
+
+    Args:
+        settings: the run's settings.
+        record: the first record of the file, which names the metrics and gives the time.
+    """
     now = fields.ended_at(record)
     version = Event(wall_time=now, file_version="brain.Event:2")
     experiment, start, _ = hparams(fields.parameters(settings), dict.fromkeys(fields.numbers(record)))
@@ -24,20 +29,20 @@ def head(settings: Settings, record: Record) -> bytes:
 
 
 def scalars(record: Record) -> bytes:
-    """The numbers of an epoch."""
+    """Returns an epoch's metrics as one encoded event."""
     values = [Summary.Value(tag=name, simple_value=value) for name, value in fields.numbers(record).items()]
     return _frame(Event(wall_time=fields.ended_at(record), step=record["epoch"], summary=Summary(value=values)))
 
 
 def _frame(event: Event) -> bytes:
-    """An event as it stands in a file: length, checksum, content, checksum."""
+    """Returns an event as a file holds it: length, checksum, content, checksum."""
     data = event.SerializeToString()
     size = struct.pack("<Q", len(data))
     return size + struct.pack("<I", masked_crc32c(size)) + data + struct.pack("<I", masked_crc32c(data))
 
 
 def read(content: bytes) -> Iterator[tuple[int, Event]]:
-    """The complete events of a file, each with the offset of its end."""
+    """Yields the complete events of a file, each as (offset of its end in bytes, event)."""
     start = 0
     while start + 8 <= len(content):
         end = start + 16 + struct.unpack_from("<Q", content, start)[0]

@@ -1,4 +1,4 @@
-"""What the services are told of a run, and by which names."""
+"""The values of a run that the services get, and the names under which they get them."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ PROJECT = "faceae"
 
 
 def numbers(record: Record) -> dict[str, float]:
-    """The metrics of a record by their names: train_loss, val/mse, images_per_second, ..."""
+    """Returns the metrics of a record by name: train_loss, val/mse, images_per_second, ..."""
     leaves = config.flat(record)
     return {path.replace(".", "/"): leaves[path] for path in leaves if path not in ("epoch", "time")}
 
 
 def best(summary: Mapping[str, Any]) -> dict[str, float]:
-    """The metrics of the best epoch by their names: best/mse, ..."""
+    """Returns the best epoch and its metrics by name: best_epoch, best/mse, ..."""
     return {"best_epoch": summary["best_epoch"]} | {f"best/{name}": value for name, value in summary["val"].items()}
 
 
 def parameters(settings: Settings) -> dict[str, str | float | bool | None]:
-    """The settings that say what was trained, and on what; where the results go is told otherwise."""
+    """Returns the settings by dotted path, except for `run.*`: the services get the run's folder separately."""
     leaves = config.flat(config.to_dict(settings))
     return {
         path: " ".join(map(str, value)) if isinstance(value, list) else value
@@ -36,5 +36,5 @@ def parameters(settings: Settings) -> dict[str, str | float | bool | None]:
 
 
 def ended_at(record: Record) -> float:
-    """When an epoch ended, in seconds since 1970; a record of an older faceae does not say it."""
+    """Returns when an epoch ended, in seconds since 1970; now, if an older faceae wrote the record without a time."""
     return record.get("time") or time.time()

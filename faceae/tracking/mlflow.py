@@ -1,4 +1,4 @@
-"""MLflow, with the extra faceae[mlflow]."""
+"""Sends metrics to MLflow; needs the extra `faceae[mlflow]`."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from faceae.training.progress import Record
 
 
 class MLflow:
-    """A run of MLflow's experiment "faceae", or MLFLOW_EXPERIMENT_NAME."""
+    """A run in the MLflow experiment "faceae", or in the one that MLFLOW_EXPERIMENT_NAME names."""
 
     advice = "check MLFLOW_TRACKING_URI"
 
     def __init__(self, folder: RunFolder[Settings], group: str | None, known: str | None) -> None:
-        # MLflow's own defaults try for minutes; what cannot be sent now is sent after the next epoch.
+        # By default MLflow retries for minutes. Records that cannot be sent now are sent after the next epoch anyway.
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")  # seconds
-        os.environ["MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"] = "true"  # it may contain a password
+        os.environ["MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"] = "true"  # the URL may contain a password
         mlflow = importlib.import_module("mlflow")
         logging.getLogger("mlflow").setLevel(logging.ERROR)
         self.entities = mlflow.entities
@@ -31,7 +31,7 @@ class MLflow:
         run = self._find(known) or self._create(folder, group)
         self.id: str = run.info.run_id
         self.client.update_run(self.id, status="RUNNING")
-        # A parameter cannot be changed; what may differ in a continuation (--scale.workers) then is a tag beside it.
+        # MLflow's parameters cannot change. A setting that a resumed run may change (--scale.workers) becomes a tag.
         settings = {path: str(value) for path, value in fields.parameters(folder.settings).items()}
         old = run.data.params
         self.client.log_batch(
@@ -43,8 +43,8 @@ class MLflow:
         )
         self.logged = {point.step for point in self.client.get_metric_history(self.id, "train_loss")}
 
-    def _find(self, run_id: str | None) -> Any:  # noqa: ANN401  (a run of MLflow)
-        """The run of this id, if this server has it and nobody deleted it."""
+    def _find(self, run_id: str | None) -> Any:  # noqa: ANN401  (an mlflow.entities.Run)
+        """Returns the run of this id, or None if the server does not have it or it was deleted."""
         if run_id is None:
             return None
         try:
@@ -62,7 +62,7 @@ class MLflow:
         tags = {"folder": folder.uri} | ({"group": group} if group else {})
         return self.client.create_run(number, run_name=f"{group}/{folder.name}" if group else folder.name, tags=tags)
 
-    def catch_up(self, history: Sequence[Record]) -> None:
+    def sync(self, history: Sequence[Record]) -> None:
         """Adds the records that the server lacks."""
         for record in history:
             if record["epoch"] not in self.logged:
@@ -70,7 +70,7 @@ class MLflow:
                 self.logged.add(record["epoch"])
 
     def _log(self, record: Record, values: Mapping[str, float]) -> None:
-        """Values at the epoch and time of a record; said twice, MLflow keeps them once."""
+        """Logs values at the epoch and time of a record. MLflow keeps values that are logged twice only once."""
         at, epoch = round(1000 * fields.ended_at(record)), record["epoch"]
         metrics = [self.entities.Metric(name, value, at, epoch) for name, value in values.items()]
         self.client.log_batch(self.id, metrics=metrics)

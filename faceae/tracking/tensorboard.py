@@ -1,4 +1,4 @@
-"""TensorBoard: an event file in the run's folder."""
+"""Writes metrics for TensorBoard: an event file in the run's folder."""
 
 from __future__ import annotations
 
@@ -15,8 +15,11 @@ from faceae.training.progress import Record
 class TensorBoard:
     """An event file in the run's folder, `tensorboard/events.out.tfevents.faceae`.
 
-    TensorBoard's server keeps an event file open and reads on from where it was. So the file has one name for all
-    sessions of a run and only ever grows; in a bucket, by being written anew with the old content in front.
+    TensorBoard's server keeps an event file open and reads on from where it stopped. So the file has the same name in
+    all sessions of a run and only ever grows; in a bucket the whole file is written again with the new events appended.
+
+    The methods import `faceae.tracking.events` only when they need it: through tensorboardX that imports torch, which
+    takes seconds.
     """
 
     def __init__(self, folder: RunFolder[Settings]) -> None:
@@ -24,18 +27,15 @@ class TensorBoard:
         self.settings = folder.settings
         self.content, self.logged = b"", set[int]()
         if storage.exists(self.uri):
-            from faceae.tracking import (
-                events,  # as below: it imports torch, which takes seconds, by way of tensorboardX
-            )
+            from faceae.tracking import events
 
             old = storage.read(self.uri)
-            for end, event in events.read(
-                old
-            ):  # a driver that was killed may have left half an event behind the last one
+            # Only the complete events are kept: a driver that was killed may have written half of its last one.
+            for end, event in events.read(old):
                 self.content = old[:end]
                 self.logged.add(event.step)
 
-    def catch_up(self, history: Sequence[Record]) -> None:
+    def sync(self, history: Sequence[Record]) -> None:
         """Adds the records that the file lacks."""
         missing = [record for record in history if record["epoch"] not in self.logged]
         if not missing:
@@ -56,4 +56,4 @@ class TensorBoard:
         self.logged |= {record["epoch"] for record in missing}
 
     def end(self, history: Sequence[Record], summary: Mapping[str, Any] | None, interrupted: bool) -> None:
-        """Nothing: the file is complete after every epoch."""
+        """Does nothing: the file is complete after every epoch."""

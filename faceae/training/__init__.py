@@ -1,1 +1,1 @@
-"""Training itself: one epoch, losses, schedule, checkpoints. Knows torch, not Ray."""
+"""Training: one epoch, losses, schedule, checkpoints. Uses torch, not Ray."""

@@ -21,7 +21,7 @@ from faceae.training.progress import EpochResult, Progress
 from faceae.training.state import TrainState
 
 KEEP = 2
-"""How many checkpoints of a run are kept: the most recent ones."""
+"""Number of checkpoints of a run that are kept: the most recent ones."""
 
 STATE, PROGRESS = "state.pt", "progress.json"
 
@@ -53,7 +53,7 @@ def load(run_uri: str, state: TrainState, device: torch.device) -> tuple[Progres
 
     Args:
         run_uri: the run's folder.
-        state: receives the checkpoint's weights, optimizer and average.
+        state: the train state, which receives the checkpoint's weights, optimizer and EMA.
         device: where the state's tensors live.
 
     Returns:
@@ -73,7 +73,7 @@ def load(run_uri: str, state: TrainState, device: torch.device) -> tuple[Progres
         except _DamagedError as error:
             unusable.append(f"checkpoint {name} cannot be used: {error}")
     if any(found.values()):
-        raise RunFailedError(f"{uri}: {unusable[0]}, nor can any other; start again under another --run.name")
+        raise RunFailedError(f"{uri}: {unusable[0]}, nor can any other be used; start again under another --run.name")
     return Progress(), unusable
 
 
@@ -86,7 +86,7 @@ def _load(uri: str, state: TrainState, device: torch.device) -> Progress:
             if hashlib.sha256(content[name]).hexdigest() != digest:
                 raise _DamagedError(f"{name} does not match what was written")
     except FileNotFoundError as error:
-        raise _DamagedError("a file of it is missing") from error
+        raise _DamagedError("one of its files is missing") from error
     except (ValueError, KeyError) as error:
         raise _DamagedError(f"{PROGRESS} does not match what was written") from error
     models.load_weights(state.network, content[files.WEIGHTS])
@@ -98,7 +98,7 @@ def _load(uri: str, state: TrainState, device: torch.device) -> Progress:
 
 
 def discard_after(run_uri: str, progress: Progress) -> None:
-    """Deletes the checkpoints that come after this progress: they could not be used."""
+    """Deletes the checkpoints that come after this progress, which could not be used."""
     uri = storage.join(run_uri, "checkpoints")
     for name in _checkpoints(uri):
         if name > progress.name:
@@ -106,7 +106,7 @@ def discard_after(run_uri: str, progress: Progress) -> None:
 
 
 def _checkpoints(uri: str) -> dict[str, bool]:
-    """The checkpoints in a folder, oldest first: name -> whether it was written completely."""
+    """Lists the checkpoints in a folder, oldest first: name -> whether it was written completely."""
     found: dict[str, bool] = {}
     for path in storage.list_files(uri, missing_ok=True):
         name, _, file = path.partition("/")

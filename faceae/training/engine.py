@@ -1,4 +1,4 @@
-"""One epoch of training, and one exact evaluation. Knows torch and its collectives, not Ray."""
+"""One epoch of training, and one exact evaluation. Uses torch and its collectives, not Ray."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class DeviceBatch(NamedTuple):
 
 
 class EpochControl:
-    """What a run is asked while an epoch is trained. This base class never pauses and schedules nothing."""
+    """The engine's calls to a run during an epoch. This base class never pauses and schedules nothing."""
 
     def pause(self) -> int:
         """Returns a reason to leave the epoch, 0 to continue; the maximum over ranks wins.
@@ -66,7 +66,7 @@ _START, _NO_CONTROL = EpochResult(), EpochControl()
 
 
 def to_device(batch: Batch, device: torch.device) -> DeviceBatch:
-    """Uploads uint8 pixels and mask bits and expands them to floats on the device: 52 kB an image instead of 393."""
+    """Uploads uint8 pixels and mask bits and expands them to floats on the device: 52 kB per image, not 393 kB."""
     pixels = _upload(batch.pixels, device)
     original = pixels.permute(0, 3, 1, 2).float().div_(255)  # channels_last, without a copy
     bits = _upload(batch.mask, device)[..., None] >> torch.arange(8, device=device, dtype=torch.uint8)
@@ -92,7 +92,7 @@ def in_bf16(precision: str, device: torch.device) -> bool:
 
 
 def autocast(device: torch.device, bf16: bool) -> contextlib.AbstractContextManager[object]:
-    """The context in which the forward pass runs."""
+    """Returns the context in which the forward pass runs."""
     return torch.autocast(device.type, torch.bfloat16) if bf16 else contextlib.nullcontext()
 
 
@@ -115,7 +115,8 @@ def train_one_epoch(
         device: where the network is.
         bf16: whether the forward pass runs in bfloat16.
         so_far: the result of the epoch before it was left; the returned one includes it.
-        control: says when to pause, and follows the steps. The schedule follows whichever is further, steps or time.
+        control: says when to pause and follows the steps. The learning rate schedule follows the steps or the time,
+            whichever is further.
 
     Raises:
         NonFiniteLossError: the loss is NaN or infinite; noticed within `CHECK_STEPS` steps.
@@ -151,7 +152,7 @@ def train_one_epoch(
 
 
 def _check(loss_sum: Tensor, pause: int, time_used: float) -> tuple[int, float]:
-    """The maximum of both over all ranks, in one reduction with the check of the loss."""
+    """Returns the maximum of both over all ranks; the same reduction checks the loss."""
     values = torch.tensor([pause, time_used], dtype=torch.float64, device=loss_sum.device)
     reduced = _all_reduce(torch.cat([~loss_sum.isfinite()[None], values]), dist.ReduceOp.MAX)
     diverged, pause, time_used = reduced.tolist()
@@ -174,7 +175,7 @@ def average_buffers(network: nn.Module) -> None:
 
 
 def evaluate(network: nn.Module, batches: Iterable[Batch], *, device: torch.device, bf16: bool = False) -> metrics.Sums:
-    """The metrics over all batches of all ranks; each image counts once, however unevenly they are shared."""
+    """Returns the metrics over all batches of all ranks; each image counts once, however unevenly they are shared."""
     network.eval()
     sums = metrics.Sums(device)
     for batch in batches:
@@ -185,7 +186,7 @@ def evaluate(network: nn.Module, batches: Iterable[Batch], *, device: torch.devi
 
 @torch.inference_mode()
 def measure(network: nn.Module, batch: Batch, *, device: torch.device, bf16: bool = False) -> dict[str, Tensor]:
-    """The metrics of each image of a batch, see `metrics.per_example`; the network must be in evaluation mode."""
+    """Returns the metrics of each image, see `metrics.per_example`; the network must be in evaluation mode."""
     data = to_device(batch, device)
     with autocast(device, bf16):
         output = network(data.given, data.mask)

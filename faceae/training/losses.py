@@ -1,4 +1,4 @@
-"""The training losses, by their name in `--train.loss`."""
+"""The training losses, by their names in `--train.loss`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ HOLE_FRAME_WEIGHT = 0.1
 
 
 def hole_loss(output: Tensor, original: Tensor, mask: Tensor) -> Tensor:
-    """The mean squared error inside each image's hole, plus a tenth of that over the full frame."""
+    """Returns the mean squared error inside each image's hole, plus a tenth of that over the full frame."""
     squared = (output - original).square()
     holes = (squared * mask).sum((1, 2, 3)) / (3 * mask.sum((1, 2, 3)))
     return holes.mean() + HOLE_FRAME_WEIGHT * squared.mean()

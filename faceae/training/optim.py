@@ -11,7 +11,7 @@ from faceae.config import Optim
 
 
 def build_optimizer(network: nn.Module, optim: Optim) -> torch.optim.Optimizer:
-    """The optimizer of the settings, with Keras' defaults where torch's differ (the article uses Keras)."""
+    """Returns the optimizer of the settings, with Keras's defaults where torch's differ (the article uses Keras)."""
     parameters = network.parameters()
     if optim.name == "adam":
         return torch.optim.Adam(parameters, lr=optim.lr, fused=True)
@@ -21,6 +21,6 @@ def build_optimizer(network: nn.Module, optim: Optim) -> torch.optim.Optimizer:
 
 
 def lr_factor(optim: Optim, progress: float) -> float:
-    """The learning rate as a multiple of `--optim.lr`, at a given share of the run in [0, 1]."""
+    """Returns the learning rate as a multiple of `--optim.lr`, at a given share of the run in [0, 1]."""
     warmup = min(1.0, progress / optim.warmup) if optim.warmup else 1.0
     return warmup * (0.5 * (1 + math.cos(math.pi * min(1.0, progress))) if optim.schedule == "cosine" else 1.0)

@@ -1,4 +1,4 @@
-"""How far a run is. Imports nothing heavy: the driver reads it before torch is imported."""
+"""The progress of a run. Imports nothing heavy, since the driver uses it before it imports torch."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ class EpochResult:
 
     Attributes:
         images: images trained on.
-        seconds: wall time.
+        seconds: wall time in seconds.
         data_wait_fraction: share of that time this rank waited for data, in [0, 1].
-        loss: mean over the images.
-        pause: why the epoch was left early, as the caller's `EpochControl.pause` said; 0 if it is complete.
+        loss: mean loss over the images.
+        pause: the reason that `EpochControl.pause` gave for leaving the epoch early; 0 if the epoch is complete.
     """
 
     images: int = 0
@@ -30,12 +30,12 @@ class EpochResult:
 
 @dataclass
 class Progress:
-    """How far a run is.
+    """The progress of a run.
 
     Attributes:
         history: the record of each finished epoch.
-        part: what the current, unfinished epoch has given so far.
-        seconds: time spent on training and validation, over all sessions of the run.
+        part: the result so far of the current, unfinished epoch.
+        seconds: seconds spent on training and validation, over all sessions of the run.
     """
 
     history: list[Record] = field(default_factory=list)
@@ -44,7 +44,7 @@ class Progress:
 
     @property
     def epoch(self) -> int:
-        """The last finished epoch; 0 before the first."""
+        """The number of the last finished epoch; 0 before the first."""
         return self.history[-1]["epoch"] if self.history else 0
 
     @property
@@ -53,5 +53,5 @@ class Progress:
         return f"{self.epoch:05}" + (f"-{self.part.images:09}" if self.part.images else "")
 
     def best(self, metric: str) -> Record:
-        """The epoch with the lowest validation metric; the first one among equals."""
+        """Returns the record of the epoch with the lowest validation metric; the first one among equals."""
         return min(self.history, key=lambda record: record["val"][metric])

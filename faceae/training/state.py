@@ -35,7 +35,7 @@ class TrainState:
 
     @property
     def best_network(self) -> nn.Module:
-        """The network to validate and to save: the average if there is one."""
+        """The network to validate and to save: the EMA if there is one."""
         return self.network if self.ema is None else self.ema.module
 
     def step(self, loss: Tensor, progress: float) -> None:
@@ -55,12 +55,12 @@ class TrainState:
             self.ema.update_parameters(self.network)
 
     def _average(self, averages: Any, weights: Any, _: Any) -> None:  # noqa: ANN401  (torch's signature)
-        """The power function average of Karras et al. (arxiv.org/abs/2312.02696): its length grows with the run."""
+        """Updates the power function EMA of Karras et al. (arxiv.org/abs/2312.02696); its length grows with the run."""
         if averages[0].is_floating_point():  # batch norm counts its batches in an integer buffer
             torch._foreach_lerp_(averages, weights, 1 - (1 - 1 / self.steps) ** (1 / self.optim.average))
 
     def state_dict(self) -> dict[str, Any]:
-        """What a checkpoint holds besides the network's weights: tensors, numbers and containers of them."""
+        """Returns what a checkpoint holds besides the network's weights: tensors, numbers and containers of them."""
         ema = None if self.ema is None else self.ema.state_dict()
         return {"optimizer": self.optimizer.state_dict(), "steps": self.steps, "ema": ema}
 

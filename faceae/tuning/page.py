@@ -1,4 +1,4 @@
-"""The report of a grid: the ranked trials, their curves in one plot, pictures of the best, one HTML page."""
+"""The report of a grid: one HTML page with the ranked trials, their curves, and faces restored by the best."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from faceae.tuning import view
 from faceae.tuning.trials import Trial, ranked
 
 ENDS = {"finished": "o", "pruned": "x", "failed": "X", "stopped": "|", "running": "|"}
-"""Markers at the end of a trial's curve."""
+"""The marker at the end of a trial's curve, by the trial's state."""
 
 
 def write(
@@ -33,12 +33,12 @@ def write(
 
     Args:
         uri: the report's folder.
-        settings: of the grid.
-        content: of grid.json.
-        trials: of the grid.
-        summary: of the best trial, as in summary.json.
-        sheet: of `faceae.reporting.report.contact_sheet`.
-        command: that trains the best settings for longer.
+        settings: the grid's settings.
+        content: the content of grid.json.
+        trials: the grid's trials.
+        summary: the summary of the best trial, as in summary.json.
+        sheet: the contact sheet of the best model, see `faceae.reporting.contact_sheet`.
+        command: the command that trains the best settings for longer.
     """
     rows = [
         {
@@ -67,7 +67,7 @@ def write(
 
 
 def curves(trials: Sequence[Trial], baselines: Mapping[str, Mapping[str, float]]) -> bytes:
-    """The validation error of every trial by epoch, over the frame and inside the hole, as a PNG."""
+    """Plots the validation error of every trial by epoch, over the frame and inside the hole; returns a PNG."""
     figure = Figure(figsize=(10, 4.4), layout="constrained")
     panels = zip(figure.subplots(1, 2), ("mse", "hole_mse"), ("Full frame", "Inside the hole"), strict=True)
     shown = [trial for trial in ranked(trials) if trial.history]

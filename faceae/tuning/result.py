@@ -1,4 +1,4 @@
-"""What a grid leaves: grid.json and grid.csv as it goes; the best model, its summary and the report at the end."""
+"""The files of a grid: grid.json and grid.csv while it runs; the best model, its summary and the report at the end."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from faceae.tuning import page, trials, view
 from faceae.tuning.trials import Trial
 
 LONGER = 4
-"""The command that the report gives for the best settings trains so many times as many epochs."""
+"""The report's command for longer training multiplies the epochs of the best settings by this."""
 
 
 class GridResult:
-    """Keeps the state of a grid, and concludes it."""
+    """Saves the state of a grid while it runs, and its result at the end."""
 
     def __init__(
         self,
@@ -36,15 +36,15 @@ class GridResult:
         placement: Placement,
         started: float,
     ) -> None:
-        """Begins with what an earlier session left.
+        """Reads the cost of earlier sessions, if there were any.
 
         Args:
-            folder: of the grid.
-            opened: its trials.
-            dataset: the images that they share.
-            baselines: that are being measured.
-            placement: of each trial.
-            started: `time.monotonic()` of this session's begin.
+            folder: the grid's folder.
+            opened: the grid's trials.
+            dataset: the images that the trials share.
+            baselines: the baselines, which are being measured.
+            placement: the placement of each trial.
+            started: `time.monotonic()` at the start of this session.
         """
         self.folder, self.trials, self.dataset, self.baselines = folder, opened, dataset, baselines
         self.placement, self.started = placement, started
@@ -83,13 +83,13 @@ class GridResult:
         }
 
     def conclude(self, interrupted: bool = False) -> dict[str, Any]:
-        """Writes the result, whole or partial, and says it.
+        """Writes the result, complete or partial, and prints it.
 
         Returns:
             The content of grid.json.
 
         Raises:
-            RunFailedError: every trial failed, none of them after an epoch.
+            RunFailedError: every trial failed before it had finished an epoch.
         """
         state = "interrupted" if interrupted else "finished"
         content = self.keep(state)
@@ -112,18 +112,18 @@ class GridResult:
         sheet = contact_sheet(self.folder.path("model"), self.dataset.val, best.folder.settings.data.image_size)
         command = self.longer(best)
         page.write(self.folder.path("report"), self.folder.settings, content, self.trials, summary, sheet, command)
-        self._say(content, summary, command)
+        self._print_result(content, summary, command)
         return content
 
     def longer(self, best: Trial) -> str:
-        """The command line that trains the best settings for longer."""
+        """Returns the command line that trains the best settings for longer."""
         settings, name = best.folder.settings, f"{self.folder.name}-best"
         train = dataclasses.replace(settings.train, epochs=LONGER * settings.train.epochs)
         run = dataclasses.replace(self.folder.settings.run, name=name, resume=False)
         flags = config.flags(dataclasses.replace(settings, train=train, run=run))
         return f"faceae train {shlex.join(flags)}"
 
-    def _say(self, content: dict[str, Any], summary: dict[str, Any], command: str) -> None:
+    def _print_result(self, content: dict[str, Any], summary: dict[str, Any], command: str) -> None:
         out.print()
         out.print(view.result_table(self.trials, summary["baselines"], summary["counts"]["val"]))
         print_caveats(summary)

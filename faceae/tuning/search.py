@@ -1,5 +1,5 @@
-# ruff: noqa: ANN401  (Tune's trials have no type to name)
-"""Ray Tune at work: it starts the trials and asks ASHA after each epoch; the driver follows."""
+# ruff: noqa: ANN401  (Tune's trials have no public type)
+"""Runs the trials of a grid with Ray Tune, which asks ASHA after each epoch; the driver follows the changes."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from faceae.tuning.view import GridView
 
 
 class Search:
-    """Runs the trials of a grid that are not over."""
+    """Runs the unfinished trials of a grid."""
 
     def __init__(
         self,
@@ -42,34 +42,34 @@ class Search:
 
         Args:
             settings: the grid's settings.
-            trials: all trials; what becomes of them is written into them.
-            dataset: the images that they share.
-            groups: the worker groups that train them.
-            keep: called when something has changed that should be kept.
+            trials: all trials, which are updated as they run.
+            dataset: the images that the trials share.
+            groups: the worker groups that train the trials.
+            keep: called after a change that should be saved.
         """
         self.settings, self.trials, self.groups, self.keep = settings, trials, groups, keep
         self.open = {trial.folder.uri: trial for trial in trials if not trial.over}
         self.view = GridView(trials, len(dataset.train))
         self.trackers: dict[str, Tracker] = {}
-        self.tracked = False  # whether any trial has been
-        self.seen: Counter[str] = Counter()  # records of each run
-        self.notes: Counter[str] = Counter()
-        self.free_since = [time.monotonic()] * groups.placement.concurrent  # for each free place for a trial
+        self.tracked = False  # whether tracking has worked for any trial
+        self.seen: Counter[str] = Counter()  # number of records received, by run
+        self.notes: Counter[str] = Counter()  # number of notes shown, by trial
+        self.free_since = [time.monotonic()] * groups.placement.concurrent  # one time for each free slot
         for uri, trial in self.open.items():
             sampler = dataset.sampler(trial.folder.settings, groups.placement.max_workers)
             groups.register(RunSpec(uri, trial.folder.settings, sampler, dataset.val))
 
     def run(self) -> None:
-        """Runs them to the end.
+        """Runs the trials until all are over.
 
         Raises:
             RunFailedError: no worker group could be started.
-            KeyboardInterrupt: Ctrl-C; the trials are told to stop.
+            KeyboardInterrupt: Ctrl-C; the trials have been asked to stop.
         """
         if not self.open:
             return
         ray_compat.set_defaults(ray_compat.TUNE_ENVIRONMENT)
-        logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # a failed trial is told below, without its traceback
+        logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # the view shows a failed trial without its traceback
         with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as scratch, self.view:
             tuning = in_thread(self._tuner(scratch).fit)
             tuning.add_done_callback(lambda _: self.groups.coordinator.wake.remote())
@@ -77,7 +77,7 @@ class Search:
                 version = 0
                 while not tuning.done() or not all(trial.over for trial in self.trials):
                     if tuning.done():
-                        tuning.result()  # raises, should Tune have failed
+                        tuning.result()  # raises if Tune has failed
                     version = self._follow(version)
             except KeyboardInterrupt:
                 self._stop()
@@ -87,7 +87,7 @@ class Search:
                     tracker.end(interrupted=True)
 
     def _stop(self) -> None:
-        """Ends what runs, with a checkpoint, and takes the epochs that were finished by then."""
+        """Stops the running trials, each with a checkpoint, and records the epochs that they have finished by then."""
         running = [trial for trial in self.trials if trial.state == "running"]
         self.groups.stop(list(self.open))
         self._follow(0)
@@ -97,8 +97,8 @@ class Search:
 
     def _tuner(self, scratch: str) -> tune.Tuner:
         return tune.Tuner(
-            # A trial's process waits and costs next to nothing: it takes a place on the head node and leaves the CPUs
-            # to the workers and Ray Data. (Tune refuses a trial without any resource.)
+            # A trial's process only waits and costs next to nothing: it runs on the head node and leaves the CPUs to
+            # the workers and Ray Data. (Tune refuses a trial without any resource.)
             tune.with_resources(TrainRun, tune.PlacementGroupFactory([{ray_compat.HEAD_RESOURCE: 0.001}])),
             param_space={"coordinator": self.groups.coordinator_name, "run": tune.grid_search(list(self.open))},
             tune_config=tune.TuneConfig(
@@ -106,7 +106,7 @@ class Search:
                 max_concurrent_trials=self.groups.placement.concurrent,
                 reuse_actors=True,
             ),
-            # Tune's own state is not kept: the trials' folders are, and a grid is continued from them.
+            # Tune's own state is discarded: a grid is continued from the trials' folders.
             run_config=tune.RunConfig(
                 storage_path=scratch,
                 name="tune",
@@ -117,7 +117,7 @@ class Search:
         )
 
     def _scheduler(self) -> ASHAScheduler:
-        """ASHA, told what the trials that are over reached in an earlier session."""
+        """Returns ASHA, with the records of the trials that ended in an earlier session."""
         asha = self.settings.asha
         epochs = max(trial.folder.settings.train.epochs for trial in self.trials)
         scheduler = ASHAScheduler(
@@ -138,7 +138,7 @@ class Search:
         return scheduler
 
     def _follow(self, version: int) -> int:
-        """Waits for a change, and takes it over; returns the version that is then known."""
+        """Waits for changes and applies them to the trials; returns the version that is then known."""
         changes: Changes = ray.get(self.groups.coordinator.changes.remote(version, self.seen))
         if changes.failure:
             raise RunFailedError(changes.failure)
@@ -150,7 +150,7 @@ class Search:
         return changes.version
 
     def _update(self, trial: Trial, status: RunStatus) -> bool:
-        """Writes into a trial what the coordinator knows of it; returns whether that is worth keeping."""
+        """Updates a trial from the coordinator's status of its run; returns whether the change should be saved."""
         if trial.over:
             return False
         if status.device and trial.state == "pending":
@@ -175,7 +175,7 @@ class Search:
             trial.start_up_seconds += time.monotonic() - self.free_since.pop(0)
         trial.state, trial.device = "running", status.device
         self.trackers[trial.name] = self._track(trial)
-        trial.history.clear()  # it comes again, without an epoch that lacks its checkpoint
+        trial.history.clear()  # it is sent again, without any epoch that has no checkpoint
 
     def _end(self, trial: Trial, failure: str, complete: bool) -> None:
         complete = complete or trial.epochs == trial.folder.settings.train.epochs
@@ -189,7 +189,7 @@ class Search:
             tracker.end()
 
     def _track(self, trial: Trial) -> Tracker:
-        """Starts tracking a trial. If the very first cannot be tracked, that is an error; later ones run untracked."""
+        """Starts tracking a trial. If the first cannot be tracked, that is an error; later ones then run untracked."""
         try:
             tracker = Tracker(trial.folder, self.settings.run.track, group=self.settings.run.name)
             self.tracked = True
@@ -202,7 +202,7 @@ class Search:
 
 
 class _Known(NamedTuple):
-    """A trial of an earlier session, for ASHA."""
+    """A trial of an earlier session, as ASHA needs it."""
 
     trial_id: str
 
@@ -214,7 +214,7 @@ class VerdictCallback(tune.Callback):
         self.coordinator = coordinator
 
     def __getstate__(self) -> dict[str, Any]:
-        return {}  # Tune saves its callbacks, for a restore that faceae does not use
+        return {}  # Tune saves its callbacks for a kind of restore that faceae does not use
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:  # noqa: D102
         self._decide(trial, Verdict(trial.last_result["over"]))

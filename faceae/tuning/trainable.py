@@ -1,6 +1,6 @@
-"""What Ray Tune runs for each trial: it submits the run by its name, and reports its epochs.
+"""The Trainable that Ray Tune runs for each trial: it submits the run by its name and reports its epochs.
 
-Its process imports no torch and never sees a trial's settings; one serves one trial after another.
+Its process imports no torch and never sees a trial's settings; one process serves one trial after another.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ class TrainRun(tune.Trainable):
         """Begins a trial.
 
         Args:
-            config: `run`, which names the run, and `coordinator`, which names the actor that knows it
-                (`faceae.cluster.coordinator`).
+            config: `run`, the name of the run, and `coordinator`, the name of the actor that knows the run (see
+                `faceae.cluster.coordinator`).
         """
         self.coordinator = ray.get_actor(config["coordinator"])
         self._begin(config["run"])
@@ -29,23 +29,24 @@ class TrainRun(tune.Trainable):
         ray.get(self.coordinator.submit.remote(run))
 
     def step(self) -> dict[str, Any]:
-        """Waits for the next epoch, or the end. An epoch of an earlier session counts as if it had happened now.
+        """Waits for the next epoch or the end of the run. Epochs of an earlier session are reported as if new.
 
         Returns:
             ASHA's metric and time (`faceae.cluster.coordinator.METRIC` and `TIME`); `over`, whether the trial needs no
-            more epochs (`done` says so to Tune, which also sets it of the trials that it stops). A run that had to give
-            up does not fail in Tune's eyes, which would cost the process; the driver knows the reason.
+            more epochs; and `done`, which says the same to Tune, but which Tune also sets for the trials that it stops.
+            To Tune, a run that had to give up has not failed, since a failure would cost the process; the driver knows
+            the reason.
         """
         result: dict[str, Any] = ray.get(self.coordinator.next_epoch.remote(self.run, self.seen))
         self.seen += 1
         return result
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
-        """Ends this trial and begins another."""
+        """Ends this trial and begins another in the same process."""
         self.cleanup()
         self._begin(new_config["run"])
         return True
 
     def cleanup(self) -> None:
-        """Ends the trial: its workers leave it after the step they are at, and are free for another."""
+        """Ends the trial: its workers leave it after the current step and are free for another."""
         ray.get(self.coordinator.stop.remote(self.run))

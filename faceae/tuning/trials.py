@@ -1,4 +1,4 @@
-"""What is known of the trials of a grid, and what of it is kept: grid.json, grid.csv."""
+"""The trials of a grid: their state, and how it is saved in grid.json and grid.csv."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ OVER = ("finished", "pruned", "failed")
 
 @dataclass
 class Trial:
-    """A run of the grid.
+    """A trial: one run of the grid.
 
     Attributes:
-        name: of its folder.
-        values: of the fields that differ in the grid, by their path.
-        folder: of its run.
-        state: finished: all its epochs; pruned: by ASHA; failed: see `reason`; stopped: with the grid, which may be
-            continued.
+        name: the name of the trial's folder.
+        values: the values of the fields that differ within the grid, by the fields' paths.
+        folder: the run's folder.
+        state: `finished` after all epochs, `pruned` by ASHA, `failed` (see `reason`), or `stopped` together with the
+            grid, which may be continued.
         history: the record of each finished epoch, as in metrics.jsonl.
-        reason: why it failed.
-        start_up_seconds: from a free place in the cluster to the first epoch.
-        device: that it trains on.
+        reason: why the trial failed; empty if it did not.
+        start_up_seconds: seconds from a free slot in the cluster to the start of the first epoch.
+        device: name of the device that the trial trains on; empty before it has started.
     """
 
     name: str
@@ -47,40 +47,40 @@ class Trial:
 
     @property
     def epochs(self) -> int:
-        """Finished."""
+        """Number of finished epochs."""
         return len(self.history)
 
     @property
     def over(self) -> bool:
-        """Whether there is nothing left to do."""
+        """Whether the trial has nothing left to do."""
         return self.state in OVER
 
     @property
     def metric(self) -> str:
-        """By which the trials are ranked; the same for all of them."""
+        """The metric by which the trials are ranked; the same for all of them."""
         return self.folder.settings.train.best_by
 
     @property
     def best(self) -> Record | None:
-        """Its best epoch."""
+        """The record of the best epoch; None before the first."""
         return Progress(self.history).best(self.metric) if self.history else None
 
     @property
     def value(self) -> float:
-        """The metric of its best epoch; infinite before the first."""
+        """The metric of the best epoch; infinite before the first."""
         return self.best["val"][self.metric] if self.best else float("inf")
 
     @property
     def training_seconds(self) -> float:
-        """Spent in epochs, without validation."""
+        """Seconds spent in epochs, without validation."""
         return sum(record["seconds"] for record in self.history)
 
 
 def open_trials(points: Sequence[Point], grid: RunFolder[Any]) -> list[Trial]:
-    """The trials of a grid with their folders, as they were left when the grid is continued.
+    """Opens the folders of a grid's trials; the trials of a continued grid have the state in which they were left.
 
     Raises:
-        InputError: a trial's folder cannot be written, or does not fit.
+        InputError: a trial's folder cannot be written, or holds a different run.
     """
     uri = grid.path("grid.json")
     saved = {row["trial"]: row for row in storage.read_json(uri)["trials"]} if storage.exists(uri) else {}
@@ -100,12 +100,12 @@ def open_trials(points: Sequence[Point], grid: RunFolder[Any]) -> list[Trial]:
 
 
 def ranked(trials: Sequence[Trial]) -> list[Trial]:
-    """The best first; the failed behind all others, since what they reached they could not keep."""
+    """Sorts trials, best first; failed ones come last, since they could not keep what they had reached."""
     return sorted(trials, key=lambda trial: (trial.state == "failed", trial.value))
 
 
 def rows(trials: Sequence[Trial]) -> list[dict[str, Any]]:
-    """The ranked trials, for grid.json."""
+    """Returns a row for each trial, in the order of rank, for grid.json."""
     return [
         {
             "rank": rank if trial.history else None,
@@ -126,7 +126,7 @@ def rows(trials: Sequence[Trial]) -> list[dict[str, Any]]:
 
 
 def table(trials: Sequence[Trial]) -> bytes:
-    """The same as CSV: a column for each setting and each metric."""
+    """Returns the same rows as CSV, with a column for each setting and each metric."""
     text = io.StringIO()
     writer: csv.DictWriter[str] | None = None
     for row in rows(trials):

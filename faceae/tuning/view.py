@@ -1,4 +1,4 @@
-"""What a person sees of a grid: a live table in a terminal, a line an event in a log, the ranked table at the end."""
+"""How a grid is shown: a live table in a terminal, a line per event in a log, and the ranked table at the end."""
 
 from __future__ import annotations
 
@@ -21,26 +21,26 @@ from faceae.tuning.trials import Trial, ranked
 STYLES = {"running": "bold", "finished": "green", "pruned": "yellow", "failed": "red"}
 
 SHOWN = ("mse", "hole_mse", "composite_mse", "rgb_argmax_accuracy")
-"""Metrics of the tables of a grid; all of them are in grid.csv."""
+"""The metrics in the tables of a grid; grid.csv has all of them."""
 
 
 def values(trial: Trial) -> list[str]:
-    """Its values of what the grid varies."""
+    """Formats a trial's values of the fields that the grid varies."""
     return [f"{value:g}" if isinstance(value, float) else str(value) for value in trial.values.values()]
 
 
 def label(trial: Trial) -> str:
-    """The same in one."""
+    """Formats the same values as one string."""
     return " ".join(values(trial))
 
 
 def headings(trials: Sequence[Trial]) -> list[str]:
-    """The names of what the grid varies."""
+    """Returns short names of the fields that the grid varies."""
     return [path.removesuffix(".name").split(".")[-1] for path in trials[0].values]
 
 
 def article(trial: Trial) -> str:
-    """What the article reports for the same settings."""
+    """Formats what the article reports for the same settings: a line with loss, accuracy and epochs for each result."""
     lines = matching(trial.folder.settings)
     return "\n".join(f"{line.value:.4f}, {line.rgb_argmax_accuracy:.2%} ({line.epochs})" for line in lines)
 
@@ -49,7 +49,7 @@ class GridView:
     """Shows the trials while they run."""
 
     def __init__(self, trials: Sequence[Trial], images: int) -> None:
-        """Shows nothing yet; an epoch has so many `images`."""
+        """Shows nothing yet; `images` is the number of training images in an epoch."""
         self.trials, self.images = trials, images
         self.before = sum(trial.epochs for trial in trials)
         self.start = time.monotonic()
@@ -68,11 +68,11 @@ class GridView:
         self.stack.close()
 
     def set_step(self, trial: Trial, step: tuple[int, int] | None) -> None:
-        """Says how far a running trial is: (epoch, images of it trained on)."""
+        """Takes the progress of a running trial: (epoch, images of it trained on)."""
         self.steps[trial.name] = (step[0] - 1 + step[1] / self.images) if step else trial.epochs
 
     def epoch(self, trial: Trial) -> None:
-        """Says that a trial has finished an epoch."""
+        """Prints that a trial has finished an epoch, in a log."""
         record = trial.history[-1]
         self._line(
             f"{trial.name:{self._width()}}  epoch {record['epoch']}/{trial.folder.settings.train.epochs}  "
@@ -81,17 +81,17 @@ class GridView:
         )
 
     def note(self, trial: Trial, text: str) -> None:
-        """Says what a person should know of a trial."""
+        """Prints a message about a trial, in a log."""
         self._line(f"{trial.name:{self._width()}}  {text}")
 
     def end(self, trial: Trial) -> None:
-        """Says that a trial is over."""
+        """Prints that a trial is over, in a log."""
         after = f" after epoch {trial.epochs}" if trial.epochs else ""
         why = f": {trial.reason}" if trial.reason else f", best {trial.metric} {trial.value:.5f}" if trial.best else ""
         self._line(f"{trial.name:{self._width()}}  {trial.state}{after}{why}")
 
     def progress(self) -> str:
-        """How many epochs of all trials are done, and how long the rest takes at most."""
+        """Describes how many epochs of all trials are done, and how long the rest takes at most."""
         done = sum(trial.epochs for trial in self.trials)
         left = sum(trial.folder.settings.train.epochs - trial.epochs for trial in self.trials if not trial.over)
         text = f"{done} trial-epochs done, at most {left} to go"
@@ -108,7 +108,7 @@ class GridView:
         return max(len(trial.name) for trial in self.trials)
 
     def _table(self) -> Group:
-        """The trials, those that run first; as many as the terminal has room for."""
+        """Returns the live table: running trials first, and no more than the terminal has room for."""
         table = Table(box=None, pad_edge=False)
         for heading in ("trial", *headings(self.trials), "epoch", f"val {self.trials[0].metric}", "state"):
             table.add_column(heading, min_width=9 if heading == "epoch" else None)
@@ -130,7 +130,7 @@ class GridView:
 
 
 def result_table(trials: Sequence[Trial], baselines: Mapping[str, Mapping[str, float]], images: int) -> Table:
-    """The ranked trials beside the baselines and the article, for the terminal."""
+    """Returns a table of the ranked trials, the baselines and the article's results, for the terminal."""
     table = Table(box=None, pad_edge=False)
     table.add_column(f"\n{images} validation images", no_wrap=True)
     table.add_column("best\nepoch", justify="right")
@@ -151,12 +151,12 @@ def result_table(trials: Sequence[Trial], baselines: Mapping[str, Mapping[str, f
 
 
 def cells(record: Mapping[str, Any] | None) -> list[str]:
-    """A cell for each metric that is `SHOWN`, of a record with `val`; empty ones without it."""
+    """Formats the `SHOWN` metrics of a record's `val`; without a record, the cells are empty."""
     return [format(record["val"][name], COLUMNS[name][1]) if record else "" for name in SHOWN]
 
 
 def costs(cost: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """What the grid cost: a name and a sentence each."""
+    """Describes what the grid cost, as pairs of a name and a sentence."""
     epochs, trials, start_up = cost["trial_epochs"], cost["trials_started"], cost["start_up_seconds"]
     decoded = f"{clock(cost['decode_seconds'])} for {cost['decoded_images']} images, once for {count(trials, 'trial')}"
     if cost["sessions"] > 1:

@@ -122,7 +122,7 @@ def test_it_leaves_what_a_run_leaves(mixed, tmp_path):
 
 def test_a_finished_evaluation_is_shown_again(mixed, model, capsys):
     summary, folder, source = mixed
-    with pytest.raises(InputError, match=r"--run\.name e: there is a run of this name"):
+    with pytest.raises(InputError, match=r"--run\.name e: a run of this name already exists"):
         evaluated(model[1], source, folder.parent, mask=KINDS)
     again, _ = evaluated(model[1], source, folder.parent, mask=KINDS, resume=True)
     assert again == summary

@@ -43,7 +43,7 @@ def decoded(source):
     entries = list_sources([str(source)], "--data.source").entries
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(reader, "BLOCK_BYTES", 7 * reader.image_bytes(SIZE))
-        patch.setattr(reader, "AT_LEAST", 1)
+        patch.setattr(reader, "MIN_BLOCKS", 1)
         blocks, rejected = decode_train(entries, SIZE, lambda images: None)
     return blocks, rejected
 

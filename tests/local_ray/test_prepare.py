@@ -24,7 +24,7 @@ from faceae.config.jobs import PrepareSettings, Shard
 from faceae.data import images
 from faceae.data.cache import decode_train, take
 from faceae.data.mask_generator import MaskGenerator
-from faceae.data.sampler import Order
+from faceae.data.sampler import GlobalBatchSampler
 from faceae.data.sources import list_sources
 from faceae.data.split import Split
 from faceae.data.synthetic import portrait
@@ -104,7 +104,9 @@ def test_training_sees_the_same_images_in_the_same_order(forms, tmp_path):
     for source in (forms / "tree", forms / "ffhq.zip", forms / "face.parquet", folder):
         train = Split(Data(source=(str(source),))).train
         blocks, _ = decode_train(train, SIZE, lambda count: None)
-        ids, pixels = take(blocks.refs, Order(blocks, 3, 8, MaskGenerator(Mask(size=8), SIZE)).epoch(2))
+        ids, pixels = take(
+            blocks.refs, GlobalBatchSampler(blocks, 3, 8, MaskGenerator(Mask(size=8), SIZE)).permutation(2)
+        )
         seen.append((ids, pixels.tobytes()))
     assert all(one == seen[0] for one in seen[1:])
 
@@ -172,13 +174,13 @@ def begin(source, out, monkeypatch, shards, **data):
 
 def test_unfinished_images_are_not_trained_on_and_a_missing_shard_is_named(forms, tmp_path, monkeypatch):
     folder = begin(forms / "tree", tmp_path, monkeypatch, 2)
-    with pytest.raises(InputError, match=r"not prepared to the end; finish with `(.*)`") as error:
+    with pytest.raises(InputError, match=r"is unfinished; finish it with `(.*)`") as error:
         list_sources([folder], "--data.source")
-    command = re.search(r"`python jobs/prepare.py (.*)`", str(error.value))[1].split()
+    command = re.search(r"`faceae prepare (.*)`", str(error.value))[1].split()
     prepare(cli.parse(command, PrepareSettings))
     assert len(list_sources([folder], "--data.source").entries) == FACES
     (tmp_path / "set" / "part-00001.parquet").unlink()
-    with pytest.raises(InputError, match=r"1 of its 4 shards are missing, part-00001\.parquet for one"):
+    with pytest.raises(InputError, match=r"1 of its 4 shards are missing, such as part-00001\.parquet"):
         list_sources([folder], "--data.source")
 
 
@@ -208,11 +210,11 @@ def test_a_source_that_changed_in_between_is_noticed(with_bad, tmp_path, monkeyp
 
 def test_another_image_size_or_a_taken_name_is_refused(forms, tmp_path):
     prepared(forms / "tree", tmp_path)
-    with pytest.raises(InputError, match=r"--run\.name set: there is a run of this name"):
+    with pytest.raises(InputError, match=r"--run\.name set: a run of this name already exists"):
         prepared(forms / "tree", tmp_path)
     with pytest.raises(InputError, match=r"--data\.image-size 16: the run set was started with 32"):
         prepared(forms / "tree", tmp_path, resume=True, image_size=16)
-    with pytest.raises(InputError, match=r"--run\.name set: .*config\.json is of another job"):
+    with pytest.raises(InputError, match=r"--run\.name set: .*config\.json was written by another job"):
         cli.parse(["--run.storage", str(tmp_path), "--run.name", "set", "--run.resume"], Settings)
 
 
@@ -275,7 +277,7 @@ def test_a_job_between_buckets_is_killed_and_resumed_to_the_same_bytes(s3, tmp_p
     said, _ = again.communicate(timeout=120)
     assert again.returncode == 0, said
     assert re.search(r"resumed   \d+ of 16 shards are there, \d+ images left", said)
-    assert "train     python jobs/train.py --data.source s3://faces/prepare/set --data.image-size 256\n" in said
+    assert "train     faceae train --data.source s3://faces/prepare/set --data.image-size 256\n" in said
     whole, manifest = prepared(tmp_path / "ffhq.zip", tmp_path, "whole", megabytes=0.6, image_size=256)
     resumed, unbroken = files_of("s3://faces/prepare/set"), files_of(whole)
     assert resumed.keys() == unbroken.keys()

@@ -112,7 +112,7 @@ def test_a_folder_is_restored_and_only_once(model, pictures, tmp_path, capsys):
     assert not list(dest.rglob(".*"))
 
     models.save(str(tmp_path / "other"), *tiny("article"))
-    with pytest.raises(InputError, match=r"DEST .*out: holds pictures that .*model restored, another model"):
+    with pytest.raises(InputError, match=r"DEST .*out: holds pictures restored by another model, .*model;"):
         restore(tmp_path / "other", source, dest)
 
 
@@ -128,8 +128,8 @@ def test_from_and_to_a_bucket_with_masks(model, pictures, s3):
     assert "summary   s3://faces/bulk/out/summary.json\n" in done.stdout
     summary = storage.read_json(f"{dest}/summary.json")
     assert summary["counts"] == {"pictures": 7, "restored": 3, "there_before": 0, "rejected": 4}
-    assert reasons(dest)["0/face2.png"] == f"there is no mask of its name in {masks}"
-    assert reasons(dest)["../face9.png"] == "its name leads out of the folder that it is in"
+    assert reasons(dest)["0/face2.png"] == f"there is no mask with its name in {masks}"
+    assert reasons(dest)["../face9.png"] == "its name leads out of the folder"
     before, after = pixels_of(pictures["whole.jpg"]), pixels_of(storage.read(f"{dest}/whole.png"))
     hole = np.asarray(mask) > 0
     assert (after[~hole] == before[~hole]).all()
@@ -169,7 +169,7 @@ def test_a_store_that_refuses_is_named_and_what_is_finished_stays(model, picture
     dest.mkdir()
     (dest / "1").write_bytes(b"a file where a folder should be")
     with pytest.raises(
-        RunFailedError, match=r"^FileExistsError: .*; what is finished stays: mend this, and the same command goes on"
+        RunFailedError, match=r"^FileExistsError: .*; what is finished stays: fix this, and the same command continues"
     ):
         restore(model, source, dest)
 
@@ -179,13 +179,13 @@ def test_a_store_that_refuses_is_named_and_what_is_finished_stays(model, picture
     [
         ({"model": "nowhere"}, "MODEL nowhere: it does not exist"),
         ({"source": "nowhere"}, "SOURCE .*nowhere: it does not exist"),
-        ({"dest": "in"}, "DEST .*in: is where the pictures of SOURCE are"),
-        ({"dest": "in/0/sub"}, "DEST .*sub: is where the pictures of SOURCE are"),
-        ({"source": "in/0/face0.png", "dest": "in/0"}, "DEST .*: is where the pictures of SOURCE are"),
+        ({"dest": "in"}, "DEST .*in: this is where the pictures of SOURCE are"),
+        ({"dest": "in/0/sub"}, "DEST .*sub: this is where the pictures of SOURCE are"),
+        ({"source": "in/0/face0.png", "dest": "in/0"}, "DEST .*: this is where the pictures of SOURCE are"),
         ({"dest": "in/broken.png/out"}, "DEST .*out: "),
         ({"masks": "nowhere"}, "--masks .*nowhere: it does not exist"),
-        ({"masks": "other"}, "--masks .*other: none is named as a picture of SOURCE"),
-        ({"source": "whole"}, "SOURCE: no picture could be restored; of 1, 1: there is no solid black box"),
+        ({"masks": "other"}, "--masks .*other: no mask is named like a picture of SOURCE"),
+        ({"source": "whole"}, "SOURCE: no picture could be restored; 1 of 1: there is no solid black box"),
         ({"model": ""}, "MODEL: no model given; write MODEL SOURCE DEST"),
     ],
 )

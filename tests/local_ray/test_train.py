@@ -237,8 +237,8 @@ def test_a_killed_run_resumes_to_what_it_would_have_been(faces, tmp_path, ray_cl
     [
         (["--data.source", "/no/such/folder"], "/no/such/folder: it does not exist"),
         (["--nonsense"], "--nonsense"),
-        (["--data.source", "s3://nobody/here"], "there is no such bucket"),
-        (["--data.source", "synthetic:9", "--run.storage", "s3://nobody/runs"], "there is no such bucket"),
+        (["--data.source", "s3://nobody/here"], "the bucket does not exist"),
+        (["--data.source", "synthetic:9", "--run.storage", "s3://nobody/runs"], "the bucket does not exist"),
         (["--data.source", "s3://faces/empty-prefix"], "does not exist"),
     ],
     ids=["folder", "flag", "bucket", "storage", "prefix"],

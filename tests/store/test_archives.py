@@ -127,8 +127,8 @@ def test_members_that_cannot_be_unpacked_say_why(tmp_path):
         damaged[at] ^= 1
         (tmp_path / name).write_bytes(damaged)
     assert reasons(tmp_path / "locked.zip") == {"encrypted in the zip; unpack it with its password first"}
-    assert reasons(tmp_path / "packed.zip") == {"zipped by the method lzma; only stored and deflate can be read"}
-    assert reasons(tmp_path / "flipped.zip") == {"damaged in the zip: its checksum is another"}
+    assert reasons(tmp_path / "packed.zip") == {"compressed with lzma; only stored and deflated files can be read"}
+    assert reasons(tmp_path / "flipped.zip") == {"damaged in the zip: its checksum does not match"}
     assert reasons(tmp_path / "moved.zip") == {"damaged in the zip: there is no header where the directory says"}
 
 
@@ -136,7 +136,7 @@ def test_an_archive_that_shrinks_after_it_was_listed(tmp_path):
     (tmp_path / "a.tar").write_bytes(tarred(FILES))
     entries = list_sources([str(tmp_path)], "--data.source").entries
     (tmp_path / "a.tar").write_bytes(b"")
-    assert set(read_all(entries).values()) == {"the archive ends before it"}
+    assert set(read_all(entries).values()) == {"the archive ends before the end of this file"}
 
 
 def test_a_damaged_header_inside_a_tar_is_not_taken_for_its_end(tmp_path):
@@ -170,7 +170,7 @@ def test_an_archive_beside_images_is_not_silently_left_out(tmp_path):
     (tmp_path / "more.zip").write_bytes(zipped(FILES))
     listing = list_sources([str(tmp_path)], "--data.source")
     assert [entry.image_id for entry in listing.entries] == ["a.png"]
-    assert listing.refused == [("more.zip", "an archive beside images is not read; name it as a source too")]
+    assert listing.refused == [("more.zip", "an archive among images is not read; give it as a source of its own")]
 
 
 def test_shards_of_a_webdataset_with_the_same_names_in_them(tmp_path):

@@ -49,7 +49,7 @@ def test_decoded_pixels_of_another_size_are_resized(tmp_path):
 def test_a_null_image_in_parquet_is_rejected(tmp_path):
     pq.write_table(pa.table({"image": pa.array([None, b"x"], pa.binary())}), tmp_path / "one.parquet")
     found = read_all(list_sources([str(tmp_path)], "--data.source").entries)
-    assert sorted(found.values()) == ["not an image that Pillow can read", "the table has no bytes for it"]
+    assert sorted(found.values()) == ["not an image that Pillow can read", "the table has no bytes for this image"]
 
 
 def test_a_parquet_file_without_images_says_what_it_has(tmp_path):
@@ -63,7 +63,7 @@ def test_a_file_that_goes_away_is_rejected(tmp_path):
         (tmp_path / name).write_bytes(png(Image.fromarray(portrait(0, SIZE))))
     listing = list_sources([str(tmp_path)], "--data.source")
     (tmp_path / "a.png").unlink()
-    assert read_all(listing.entries)["a.png"] == "the file has gone since it was listed"
+    assert read_all(listing.entries)["a.png"] == "the file has disappeared since it was listed"
 
 
 def test_applefiles_are_refused_and_other_files_ignored(tmp_path):

@@ -81,7 +81,7 @@ def flip(path):
     [
         (lambda last: flip(last / "model.safetensors"), "model.safetensors does not match what was written"),
         (lambda last: flip(last / "state.pt"), "state.pt does not match what was written"),
-        (lambda last: (last / "state.pt").unlink(), "a file of it is missing"),
+        (lambda last: (last / "state.pt").unlink(), "one of its files is missing"),
         (lambda last: (last / "progress.json").unlink(), "it was not written completely"),
         (
             lambda last: (last / "progress.json").write_text('{"history": ['),

@@ -90,7 +90,7 @@ def test_a_disk_that_fails_leaves_a_note_and_what_it_missed_comes_later(tmp_path
     tracker = Tracker(folder, ())
     (tmp_path / "run" / "tensorboard").write_text("in the way")
     tell(tracker, folder, 1, 3)
-    tracker.lines[0].thread.submit(lambda: (tmp_path / "run" / "tensorboard").unlink()).result()
+    tracker.channels[0].thread.submit(lambda: (tmp_path / "run" / "tensorboard").unlink()).result()
     tell(tracker, folder, 4, 4)
     finish(tracker, summary(4))
     assert capsys.readouterr().out.count("note      tensorboard: [Errno 17] File exists") == 1

@@ -82,7 +82,7 @@ def test_mlflow_that_fails_in_mid_run_leaves_a_note_and_catches_up(tmp_path, mlf
     folder = open_folder(tmp_path)
     tracker = Tracker(folder, ["mlflow"])
     tell(tracker, folder, 1, 1)
-    thread = tracker.lines[1].thread
+    thread = tracker.channels[1].thread
     thread.submit(rename, "metrics", "away").result()
     tell(tracker, folder, 2, 3)
     thread.submit(rename, "away", "metrics").result()
@@ -92,8 +92,8 @@ def test_mlflow_that_fails_in_mid_run_leaves_a_note_and_catches_up(tmp_path, mlf
     rename("away", "metrics")
     first, second = [line for line in capsys.readouterr().out.splitlines() if line.startswith("note ")]
     assert first.startswith("note      mlflow: ")
-    assert first.endswith("training goes on, and what is missing there is sent after the next epoch")
-    assert second.endswith("--run.resume sends what is missing there")
+    assert first.endswith("training goes on, and the missing records are sent after the next epoch")
+    assert second.endswith("--run.resume sends the missing records")
     assert mlflow_run(mlflow, folder).info.status == "RUNNING"
     finish(Tracker(folder, ["mlflow"]), summary(4))
     run = mlflow_run(mlflow, folder)

@@ -1,0 +1,18 @@
+"""The notebook runs from top to bottom, and shows what it says."""
+
+import nbclient
+import nbformat
+from runs import ROOT
+
+
+def test_the_quickstart_notebook_runs(tmp_path):
+    notebook = nbformat.read(ROOT / "examples" / "quickstart.ipynb", as_version=4)
+    nbclient.NotebookClient(notebook, timeout=240, resources={"metadata": {"path": str(tmp_path)}}).execute()
+    outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
+    pictures = [output for output in outputs if "image/png" in output.get("data", {})]
+    assert len(pictures) == 2
+    text = "".join(output.get("text", "") for output in outputs)
+    assert "(4, 3, 64, 64) torch.float32" in text
+    assert "Traceback" not in text
+    errors = {line.split()[6]: line for line in text.splitlines() if line.startswith("inside the hole")}
+    assert {"black", "mean", "telea"} <= set(errors)
