@@ -1,4 +1,4 @@
-"""Fixtures: real images where they are at hand, one Ray instance, one SeaweedFS server a session."""
+"""Fixtures for all tests: the team's real images if available, one Ray instance and one SeaweedFS server a session."""
 
 from pathlib import Path
 
@@ -16,14 +16,15 @@ SHARED = Path(__file__).parents[2] / "shared" / "data"
 
 @pytest.fixture(scope="session")
 def shared() -> Path:
-    """The team's real images, which are not part of the project."""
+    """The folder of the team's real images, which are not part of the project; without it the test is skipped."""
     if not SHARED.is_dir():
-        pytest.skip("the real images of ../shared/data are not at hand")
+        pytest.skip("the real images in ../shared/data are not available")
     return SHARED
 
 
 @pytest.fixture(scope="session")
 def ray_cluster():
+    """Ray on this machine, with CPUs for two training workers and Ray Data."""
     import ray
 
     from faceae.cluster import connection as cluster
@@ -46,7 +47,7 @@ def faces(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def seaweed(tmp_path_factory):
-    """A SeaweedFS server with an empty bucket, and the environment that its clients need."""
+    """A SeaweedFS server with an empty bucket; the tests' environment holds its address and credentials."""
     with Seaweed(tmp_path_factory.mktemp("seaweed")) as server, pytest.MonkeyPatch.context() as patch:
         for name, value in server.environment.items():
             patch.setenv(name, value)
@@ -56,5 +57,5 @@ def seaweed(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def s3(seaweed):
-    """The same as its environment only."""
+    """The environment variables of `seaweed`, for tests that only need a bucket."""
     return seaweed.environment

@@ -171,6 +171,8 @@ def _list_parquet(uri: str, name: str) -> Listing:
     try:
         with pq.ParquetFile(filesystem.open_input_file(path)) as file:
             column, id_path = _image_column(file.schema_arrow, uri)
+            for read in filter(None, (column, id_path)):
+                _refuse_objects(file.schema_arrow.field(read.partition(".")[0]).type, read, uri)
             entries = []
             for group in range(file.num_row_groups):
                 rows = file.metadata.row_group(group).num_rows
@@ -200,6 +202,20 @@ def _image_column(schema: pa.Schema, uri: str) -> tuple[str, str | None]:
         f"{uri}: no column holds images; expected `image` (binary, or Hugging Face's struct of bytes and path) "
         f"or `pixels`, found {', '.join(schema.names)}"
     )
+
+
+def _refuse_objects(kind: pa.DataType, column: str, uri: str) -> None:
+    """Raises InputError for Arrow extension types.
+
+    Ray registers one whose values are pickles (`ray.data.arrow_pickled_object`), and which unpickles them when they are
+    read: a Parquet file from somebody else would run code.
+    """
+    if isinstance(kind, pa.BaseExtensionType):
+        raise InputError(f"{uri}: the column {column} is of the type {kind}; store plain strings and bytes instead")
+    for number in range(kind.num_fields):
+        _refuse_objects(kind.field(number).type, column, uri)
+    if pa.types.is_dictionary(kind):
+        _refuse_objects(kind.value_type, column, uri)
 
 
 def _name(uri: str) -> str:

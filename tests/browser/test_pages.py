@@ -1,7 +1,7 @@
-"""The pages of the reports in a real browser, as wide as a phone: nothing sticks out, all pictures are there."""
+"""The report pages in a real browser at the width of a phone: nothing overflows, and all images are shown."""
 
 import pytest
-from pages import PHONE, assert_stands_alone, look
+from pages import PHONE, assert_self_contained, look
 from pictures import png
 from PIL import Image
 from runs import small
@@ -12,8 +12,8 @@ from faceae.reporting import run as report
 from faceae.reporting.pages import hidden
 
 
-def test_the_report_of_a_run(tmp_path):
-    """With names and values as long as they get."""
+def test_the_report_of_a_run_fits_a_phone(tmp_path):
+    """With names and values as long as they can be."""
     val = dict.fromkeys(metrics.NAMES, 0.123456)
     record = {"images": 60000, "seconds": 3723.0, "images_per_second": 12345.6, "data_wait_fraction": 0.5}
     history = [{**record, "epoch": epoch, "train_loss": 0.1, "val": val} for epoch in (1, 2)]
@@ -35,14 +35,14 @@ def test_the_report_of_a_run(tmp_path):
     report.write(str(tmp_path / "report"), settings, summary, history, Image.new("RGB", (1100, 512)))
     page = (tmp_path / "report" / "index.html").read_text()
     assert "faces with\n  a hole of 8 to 16 pixels square or brush strokes over them" in page
-    assert_stands_alone(page, tmp_path, 2)
+    assert_self_contained(page, tmp_path, 2)
 
 
-def test_what_sticks_out_is_found(tmp_path):
+def test_overflow_and_broken_images_are_found(tmp_path):
     broken = png(Image.new("RGB", (4, 4)))[:20].hex()
     found = look(f"<p style='width: 600px'>wide</p><img src='data:image/png;base64,{broken}'>", tmp_path)
     assert found["width"] > PHONE
-    assert found["pictures"] == [0]
+    assert found["images"] == [0]
 
 
 @pytest.mark.parametrize(
@@ -57,5 +57,5 @@ def test_what_sticks_out_is_found(tmp_path):
         ),
     ],
 )
-def test_what_is_hidden_is_said(mask, words):
+def test_a_mask_is_described_in_words(mask, words):
     assert hidden(mask) == words

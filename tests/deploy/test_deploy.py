@@ -1,4 +1,4 @@
-"""What is in cluster.yaml and deploy/: that Ray and KubeRay would take it, and (slow) that it does what it says."""
+"""cluster.yaml and deploy/: Ray and KubeRay accept them, and (slow) they do what they say."""
 
 import copy
 import json
@@ -32,30 +32,30 @@ def commands(config: dict, key: str) -> str:
 
 
 @pytest.mark.parametrize("name", LAUNCHED)
-def test_ray_takes_it(name):
+def test_ray_accepts_the_configuration(name):
     validate_config(prepare_config(load(name)))
 
 
-def test_ray_tells_a_misspelt_field():
+def test_ray_reports_a_misspelt_field():
     with pytest.raises(jsonschema.ValidationError, match="idle_timeout_minuts"):
         validate_config(prepare_config(load("cluster.yaml") | {"idle_timeout_minuts": 5}))
 
 
 @pytest.mark.parametrize("name", LAUNCHED)
-def test_nodes_have_the_versions_of_constraints_txt(name):
+def test_nodes_install_the_versions_of_constraints_txt(name):
     config = load(name)
     setup = commands(config, "setup_commands")
     assert config["file_mounts"]["~/faceae/constraints.txt"] == "constraints.txt"
     assert config["file_mounts"]["~/faceae/pyproject.toml"] == "pyproject.toml"
     assert "--constraint ~/faceae/constraints.txt --requirements ~/faceae/pyproject.toml" in setup
     assert "uv venv --python 3.11 " in setup
-    assert "==" not in setup, "a second place for versions"
+    assert "==" not in setup, "versions belong in constraints.txt only"
     assert pinned("ray")
     assert pinned("torch")
 
 
 @pytest.mark.parametrize("name", LAUNCHED)
-def test_who_has_no_token_is_refused_and_the_dashboard_is_local(name):
+def test_a_token_is_required_and_the_dashboard_is_local(name):
     config = load(name)
     assert config["file_mounts"]["~/.ray/auth_token"] == "~/.ray/auth_token"
     assert "chmod 600 ~/.ray/auth_token" in config["setup_commands"]
@@ -69,7 +69,7 @@ def test_a_stopped_job_has_time_for_a_checkpoint(name):
     assert "RAY_JOB_STOP_WAIT_TIME_S=60" in commands(load(name), "head_start_ray_commands")
 
 
-def test_on_aws_a_head_without_cpus_and_spot_gpus_from_zero():
+def test_aws_has_a_head_without_cpus_and_spot_gpus_from_zero():
     config = load("cluster.yaml")
     head, gpu = (config["available_node_types"][name] for name in (config["head_node_type"], "gpu"))
     assert head["resources"] == {"CPU": 0}
@@ -90,7 +90,7 @@ def test_mounted_files_exist(name):
 
 
 def validate_rayjob(job: dict) -> None:
-    """Against KubeRay's fields, and the pods in it against Kubernetes'."""
+    """Validates the job against KubeRay's schema, and its pods against Kubernetes'."""
     jsonschema.validate(job, json.loads((ROOT / "tests/deploy/schemas/rayjob.json").read_text()))
     cluster = job["spec"]["rayClusterSpec"]
     for group in (cluster["headGroupSpec"], *cluster["workerGroupSpecs"]):
@@ -98,7 +98,7 @@ def validate_rayjob(job: dict) -> None:
         kubernetes_validate.validate(template, "1.34", strict=True)
 
 
-def test_kuberay_takes_the_job():
+def test_kuberay_accepts_the_job():
     job = load("deploy/rayjob.yaml")
     validate_rayjob(job)
     cluster = job["spec"]["rayClusterSpec"]
@@ -110,7 +110,7 @@ def test_kuberay_takes_the_job():
 
 
 @pytest.mark.parametrize("path", ["spec", "spec.rayClusterSpec", "spec.rayClusterSpec.authOptions", "pod", "container"])
-def test_a_misspelt_field_of_the_job_is_found(path):
+def test_a_misspelt_field_in_the_job_is_found(path):
     job = copy.deepcopy(load("deploy/rayjob.yaml"))
     pod = job["spec"]["rayClusterSpec"]["workerGroupSpecs"][0]["template"]["spec"]
     found = {"pod": pod, "container": pod["containers"][0]}.get(path, job)
@@ -128,14 +128,14 @@ def head():
 
 
 @pytest.mark.slow
-def test_a_job_brings_a_gpu_node_of_cluster_yaml_and_its_end_takes_it_away(head, tmp_path):
-    """The autoscaler and the node types of cluster.yaml; only the machines are not AWS's but processes here."""
+def test_a_job_starts_a_gpu_node_of_cluster_yaml_and_the_node_goes_after_the_job(head, tmp_path):
+    """With Ray's autoscaler and the node types of cluster.yaml; the machines are processes here, not AWS instances."""
     config = prepare_config(load("cluster.yaml"))
     types = config["available_node_types"]
     types[FAKE_HEAD_NODE_TYPE] = types.pop(config["head_node_type"]) | {"max_workers": 0}
     config |= {"head_node_type": FAKE_HEAD_NODE_TYPE, "idle_timeout_minutes": 0.1, "file_mounts": {}}
     config["provider"] = {
-        "type": "external",  # "fake_multinode" by its class: its own name needs a file that Ray's wheel lacks
+        "type": "external",  # fake_multinode, named by its class: the short name needs a file that Ray's wheel lacks
         "module": "ray.autoscaler._private.fake_multi_node.node_provider.FakeMultiNodeProvider",
         "head_node_id": FAKE_HEAD_NODE_ID,
         "gcs_address": f"127.0.0.1:{head.gcs}",
@@ -148,7 +148,7 @@ def test_a_job_brings_a_gpu_node_of_cluster_yaml_and_its_end_takes_it_away(head,
     head.start_head(f"--autoscaling-config={head.folder / 'fake.yaml'}", **fake, **identity)
     assert not any(node["resources_total"].get("CPU") for node in head.nodes("ALIVE"))
 
-    # The fake machine claims a GPU that is not there.
+    # The fake machine claims a GPU that does not exist.
     data = ["--data.source", "synthetic:200", "--data.image-size", "32", "--scale.gpu", "off", "--scale.workers", "1"]
     run = ["--train.epochs", "1", "--run.storage", str(tmp_path), "--run.name", "scaled"]
     head.run("ray", "job", "submit", "--working-dir", str(ROOT), "--", "python", "jobs/train.py", *data, *run)
@@ -159,7 +159,7 @@ def test_a_job_brings_a_gpu_node_of_cluster_yaml_and_its_end_takes_it_away(head,
 
 
 class Metadata(BaseHTTPRequestHandler):
-    """EC2's metadata service, version 2: a token for who asks with PUT; no notice at first, then one."""
+    """EC2's metadata service, version 2: PUT returns a token; from the third poll on there is a spot notice."""
 
     polls = 0
     ends = datetime.now(UTC) + timedelta(minutes=10)
@@ -185,7 +185,7 @@ class Metadata(BaseHTTPRequestHandler):
 
 
 @pytest.mark.slow
-def test_a_spot_notice_drains_its_own_node(head):
+def test_a_spot_notice_drains_the_node_that_it_concerns(head):
     head.start_head()
     address = "127.0.0.2"
     head.start(f"--address=127.0.0.1:{head.gcs}", f"--node-ip-address={address}", "--num-cpus=1")
@@ -193,15 +193,15 @@ def test_a_spot_notice_drains_its_own_node(head):
     (worker,) = (node["node_id"] for node in head.nodes("ALIVE") if node["node_ip"] == address)
     connect = f"import ray; ray.init('127.0.0.1:{head.gcs}', log_to_driver=False, namespace='test');"
     actor = "ray.remote(type('Busy', (), {})).options(name='busy', lifetime='detached', num_cpus=1).remote()"
-    head.run("python", "-c", f"{connect} ray.get({actor}.__ray_ready__.remote())")  # idle, it would leave at once
+    head.run("python", "-c", f"{connect} ray.get({actor}.__ray_ready__.remote())")  # an idle node would leave at once
     with ThreadingHTTPServer(("127.0.0.1", 0), Metadata) as metadata:
         threading.Thread(target=metadata.serve_forever, daemon=True).start()
         endpoint = f"http://127.0.0.1:{metadata.server_port}"
         settings = {"AWS_EC2_METADATA_SERVICE_ENDPOINT": endpoint, "SPOT_NOTICE_INTERVAL_S": "0.2"}
-        said = head.run("bash", "deploy/spot-notice.sh", address, TMPDIR=str(head.folder), **settings)
+        output = head.run("bash", "deploy/spot-notice.sh", address, TMPDIR=str(head.folder), **settings)
         metadata.shutdown()
     assert Metadata.polls == 3
-    assert "Ray knows" in said
+    assert "Ray knows" in output
     draining = "print(ray._private.state.state.get_draining_nodes())"
     assert eval(head.run("python", "-c", f"{connect} {draining}")) == {
         worker: pytest.approx(Metadata.ends.timestamp() * 1000, abs=5000)

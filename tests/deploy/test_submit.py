@@ -1,4 +1,4 @@
-"""Jobs as the README submits them: from a checkout, with a token, data and runs in a bucket. `make cluster`."""
+"""Jobs submitted as in the README: from a checkout, with a token, data and runs in a bucket. Part of `make cluster`."""
 
 import re
 import subprocess
@@ -25,12 +25,12 @@ FLAGS = [
 
 @pytest.fixture(scope="module")
 def head(s3):
-    """`ray start --head` with a token of its own; the environment of those who know it."""
+    """`ray start --head` with a token of its own; returns the environment of a user who has the token."""
     for number in range(300):
         storage.write(f"s3://faces/submitted/{number}.png", png(Image.fromarray(portrait(number, 32))))
     with Head() as head:
         head.start_head("--num-cpus=4", RAY_JOB_STOP_WAIT_TIME_S="60")
-        time.sleep(3)  # the agent that starts jobs comes last
+        time.sleep(3)  # the agent that starts jobs is ready last
         yield head.environment
 
 
@@ -39,13 +39,13 @@ def submit(head, *arguments, options=()):
     return subprocess.run(command, cwd=ROOT, env=head, capture_output=True, text=True, check=False)
 
 
-def test_without_the_token_nobody_submits(head):
+def test_submitting_with_a_wrong_token_is_refused(head):
     done = submit({**head, "RAY_AUTH_TOKEN": "another" * 8}, "jobs/train.py")
     assert done.returncode != 0
     assert "token authentication is enabled" in done.stderr
 
 
-def test_train_streams_its_log_and_leaves_its_run_in_the_bucket(head):
+def test_train_streams_its_log_and_writes_its_run_to_the_bucket(head):
     done = submit(head, "jobs/train.py", *FLAGS, "--train.epochs", 2, "--run.name", "train")
     assert done.returncode == 0, done.stdout + done.stderr
     assert len(re.findall(r"^epoch [12]/2 ", done.stdout, re.MULTILINE)) == 2
@@ -54,21 +54,21 @@ def test_train_streams_its_log_and_leaves_its_run_in_the_bucket(head):
     assert faceae.load("s3://faces/jobs/train/model")
 
 
-def test_tune_too(head):
+def test_tune_writes_its_grid_to_the_bucket(head):
     flags = ["--preset", "demo", "--train.epochs", 2, "--run.name", "tune", "--grid.optim.lr", 0.01, 0.001]
     done = submit(head, "jobs/tune.py", *FLAGS, *flags)
     assert done.returncode == 0, done.stdout + done.stderr
     assert len(storage.read_json("s3://faces/jobs/tune/grid.json")["trials"]) == 2
 
 
-def test_the_exit_code_is_the_jobs(head):
+def test_the_exit_code_of_the_job_is_reported(head):
     done = submit(head, "jobs/train.py", "--optim.name", "nonsense")
     assert done.returncode != 0
     assert "error: " in done.stdout
     assert "exit code 2" in done.stdout + done.stderr
 
 
-def test_machines_that_do_not_come_are_waited_for_only_so_long(head):
+def test_waiting_for_machines_has_a_time_limit(head):
     done = submit(head, "jobs/train.py", *FLAGS, "--scale.workers", 8, "--scale.wait-minutes", 0.05)
     assert done.returncode != 0
     assert re.search(
@@ -77,7 +77,7 @@ def test_machines_that_do_not_come_are_waited_for_only_so_long(head):
     assert "error: --scale.workers 8: each takes a CPU, Ray Data needs another, and the cluster has 4" in done.stdout
 
 
-def test_a_job_that_is_stopped_leaves_a_checkpoint_and_can_be_resumed(head):
+def test_a_stopped_job_writes_a_checkpoint_and_can_be_resumed(head):
     flags = [*FLAGS, "--train.epochs", 500, "--run.name", "stopped"]
     assert submit(head, "jobs/train.py", *flags, options=["--no-wait", "--submission-id", "stop-me"]).returncode == 0
     lines = "s3://faces/jobs/stopped/metrics.jsonl"

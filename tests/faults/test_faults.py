@@ -1,4 +1,4 @@
-"""What machines do to a run, and what it loses: real processes killed, a real server stopped. `make faults`."""
+"""What faults cost a run: real processes are killed, a real server is stopped. Part of `make faults`."""
 
 import contextlib
 import os
@@ -6,6 +6,7 @@ import re
 import signal
 import subprocess
 import time
+from pathlib import Path
 
 import pytest
 import ray
@@ -18,26 +19,37 @@ pytest_plugins = ["multinode"]
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 LONG = 30
-"""Epochs of a run during which the cluster grows and shrinks."""
+"""Number of epochs of the run during which the cluster grows and shrinks."""
 
 SAME = 1e-5
-"""Relative difference of two runs with as many workers: float noise."""
+"""Largest relative difference between two runs with the same number of workers: floating-point noise."""
+
+
+def environment(pid: int) -> list[str]:
+    """The environment that a process was started with; empty if the process has gone."""
+    try:
+        return Path(f"/proc/{pid}/environ").read_text(errors="replace").split("\0")
+    except OSError:
+        return []
 
 
 def kill(pid: int) -> None:
     os.kill(pid, signal.SIGKILL)
 
 
-def test_a_cluster_reads_and_trains_on_all_its_nodes(nodes, start, undisturbed, table):
-    """And gives what one node gives."""
+def test_a_cluster_reads_and_trains_on_all_its_nodes(nodes, start, undisturbed, table, monkeypatch):
+    """The driver's RAY_TRAIN_* variables reach the workers. The result is also compared with that of one node."""
+    monkeypatch.setenv("RAY_TRAIN_SOMETHING", "7")  # after the raylets have started
     run = start()
     raylets = {node.all_processes["raylet"][0].process.pid for node in nodes}
-    reading, training = set(), set()
+    reading, training, informed = set(), set(), set()
 
     def everywhere():
         reading.update(processes("ray::ReadFaceSource").values())
-        training.update(processes("ray::RayTrainWorker").values())
-        return raylets <= reading and raylets <= training
+        workers = processes("ray::RayTrainWorker")
+        training.update(workers.values())
+        informed.update(workers[pid] for pid in workers if "RAY_TRAIN_SOMETHING=7" in environment(pid))
+        return raylets <= reading and raylets <= training and raylets <= informed
 
     until(everywhere, "reading and training on both nodes", 120, run)
     run.end()
@@ -61,13 +73,13 @@ def test_a_training_worker_is_killed(start, undisturbed, table):
 
 
 def test_a_node_is_killed(cluster, nodes, start, undisturbed, table):
-    """With its worker and its share of the decoded images, which are read again."""
+    """Its worker is lost, and so is its share of the decoded images, which are read again."""
     run = start()
     run.wait_for_checkpoint(1)
     cluster.remove_node(nodes[1], allow_graceful=False)
     text = run.end()
     off = difference(run, undisturbed)
-    assert off < 1e-3  # two workers on one node have other numbers of threads
+    assert off < 1e-3  # two workers on one node use a different number of threads
     table("a node is killed", *recovery(text), off, "both workers on the other; its images are read again")
 
 
@@ -87,7 +99,7 @@ def test_the_driver_is_killed_and_the_run_resumed(start, undisturbed, table):
 
 
 def test_data_workers_are_killed(start, undisturbed, table):
-    """While they read, and while they draw masks."""
+    """Some are killed while they read images, others while they draw masks."""
     run = start()
     killed = 0
     for title, times in (("ray::ReadFaceSource", 2), ("ray::ReadChunkSource", 3)):
@@ -103,7 +115,7 @@ def test_data_workers_are_killed(start, undisturbed, table):
 
 
 @pytest.mark.parametrize("when", ["reading", "checkpoint"])
-def test_the_store_is_away_for_20_seconds(seaweed, start, undisturbed, table, when):
+def test_the_store_is_unreachable_for_20_seconds(seaweed, start, undisturbed, table, when):
     run = start()
     if when == "reading":
         until(lambda: processes("ray::ReadFaceSource"), "reading", 120, run)
@@ -125,7 +137,7 @@ def test_the_store_is_away_for_20_seconds(seaweed, start, undisturbed, table, wh
     off = difference(run, undisturbed)
     assert off < SAME
     assert "a worker was lost" not in text
-    table(f"the S3 server is away for 20 s, {when}", 0, seconds, off, "it is asked again for two minutes")
+    table(f"the S3 server is unreachable for 20 s, {when}", 0, seconds, off, "requests are retried for two minutes")
 
 
 def test_a_bucket_refuses_writes(seaweed, start, undisturbed, table):
@@ -145,14 +157,14 @@ def test_a_bucket_refuses_writes(seaweed, start, undisturbed, table):
     assert "cannot be used" not in again.text
     off = difference(again, undisturbed)
     assert off < SAME
-    table("the bucket refuses writes", None, None, off, "one clear line, exit 1; resumed when it is mended")
+    table("the bucket refuses writes", None, None, off, "one clear line, exit 1; resumed once it is fixed")
 
 
 def test_a_disk_is_full(start, undisturbed, table, tmp_path):
     disk = tmp_path / "disk"
     disk.mkdir()
     if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", disk], check=False).returncode:
-        pytest.skip("a small disk needs the right to mount one")
+        pytest.skip("mounting a small disk is not permitted here")
     try:
         run = start(name="full", runs=str(disk))
         run.wait_for_checkpoint(0)
@@ -199,7 +211,7 @@ def test_a_checkpoint_is_damaged(start, undisturbed, table, damage):
 
 
 def test_a_node_is_preempted(cluster, nodes, start, undisturbed, table):
-    """Ray's notice, as the cloud's watcher gives it, 30 s before the node goes."""
+    """Ray is notified 30 s before the node goes, as by the script that watches for the cloud's notice."""
     run = start("--train.checkpoint-minutes", 60)
     run.wait_for("epoch 1/")
     time.sleep(1)
@@ -222,7 +234,7 @@ def test_a_node_is_preempted(cluster, nodes, start, undisturbed, table):
 
 
 def test_a_run_grows_and_shrinks_with_the_cluster(cluster, nodes, start, undisturbed, table):
-    """As many workers as leave two CPUs to Ray Data: 1 on one node, 4 on two."""
+    """The workers leave two CPUs to Ray Data: there is 1 on one node, and there are 4 on two."""
     cluster.remove_node(nodes[1])
     run = start("--train.epochs", LONG, "--train.checkpoint-minutes", 0.1, workers="1:8")
     run.wait_for("epoch +1/")

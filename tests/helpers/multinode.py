@@ -1,4 +1,4 @@
-"""A cluster of three nodes, a bucket whose server can be stopped, runs to disturb, and a table of what it cost."""
+"""A cluster of three nodes, a bucket on a server that can be stopped, runs to disturb, a table of what faults cost."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ from faceae.data.synthetic import portrait
 
 IMAGES, BATCH, EPOCHS, WORKERS = 1500, 10, 4, 2
 CPUS = 3
-"""Of each worker node: room for both training workers and Ray Data should the other node go."""
+"""CPUs of each worker node: enough for both training workers and Ray Data if the other node is lost."""
 
-HEADINGS = ("fault", "steps again", "seconds to recover", "val mse, difference", "what happened")
+HEADINGS = ("fault", "steps repeated", "seconds to recover", "difference of val mse", "what happened")
 
 
 @pytest.fixture(scope="session")
 def table(request):
-    """Takes a line for each fault, and shows them all in the end."""
+    """Returns a function that adds a row for a fault; all rows are printed at the end of the session."""
     rows = []
 
     def add(fault: str, steps: float | None, seconds: float | None, difference: float | None, what: str) -> None:
@@ -51,7 +51,7 @@ def table(request):
 
 @pytest.fixture(scope="session")
 def cluster(seaweed):
-    """A head that trains nothing, two workers, and images in a bucket."""
+    """A head node that trains nothing, two worker nodes, and images in a bucket."""
     for number in range(IMAGES):
         storage.write(f"s3://faces/images/{number:05}.png", png(Image.fromarray(portrait(number, 32))))
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
@@ -68,7 +68,7 @@ def cluster(seaweed):
 
 @pytest.fixture
 def nodes(cluster):
-    """The worker nodes, two of them at the beginning of each test."""
+    """The worker nodes; there are two at the start of each test."""
     workers = [node for node in cluster.list_all_nodes() if node is not cluster.head_node]
     for node in workers[2:]:
         cluster.remove_node(node)
@@ -79,7 +79,7 @@ def nodes(cluster):
 
 
 class Run:
-    """jobs/train.py as a user starts it."""
+    """A process of jobs/train.py, started as a user starts it."""
 
     def __init__(self, address: str | None, log: Path, name: str, *flags: object, runs: str = "s3://faces/runs"):
         self.uri, self.log = f"{runs}/{name}", log
@@ -97,11 +97,11 @@ class Run:
         return self.log.read_text()
 
     def wait_for(self, pattern: str, seconds: float = 150) -> re.Match:
-        """Waits for something in the output."""
+        """Waits until a pattern appears in the output, and returns the match."""
         return until(lambda: re.search(pattern, self.text), pattern, seconds, self)
 
     def wait_for_checkpoint(self, epoch: int, inside: bool = True) -> str:
-        """Waits for a checkpoint after a finished epoch, inside the next one or at its beginning."""
+        """Waits for a checkpoint inside the epoch after `epoch`, or before it begins; returns the checkpoint's name."""
         form = rf"({epoch:05}{'-[0-9]+' if inside else ''})/progress.json"
 
         def written():
@@ -111,7 +111,7 @@ class Run:
         return until(written, f"checkpoint {form}", 150, self)
 
     def end(self, code: int = 0) -> str:
-        """Waits for the end; returns the output."""
+        """Waits for the process to exit with this code, and returns its output."""
         assert self.process.wait(240) == code, self.text
         return self.text
 
@@ -120,10 +120,10 @@ class Run:
         self.process.wait()
 
 
-def until(found, what: str, seconds: float, run: Run | None = None):
-    """Waits until something is found, and returns it."""
+def until(condition, what: str, seconds: float, run: Run | None = None):
+    """Waits until a condition holds, and returns its value; `what` names it if time runs out."""
     deadline = time.monotonic() + seconds
-    while not (result := found()):
+    while not (result := condition()):
         assert time.monotonic() < deadline, (what, run and run.text)
         assert run is None or run.process.poll() is None, (what, run.text)
         time.sleep(0.05)
@@ -138,25 +138,25 @@ FLAGS = [
 
 @pytest.fixture
 def start(cluster, nodes, tmp_path, request):
-    """Starts a run of two workers, named after the test."""
-    running = []
+    """Returns a function that starts a run of two workers, named after the test."""
+    started = []
 
     def start(*flags, workers=WORKERS, name="", address=cluster.address, **options):
         name = name or re.sub(r"\W+", "-", request.node.name).strip("-")
         flags = flags if "--run.resume" in flags else (*FLAGS, "--scale.workers", workers, *flags)
-        run = Run(address, tmp_path / f"{len(running)}.log", name, *flags, **options)
-        running.append(run)
+        run = Run(address, tmp_path / f"{len(started)}.log", name, *flags, **options)
+        started.append(run)
         return run
 
     yield start
-    for run in running:
+    for run in started:
         if run.process.poll() is None:
             run.kill()
 
 
 @pytest.fixture(scope="session")
 def undisturbed(cluster, tmp_path_factory):
-    """The run that all others are compared with."""
+    """The results of a run without faults, with which all others are compared."""
     log = tmp_path_factory.mktemp("undisturbed") / "log"
     run = Run(cluster.address, log, "undisturbed", *FLAGS, "--scale.workers", WORKERS)
     run.end()
@@ -164,14 +164,14 @@ def undisturbed(cluster, tmp_path_factory):
 
 
 def difference(run: Run, expected) -> float:
-    """How far the validation errors are from the undisturbed run's, relatively; all epochs must be there once."""
+    """Largest relative difference between the validation errors of two runs; each epoch must be there once."""
     got = figures(run.uri)
     assert [row[:2] for row in got] == [row[:2] for row in expected]
     return max(abs(one[3]["mse"] - other[3]["mse"]) / other[3]["mse"] for one, other in zip(got, expected, strict=True))
 
 
 def recovery(text: str) -> tuple[float, float]:
-    """Steps that were trained again, and seconds without a step, as the run says of its last interruption."""
+    """Steps repeated and seconds without a step, as the run's output reports its last interruption."""
     found = re.findall(r"training goes on with .*?(?: \((\d+) images again\))?, ([\d:.]+ \w+) later", text)
     images, seconds = found[-1]
     minutes = re.fullmatch(r"(\d+):(\d+) min", seconds)
@@ -179,7 +179,7 @@ def recovery(text: str) -> tuple[float, float]:
 
 
 def processes(title: str) -> dict[int, int]:
-    """The processes of Ray whose title begins so, and their parents: the raylets of their nodes."""
+    """Pids of Ray's processes whose title starts with `title`, and of their parents: their nodes' raylets."""
     found = {}
     for path in Path("/proc").glob("[0-9]*"):
         try:

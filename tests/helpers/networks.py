@@ -1,4 +1,4 @@
-"""Networks that are built in no time."""
+"""Networks that are small enough to be built in no time."""
 
 import torch
 

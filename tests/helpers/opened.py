@@ -1,4 +1,4 @@
-"""Counting what is read: the only way to know that nothing is decoded twice."""
+"""Counts how often files are opened: the only way to know that no image is decoded twice."""
 
 import ctypes
 import os
@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 class Opened:
-    """Counts how often each file of some folders is opened, by any process (Linux inotify)."""
+    """Counts how often any process opens each file in some folders (Linux inotify)."""
 
     def __init__(self, *folders: Path) -> None:
         libc = ctypes.CDLL(None, use_errno=True)
@@ -18,6 +18,7 @@ class Opened:
             assert libc.inotify_add_watch(self.events, str(folder).encode(), 0x20) >= 0  # IN_OPEN
 
     def count(self) -> Counter:
+        """Returns the names of the files opened since the last call, with how often each was opened."""
         counts, content = Counter(), b""
         while True:
             try:

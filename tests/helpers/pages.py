@@ -1,4 +1,4 @@
-"""What a browser finds in a page."""
+"""Loads a page in a headless Chromium and returns what it finds there."""
 
 import html
 import json
@@ -14,6 +14,7 @@ FLAGS = [
     *("--disable-background-networking", "--disable-component-update"),
 ]
 PHONE = 390
+"""Width of a phone's screen in CSS pixels."""
 
 LOOK = """
 <iframe id="page" width="{width}" height="800" style="border: 0" srcdoc="{page}"></iframe>
@@ -23,7 +24,7 @@ LOOK = """
     const loaded = page.contentWindow.performance.getEntriesByType("resource").map(entry => entry.name);
     document.body.textContent = "found" + JSON.stringify({{
       width: inside.documentElement.scrollWidth,
-      pictures: [...inside.images].map(image => image.naturalWidth),
+      images: [...inside.images].map(image => image.naturalWidth),
       requests: loaded.filter(name => !name.startsWith("data:")),
     }}) + "found";
   }});
@@ -41,7 +42,7 @@ class Text(HTMLParser):
 
 
 def look(page: str, tmp_path, width=PHONE):
-    """What a browser finds in a page: its width, the widths of its pictures, and what it asked the network for."""
+    """Returns the width of a page in a browser, the widths of its images (0 if broken), and its network requests."""
     if not CHROMIUM:
         pytest.skip("no Chromium is installed")
     (tmp_path / "look.html").write_text(LOOK.format(width=width, page=html.escape(page)))
@@ -52,9 +53,10 @@ def look(page: str, tmp_path, width=PHONE):
     return json.loads(dumped.text.split("found")[1])
 
 
-def assert_stands_alone(page: str, tmp_path, pictures: int) -> None:
+def assert_self_contained(page: str, tmp_path, images: int) -> None:
+    """A page fits a phone, shows all its images and requests nothing from the network."""
     found = look(page, tmp_path)
-    assert found["width"] <= PHONE  # a scrollbar takes some of it
-    assert len(found["pictures"]) == pictures
-    assert all(found["pictures"])
+    assert found["width"] <= PHONE  # a scrollbar takes some of the width
+    assert len(found["images"]) == images
+    assert all(found["images"])
     assert found["requests"] == []

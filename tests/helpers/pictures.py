@@ -22,7 +22,7 @@ def png(image: Image.Image, **options) -> bytes:
 
 
 def read_all(entries, size=SIZE):
-    """image_id -> pixels or reason, by running the read tasks here."""
+    """Runs the read tasks in this process; returns image_id -> pixels, or the reason why the image was rejected."""
     found = {}
     for unit in FaceSource(entries, size).units:
         for block in read_unit(unit, size):
@@ -33,6 +33,7 @@ def read_all(entries, size=SIZE):
 
 
 def write_parquet(path, kind, count=10, row_group=4):
+    """Writes portraits as a table of one of four kinds; returns their pixels."""
     portraits = [portrait(number, SIZE) for number in range(count)]
     encoded = [png(Image.fromarray(image)) for image in portraits]
     names = [f"{number:05d}.png" for number in range(count)]

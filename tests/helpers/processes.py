@@ -1,12 +1,12 @@
-"""The processes of a run."""
+"""Finds the processes that a run leaves behind."""
 
 import time
 from pathlib import Path
 
 
 def assert_no_process_is_left(session: int) -> None:
-    """Ray's processes must go with the driver that started them; they have its session id."""
-    for _ in range(200):  # Ray's agents look for their raylet every few seconds
+    """Ray's processes must end with the driver that started them; they share its session id."""
+    for _ in range(200):  # Ray's agents check for their raylet every few seconds
         if not processes_of(session):
             return
         time.sleep(0.2)
@@ -14,7 +14,7 @@ def assert_no_process_is_left(session: int) -> None:
 
 
 def processes_of(session: int) -> dict[int, str]:
-    """The processes of a session that have not ended, and their names."""
+    """The pids and names of a session's processes that have not ended."""
     found = {}
     for path in Path("/proc").glob("[0-9]*/stat"):
         try:

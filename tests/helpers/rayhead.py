@@ -1,4 +1,4 @@
-"""A Ray cluster of processes on this machine, started as a user does (`ray start`), that no other Ray notices."""
+"""A Ray cluster of processes on this machine, started with `ray start` as a user would, apart from any other Ray."""
 
 import contextlib
 import json
@@ -18,10 +18,10 @@ from seaweed import free_ports
 
 
 class Head:
-    """A Ray head with a token, and nodes beside it, away from any other Ray of this machine."""
+    """A Ray head that requires a token, and its nodes, apart from any other Ray on this machine."""
 
     def __init__(self) -> None:
-        self.folder = Path(tempfile.mkdtemp(prefix="faceae-", dir="/tmp"))  # paths of sockets must be short
+        self.folder = Path(tempfile.mkdtemp(prefix="faceae-", dir="/tmp"))  # socket paths must be short
         self.gcs, self.dashboard, *self.ports = free_ports(6)
         self.environment = {
             **{name: value for name, value in os.environ.items() if not name.startswith("RAY_")},
@@ -47,7 +47,7 @@ class Head:
         return done.stdout
 
     def start(self, *options: str, **environment: str) -> None:
-        """`ray start --block`, with all that it starts in a session of its own."""
+        """Runs `ray start --block` in a session of its own, to which all its processes belong."""
         workers = ("--min-worker-port=0", "--max-worker-port=0", f"--dashboard-agent-listen-port={self.ports.pop()}")
         command = ["ray", "start", "--block", "--object-store-memory=200000000", *workers, *options]
         with (self.folder / f"node{len(self.started)}.log").open("wb") as log:
@@ -64,7 +64,7 @@ class Head:
         self.wait_for(lambda: len(self.nodes("ALIVE")) == 1)
 
     def nodes(self, state: str) -> list[dict]:
-        """The nodes that are ALIVE or DEAD, as the dashboard tells who has the token."""
+        """The nodes that are ALIVE or DEAD, from the dashboard, which requires the token."""
         url = f"http://127.0.0.1:{self.dashboard}/api/v0/nodes"
         request = urllib.request.Request(url, headers={"authorization": f"Bearer {self.token}"})
         with urllib.request.urlopen(request, timeout=5) as answer:
@@ -72,14 +72,14 @@ class Head:
         return [node for node in nodes if node["state"] == state]
 
     def wait_for(self, condition, seconds: float = 90) -> None:
-        ends = time.monotonic() + seconds
+        deadline = time.monotonic() + seconds
         while True:
-            with contextlib.suppress(OSError):  # the dashboard is not yet there
+            with contextlib.suppress(OSError):  # the dashboard is not up yet
                 if condition():
                     return
             logs = "\n".join(path.read_text()[-2000:] for path in self.folder.glob("node*.log"))
             assert all(node.poll() is None for node in self.started), logs
-            assert time.monotonic() < ends, f"waited {seconds} s\n{logs}"
+            assert time.monotonic() < deadline, f"waited {seconds} s\n{logs}"
             time.sleep(0.5)
 
     def stop(self) -> None:

@@ -1,4 +1,4 @@
-"""Runs that take seconds, and what they leave."""
+"""Runs that take seconds, and their results."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def small(source: Path | str, storage: Path | str, name: str, **changes) -> Settings:
-    """Settings of a run that takes seconds."""
+    """Settings of a run that takes seconds; `changes` are fields such as `train__epochs=3`."""
     groups = {
         "data": {"source": (str(source),), "image_size": 32, "val_fraction": 0.2},
         "mask": {"size": 8},
@@ -31,7 +31,7 @@ def history(uri):
 
 
 def figures(uri):
-    """What must agree between runs: everything but the times."""
+    """The results that must agree between runs: everything but the times."""
     return [(record["epoch"], record["images"], record["train_loss"], record["val"]) for record in history(uri)]
 
 

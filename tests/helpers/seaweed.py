@@ -1,4 +1,4 @@
-"""A real S3 server, from PyPI, which tests may stop and start again."""
+"""A real S3 server, from PyPI, which tests can stop and start again."""
 
 import contextlib
 import json
@@ -18,10 +18,11 @@ ALL = ("Admin", "Read", "Write", "List", "Tagging")
 
 
 class Seaweed:
-    """SeaweedFS in a folder of its own, on free ports.
+    """A SeaweedFS server in a folder of its own, on free ports.
 
     Attributes:
-        environment: what its clients need, as AWS' own variables; the credentials are the server's own.
+        environment: the environment variables that clients need, which are AWS' own; the server's only user has these
+            credentials.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -43,7 +44,7 @@ class Seaweed:
         self.stop()
 
     def start(self, actions: tuple[str, ...] = ALL) -> None:
-        """Starts it, with these rights for its one user; returns when it answers."""
+        """Starts the server with `actions` as the rights of its only user; returns once it answers."""
         keys = {
             "accessKey": self.environment["AWS_ACCESS_KEY_ID"],
             "secretKey": self.environment["AWS_SECRET_ACCESS_KEY"],
@@ -66,7 +67,7 @@ class Seaweed:
             *options,
             *(f"{name}={port}" for name, port in self.ports.items()),
         ]
-        # It would make an administrator of AWS_ACCESS_KEY_ID.
+        # If it had AWS_ACCESS_KEY_ID, SeaweedFS would make that key an administrator.
         environment = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
         with (self.folder / "log").open("wb") as log:
             self.server = subprocess.Popen(command, stdout=log, stderr=log, env=environment)
@@ -77,14 +78,14 @@ class Seaweed:
             raise
 
     def stop(self) -> None:
-        """Kills it: it is slow to leave on SIGTERM."""
+        """Kills the server, because it is slow to exit on SIGTERM."""
         if self.server:
             self.server.send_signal(signal.SIGKILL)
             self.server.wait()
             self.server = None
 
     def make_bucket(self, name: str) -> None:
-        """Makes a bucket, as soon as it can."""
+        """Makes a bucket; retries until the server is ready for it."""
         filesystem, _ = FileSystem.from_uri(f"s3://{name}?allow_bucket_creation=true")
         for attempt in range(40):
             try:
@@ -100,14 +101,14 @@ class Seaweed:
             try:
                 urllib.request.urlopen(self.environment["AWS_ENDPOINT_URL"], timeout=1)
             except urllib.error.HTTPError:
-                return  # it answers, if only to say that we are nobody
+                return  # it answers, if only to refuse an anonymous request
             except OSError:
                 time.sleep(0.25)
         raise AssertionError(f"SeaweedFS does not answer: {(self.folder / 'log').read_text()[-2000:]}")
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports that are free now, below 20000 since SeaweedFS also takes each port + 10000."""
+    """Ports that are free now, below 20000 because SeaweedFS also uses each port + 10000."""
     with contextlib.ExitStack() as stack:
         ports = []
         port = 11000 + os.getpid() % 4000

@@ -1,4 +1,4 @@
-"""Runs to tell the services of, without the training."""
+"""Runs to be tracked, without the training: their records are made up."""
 
 from runs import small
 
@@ -35,8 +35,8 @@ def open_folder(root, name="run", **changes):
     return folder
 
 
-def tell(tracker, folder, first, last):
-    """The epochs of a session."""
+def send(tracker, folder, first, last):
+    """Sends the epochs of a session to the tracker."""
     for epoch in range(first, last + 1):
         history = [record(number) for number in range(1, epoch + 1)]
         storage.write_lines(folder.path("metrics.jsonl"), history)
@@ -47,12 +47,14 @@ def summary(epoch):
     return {"best_epoch": epoch, "val": record(epoch)["val"]}
 
 
-def train(folder, first, last, kinds=()):
+def run_session(folder, first, last, kinds=()):
+    """Tracks a whole session, from its first epoch to its summary."""
     tracker = Tracker(folder, kinds)
-    tell(tracker, folder, first, last)
+    send(tracker, folder, first, last)
     finish(tracker, summary(last))
 
 
 def numbers(epoch):
+    """The values that a service gets for an epoch."""
     values = {key: value for key, value in record(epoch).items() if key not in ("epoch", "time", "val")}
     return values | {f"val/{name}": value for name, value in record(epoch)["val"].items()}

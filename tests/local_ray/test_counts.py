@@ -1,4 +1,4 @@
-"""How often things are done: decodes, copies, tasks, waits. Guards speed without a clock; the timings are in bench/."""
+"""How often things happen: decodes, copies, tasks, waits. Guards speed without a clock; the timings are in bench/."""
 
 from collections import Counter
 from contextlib import contextmanager
@@ -11,7 +11,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from faceae import models
 from faceae.config import Data, Mask, Model, Optim, Settings
 from faceae.corruption import masks
-from faceae.data import cache, loader
+from faceae.data import cache
+from faceae.data import loader as loader_module
 from faceae.data.batch import Batch
 from faceae.data.cache import decode_train
 from faceae.data.loader import BatchLoader
@@ -28,7 +29,7 @@ CPU = torch.device("cpu")
 
 
 class Operations(TorchDispatchMode):
-    """Counts torch's operations by their names."""
+    """Counts torch's operations by name."""
 
     def __init__(self):
         super().__init__()
@@ -45,7 +46,7 @@ def batch(images=BATCH):
     return Batch(pixels, masks.pack(drawn), images)
 
 
-def steps_counted(steps):
+def count_operations(steps):
     settings = Settings(data=Data(image_size=SIZE), model=Model(latent_dim=8), optim=Optim(name="sgd"))
     network = models.build(settings).to(memory_format=torch.channels_last)
     state = TrainState(network, settings)
@@ -56,16 +57,16 @@ def steps_counted(steps):
 
 def test_the_host_waits_for_the_device_once_in_twenty_steps(monkeypatch):
     monkeypatch.setitem(engine.CHECK_STEPS, "cpu", engine.CHECK_STEPS["cuda"])
-    few, many = (steps_counted(steps)["_local_scalar_dense"] for steps in (20, 60))
-    assert many - few <= 2 * 2  # two looks more, each at two flags
+    few, many = (count_operations(steps)["_local_scalar_dense"] for steps in (20, 60))
+    assert many - few <= 2 * 2  # two more checks, of two flags each
     assert few <= 4
 
 
 def test_a_batch_is_copied_once_to_the_device():
-    """Its bytes as they are; floats are made of them there."""
+    """Its bytes are uploaded as they are and become floats there."""
     with Operations() as operations:
         data = engine.to_device(batch(), CPU)
-    # original and mask become floats, the bits' positions are looked at: no other copy.
+    # Only the conversions of the image and of the mask to floats copy anything.
     assert operations.counts["_to_copy"] == 2
     assert operations.counts["copy_"] == operations.counts["clone"] == operations.counts["contiguous"] == 0
     assert data.original.is_contiguous(memory_format=torch.channels_last)
@@ -73,26 +74,26 @@ def test_a_batch_is_copied_once_to_the_device():
 
 @contextmanager
 def executions(module):
-    """Notes how many tasks each execution of Ray Data has."""
-    parts, plain = [], module.execute
+    """Records the number of tasks of each Ray Data execution."""
+    task_counts, plain = [], module.execute
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(
-            module, "execute", lambda source, count, **rest: parts.append(count) or plain(source, count, **rest)
+            module, "execute", lambda source, count, **rest: task_counts.append(count) or plain(source, count, **rest)
         )
-        yield parts
+        yield task_counts
 
 
 @pytest.fixture(scope="module")
 def decoded(ray_cluster):
     entries = list_sources(["synthetic:80"], "--data.source").entries
-    with executions(cache) as parts:
+    with executions(cache) as task_counts:
         blocks, _ = decode_train(entries, SIZE, lambda images: None)
-    return blocks, parts
+    return blocks, task_counts
 
 
-def test_images_are_decoded_by_eight_tasks_or_one_for_each_block(decoded):
-    blocks, parts = decoded
-    assert parts == [8]
+def test_images_are_decoded_by_eight_tasks_or_one_per_block(decoded):
+    blocks, task_counts = decoded
+    assert task_counts == [8]
     assert len(blocks.refs) == 8
     from faceae.data.reader import FaceSource
 
@@ -101,26 +102,26 @@ def test_images_are_decoded_by_eight_tasks_or_one_for_each_block(decoded):
 
 
 @pytest.mark.parametrize("tasks", [1, 3])
-def test_an_epoch_costs_as_many_tasks_as_its_bytes_need(decoded, tasks, monkeypatch):
-    monkeypatch.setattr(loader, "BURST_BYTES", tasks * 3 * BATCH * image_bytes(SIZE))  # three steps a task
-    monkeypatch.setattr(loader, "HEAD_BYTES", BATCH * image_bytes(SIZE))
-    with executions(loader) as parts:
-        running = BatchLoader(
+def test_an_epoch_takes_as_many_tasks_as_its_bytes_need(decoded, tasks, monkeypatch):
+    monkeypatch.setattr(loader_module, "BURST_BYTES", tasks * 3 * BATCH * image_bytes(SIZE))  # three steps per task
+    monkeypatch.setattr(loader_module, "HEAD_BYTES", BATCH * image_bytes(SIZE))
+    with executions(loader_module) as task_counts:
+        loader = BatchLoader(
             GlobalBatchSampler(decoded[0], 0, BATCH, MaskGenerator(Mask(size=BOX), SIZE)), 0, 1, range(1, 4), tasks
         )
-        assert sum(len(batch.pixels) for _ in range(3) for batch in running.epoch()) == 240
-        running.close()
-    assert sum(parts) == 3 + 4 + 4  # 9 steps beside the first, which the worker draws itself; then 10 an epoch
-    assert len(parts) == -(-11 // tasks)
+        assert sum(len(batch.pixels) for _ in range(3) for batch in loader.epoch()) == 240
+        loader.close()
+    assert sum(task_counts) == 3 + 4 + 4  # 9 steps after the first, which the worker draws itself; then 10 per epoch
+    assert len(task_counts) == -(-11 // tasks)
 
 
 def test_batches_are_views_of_their_chunk(decoded):
-    running = BatchLoader(
+    loader = BatchLoader(
         GlobalBatchSampler(decoded[0], 0, BATCH, MaskGenerator(Mask(size=BOX), SIZE)), 0, 1, range(1, 3), 1
     )
-    list(running.epoch())
-    first, second, *_ = running.epoch()  # of a burst, from the object store
-    running.close()
+    list(loader.epoch())
+    first, second, *_ = loader.epoch()  # from a burst, in the object store
+    loader.close()
     for one, other in ((first.pixels, second.pixels), (first.mask, second.mask)):
         assert not one.flags.owndata
         assert not one.flags.writeable

@@ -1,4 +1,4 @@
-"""An evaluation: exact means, every image once, wrong input; of a run's own validation set, see test_train."""
+"""Evaluations: exact means, every image once, wrong input. For a run's own validation set, see test_train."""
 
 import json
 import sys
@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
-from pages import assert_stands_alone
+from pages import assert_self_contained
 from pictures import png
 from PIL import Image
 from runs import small
@@ -39,8 +39,8 @@ def model(faces, tmp_path_factory):
     return settings, root / "run" / "model"
 
 
-def evaluated(model, source, out, name="e", mask=MaskOverride(), resume=False, **data):  # noqa: B008
-    """Evaluates by in-process Ray; returns the summary and the folder."""
+def run_evaluation(model, source, out, name="e", mask=MaskOverride(), resume=False, **data):  # noqa: B008
+    """Evaluates with the tests' Ray; returns the summary and the folder."""
     settings = EvaluateSettings(
         str(model),
         EvaluateData((str(source),), **data),
@@ -54,14 +54,14 @@ def evaluated(model, source, out, name="e", mask=MaskOverride(), resume=False, *
 
 @pytest.fixture(scope="module")
 def mixed(ray_cluster, model, faces, tmp_path_factory):
-    """All portraits and two files that cannot be used, under holes of several kinds."""
+    """An evaluation of all portraits and two unusable files, with holes of several kinds."""
     source = tmp_path_factory.mktemp("mixed")
     for path in faces.rglob("*.png"):
         (source / path.name).write_bytes(path.read_bytes())
     (source / "bad.png").write_bytes(b"not an image")
     (source / "._face1.png").write_bytes(b"attributes")
     out = tmp_path_factory.mktemp("out")
-    return (*evaluated(model[1], source, out, mask=KINDS, max_rejected_fraction=0.02), str(source))
+    return (*run_evaluation(model[1], source, out, mask=KINDS, max_rejected_fraction=0.02), str(source))
 
 
 def rows_of(folder):
@@ -69,7 +69,7 @@ def rows_of(folder):
 
 
 def test_the_means_are_those_of_training(mixed, model):
-    """By the path that training validates on: other blocks, other batches, other processes."""
+    """Training validates on another path: with other blocks, other batches and other processes."""
     summary, _, source = mixed
     mask = Mask(kind=("box", "strokes", "half"), size="4:12")
     assert summary["mask"] == json.loads(json.dumps(config.to_dict(mask)))
@@ -82,7 +82,7 @@ def test_the_means_are_those_of_training(mixed, model):
         assert summary["baselines"][name] == pytest.approx(baseline.means(), rel=1e-6)
 
 
-def test_every_image_has_a_row_and_the_means_are_theirs(mixed):
+def test_every_image_has_a_row_and_the_rows_have_the_reported_means(mixed):
     summary, folder, _ = mixed
     table = rows_of(folder)
     figures = [*metrics.NAMES, *(f"{name}_{metric}" for name in baselines.available() for metric in metrics.NAMES)]
@@ -104,13 +104,13 @@ def test_every_image_has_a_row_and_the_means_are_theirs(mixed):
     assert summary["score"]["percentiles"]["50"] == pytest.approx(np.median(table["mse"].to_pylist()))
 
 
-def test_it_leaves_what_a_run_leaves(mixed, tmp_path):
+def test_an_evaluation_writes_what_a_run_writes(mixed, tmp_path):
     summary, folder, _ = mixed
     assert json.loads((folder / "summary.json").read_text()) == summary
     assert summary["counts"] == {"read": 98, "rejected": 2, "val": 96}
     assert [row["image_id"] for row in storage.read_lines(f"{folder}/rejected.jsonl")] == ["._face1.png", "bad.png"]
     page = (folder / "report" / "index.html").read_text()
-    assert_stands_alone(page, tmp_path, 4)
+    assert_self_contained(page, tmp_path, 4)
     ranked = rows_of(folder).sort_by([("hole_mse", "descending")])["image_id"].to_pylist()
     worst, best = page.index("<h2>The worst"), page.index("<h2>The best")
     assert (
@@ -123,8 +123,8 @@ def test_it_leaves_what_a_run_leaves(mixed, tmp_path):
 def test_a_finished_evaluation_is_shown_again(mixed, model, capsys):
     summary, folder, source = mixed
     with pytest.raises(InputError, match=r"--run\.name e: a run of this name already exists"):
-        evaluated(model[1], source, folder.parent, mask=KINDS)
-    again, _ = evaluated(model[1], source, folder.parent, mask=KINDS, resume=True)
+        run_evaluation(model[1], source, folder.parent, mask=KINDS)
+    again, _ = run_evaluation(model[1], source, folder.parent, mask=KINDS, resume=True)
     assert again == summary
     assert "is finished" in capsys.readouterr().out
 
@@ -141,7 +141,7 @@ def test_a_finished_evaluation_is_shown_again(mixed, model, capsys):
         ({"max_rejected_fraction": 0.0, "source": "{bad}"}, {}, r"SOURCE: 1 of 2 images cannot be used, more than"),
     ],
 )
-def test_wrong_input_is_an_error_of_one_line_and_frees_the_name(ray_cluster, model, faces, tmp_path, data, mask, words):
+def test_wrong_input_gives_a_one_line_error_and_frees_the_name(ray_cluster, model, faces, tmp_path, data, mask, words):
     (tmp_path / "bad").mkdir()
     (tmp_path / "bad" / "0.png").write_bytes(b"")
     (tmp_path / "bad" / "1.png").write_bytes(png(Image.new("RGB", (32, 32))))
@@ -150,12 +150,12 @@ def test_wrong_input_is_an_error_of_one_line_and_frees_the_name(ray_cluster, mod
     uri = given.pop("model", model[1])
     source = given.pop("source", str(faces))
     with pytest.raises(InputError, match=words) as error:
-        evaluated(uri, source, tmp_path, mask=MaskOverride(**mask), **given)
+        run_evaluation(uri, source, tmp_path, mask=MaskOverride(**mask), **given)
     assert "\n" not in str(error.value)
     assert not (tmp_path / "e" / "config.json").exists()
 
 
-def test_a_copy_elsewhere_is_told_by_its_ids_and_a_validation_source_by_its_name(model, faces, tmp_path):
+def test_the_validation_set_is_recognized_by_ids_and_a_validation_source_by_its_uri(model, faces, tmp_path):
     from faceae.data.split import Split
     from faceae.drivers.evaluate import _list
 
@@ -180,7 +180,7 @@ def test_a_copy_elsewhere_is_told_by_its_ids_and_a_validation_source_by_its_name
         (["m", "s", "--data.limit", "0"], "--data.limit 0"),
     ],
 )
-def test_a_wrong_command_line_is_exit_code_2(arguments, words, capsys, monkeypatch):
+def test_a_wrong_command_line_exits_with_2(arguments, words, capsys, monkeypatch):
     monkeypatch.setattr(sys, "argv", ["jobs/evaluate.py", *arguments])
     with pytest.raises(SystemExit) as end:
         cli.run_job("evaluate")
@@ -190,7 +190,7 @@ def test_a_wrong_command_line_is_exit_code_2(arguments, words, capsys, monkeypat
     assert words in line
 
 
-def test_masks_are_the_models_unless_others_are_given():
+def test_masks_are_those_of_the_model_unless_overridden():
     mask = Mask(kind=("image",), images="shapes", size=20)
     assert MaskOverride().applied_to(mask) == mask
     assert MaskOverride(kind=("box",), count=2).applied_to(mask) == Mask(kind=("box",), size=20, count=2)

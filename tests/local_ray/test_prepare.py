@@ -1,4 +1,4 @@
-"""Prepared images: the same as those they were made of, whole, counted, and finished after any stop."""
+"""Prepared images: equal to those of their source, complete, counted, and finished after any interruption."""
 
 import contextlib
 import hashlib
@@ -37,7 +37,7 @@ FACES = 40
 
 
 def prepared(source, out, name="set", megabytes=0.031, resume=False, **data):
-    """Prepares by in-process Ray, ten 32x32 images a shard; returns the folder and the manifest."""
+    """Prepares with the tests' Ray, ten 32x32 images per shard; returns the folder and the manifest."""
     data = {"image_size": SIZE, **data}
     run = Output(storage=str(out), name=name, resume=resume)
     manifest = prepare(PrepareSettings(Source((str(source),), **data), Shard(megabytes), run))
@@ -50,7 +50,7 @@ def files_of(folder):
 
 @pytest.fixture(scope="module")
 def forms(tmp_path_factory):
-    """The same images in every form, with JSON beside them as WebDataset has it."""
+    """The same images in every form; the tar files also hold JSON files, as WebDataset has it."""
     root = tmp_path_factory.mktemp("forms")
     files = {f"{number:05d}.png": png(Image.fromarray(portrait(number, SIZE))) for number in range(FACES)}
     for name, content in files.items():
@@ -66,7 +66,7 @@ def forms(tmp_path_factory):
 
 
 @pytest.mark.parametrize("form", ["tree", "ffhq.zip", "tars", "face.parquet"])
-def test_prepared_images_are_those_of_the_source(forms, tmp_path, form):
+def test_prepared_images_equal_those_of_the_source(forms, tmp_path, form):
     folder, manifest = prepared(forms / form, tmp_path)
     direct, again = (list_sources([str(source)], "--data.source").entries for source in (forms / form, folder))
     assert [entry.image_id for entry in again] == [entry.image_id for entry in direct]
@@ -77,11 +77,11 @@ def test_prepared_images_are_those_of_the_source(forms, tmp_path, form):
     for side in ("train", "val"):
         assert [e.image_id for e in getattr(split, side)] == [e.image_id for e in getattr(other, side)]
     assert manifest["counts"] == {"read": FACES, "rejected": 0, "images": FACES}
-    by_hand = sum(
+    expected = sum(
         int.from_bytes(hashlib.sha256(image_id.encode() + b"\0" + image.tobytes()).digest())
         for image_id, image in pixels.items()
     )
-    assert int(manifest["images_sha256_sum"], 16) == by_hand % 2**256
+    assert int(manifest["images_sha256_sum"], 16) == expected % 2**256
 
 
 def test_the_manifest_describes_the_files(forms, tmp_path):
@@ -98,7 +98,7 @@ def test_the_manifest_describes_the_files(forms, tmp_path):
 
 
 def test_training_sees_the_same_images_in_the_same_order(forms, tmp_path):
-    """So its losses are the same, to the last digit."""
+    """So the losses are the same, to the last digit."""
     folder, _ = prepared(forms / "ffhq.zip", tmp_path)
     seen = []
     for source in (forms / "tree", forms / "ffhq.zip", forms / "face.parquet", folder):
@@ -111,7 +111,7 @@ def test_training_sees_the_same_images_in_the_same_order(forms, tmp_path):
     assert all(one == seen[0] for one in seen[1:])
 
 
-def test_originals_are_scaled_as_images_are_decoded(tmp_path):
+def test_large_images_are_scaled_as_they_are_decoded_in_training(tmp_path):
     original = np.random.default_rng(0).integers(0, 256, (1024, 1024, 3), np.uint8)
     (tmp_path / "0.png").write_bytes(encoded := png(Image.fromarray(original), compress_level=0))
     folder, _ = prepared(tmp_path / "0.png", tmp_path, image_size=128, megabytes=1)
@@ -128,6 +128,7 @@ def test_a_limit_prepares_what_training_with_it_would_read(forms, tmp_path):
 
 @pytest.fixture
 def with_bad(tmp_path):
+    """A folder of 20 portraits, two unusable images and an AppleDouble file."""
     root = tmp_path / "bad"
     root.mkdir()
     for number in range(20):
@@ -149,7 +150,7 @@ def test_rejected_images_are_listed_and_left_out(with_bad, tmp_path):
     assert len(read_all(list_sources([folder], "--data.source").entries)) == 20
 
 
-def test_too_many_rejected_stop_it_and_a_higher_share_goes_on(with_bad, tmp_path):
+def test_too_many_rejected_images_stop_it_and_a_higher_limit_continues(with_bad, tmp_path):
     with pytest.raises(InputError, match=r"of 22 images cannot be used, more than --data\.max-rejected-fraction 0\.01"):
         prepared(with_bad, tmp_path)
     assert "03a.png" in {row["image_id"] for row in storage.read_lines(f"{tmp_path}/set/rejected.jsonl")}
@@ -160,20 +161,20 @@ def test_too_many_rejected_stop_it_and_a_higher_share_goes_on(with_bad, tmp_path
     }
 
 
-def begin(source, out, monkeypatch, shards, **data):
-    """Prepares until so many shards are written, in this process; then as if it had been killed."""
+def prepare_partly(source, out, monkeypatch, shards, **data):
+    """Writes some shards and leaves the folder as a killed process would; returns it."""
     from faceae.data import shards as module
 
     with monkeypatch.context() as patch:
         patch.setattr("faceae.drivers.prepare.plan", lambda *args: dict(list(module.plan(*args).items())[:shards]))
         patch.setattr("faceae.drivers.prepare._finish", lambda *args: None)
         patch.setattr("faceae.drivers.prepare._clear", lambda *args: None)
-        patch.setattr("faceae.drivers.prepare._say", lambda *args: None)
+        patch.setattr("faceae.drivers.prepare._print_result", lambda *args: None)
         return prepared(source, out, **data)[0]
 
 
-def test_unfinished_images_are_not_trained_on_and_a_missing_shard_is_named(forms, tmp_path, monkeypatch):
-    folder = begin(forms / "tree", tmp_path, monkeypatch, 2)
+def test_an_unfinished_set_and_one_with_a_missing_shard_are_refused(forms, tmp_path, monkeypatch):
+    folder = prepare_partly(forms / "tree", tmp_path, monkeypatch, 2)
     with pytest.raises(InputError, match=r"is unfinished; finish it with `(.*)`") as error:
         list_sources([folder], "--data.source")
     command = re.search(r"`faceae prepare (.*)`", str(error.value))[1].split()
@@ -184,9 +185,9 @@ def test_unfinished_images_are_not_trained_on_and_a_missing_shard_is_named(forms
         list_sources([folder], "--data.source")
 
 
-def test_a_continuation_writes_only_what_is_missing(forms, tmp_path, monkeypatch):
+def test_resuming_writes_only_what_is_missing(forms, tmp_path, monkeypatch):
     whole = files_of(prepared(forms / "tree", tmp_path, "whole")[0])
-    folder = begin(forms / "tree", tmp_path, monkeypatch, 3)
+    folder = prepare_partly(forms / "tree", tmp_path, monkeypatch, 3)
     written = {
         name: (tmp_path / "set" / name).stat().st_mtime_ns for name in ("part-00000.parquet", "part-00002.parquet")
     }
@@ -199,8 +200,8 @@ def test_a_continuation_writes_only_what_is_missing(forms, tmp_path, monkeypatch
     assert {name: (tmp_path / "set" / name).stat().st_mtime_ns for name in written} == written
 
 
-def test_a_source_that_changed_in_between_is_noticed(with_bad, tmp_path, monkeypatch):
-    begin(with_bad, tmp_path, monkeypatch, 1, max_rejected_fraction=1)
+def test_a_source_that_changed_in_between_is_refused(with_bad, tmp_path, monkeypatch):
+    prepare_partly(with_bad, tmp_path, monkeypatch, 1, max_rejected_fraction=1)
     (with_bad / "99.png").write_bytes(b"")
     with pytest.raises(
         InputError, match=r"--data\.source: it has changed since set was begun \(22 images then, 23 now"
@@ -218,7 +219,7 @@ def test_another_image_size_or_a_taken_name_is_refused(forms, tmp_path):
         cli.parse(["--run.storage", str(tmp_path), "--run.name", "set", "--run.resume"], Settings)
 
 
-def test_help_has_only_what_means_something_here(capsys):
+def test_help_shows_only_the_flags_that_apply(capsys):
     with pytest.raises(SystemExit):
         cli.parse(["--help"], PrepareSettings)
     shown = set(re.findall(r"--[\w.-]+", capsys.readouterr().out))
@@ -231,7 +232,7 @@ def test_help_has_only_what_means_something_here(capsys):
 
 
 def start(*flags):
-    """A real job, on a Ray of its own, in a session of its own."""
+    """Starts a real job, with a Ray and a session of its own."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
     return subprocess.Popen(
         [sys.executable, "jobs/prepare.py", *flags],
@@ -245,7 +246,7 @@ def start(*flags):
 
 
 def kill(job):
-    """The driver, then all of its Ray, which would go by itself within minutes."""
+    """Kills the driver, and then all of its Ray processes, which would take minutes to end by themselves."""
     job.kill()
     job.wait()
     for process in processes_of(job.pid):
@@ -254,8 +255,8 @@ def kill(job):
 
 
 @pytest.mark.slow
-def test_a_job_between_buckets_is_killed_and_resumed_to_the_same_bytes(s3, tmp_path):
-    """The source is slow: large PNGs; the unbroken set is made of the same archive on a disk."""
+def test_a_killed_job_from_and_to_a_bucket_resumes_to_the_same_bytes(s3, tmp_path):
+    """Large PNGs make it slow enough to be killed; the undisturbed set is prepared from the same archive on a disk."""
     noise = np.random.default_rng(0).integers(0, 256, (48, 512, 512, 3), np.uint8)
     archive = zipped({f"{i:05}.png": png(Image.fromarray(image), compress_level=0) for i, image in enumerate(noise)})
     (tmp_path / "ffhq.zip").write_bytes(archive)
@@ -274,14 +275,14 @@ def test_a_job_between_buckets_is_killed_and_resumed_to_the_same_bytes(s3, tmp_p
     assert_no_process_is_left(job.pid)
     assert 2 <= len(storage.list_files(finished)) < 16
     again = start(*flags, "--run.resume")
-    said, _ = again.communicate(timeout=120)
-    assert again.returncode == 0, said
-    assert re.search(r"resumed   \d+ of 16 shards are there, \d+ images left", said)
-    assert "train     faceae train --data.source s3://faces/prepare/set --data.image-size 256\n" in said
+    output, _ = again.communicate(timeout=120)
+    assert again.returncode == 0, output
+    assert re.search(r"resumed   \d+ of 16 shards are there, \d+ images left", output)
+    assert "train     faceae train --data.source s3://faces/prepare/set --data.image-size 256\n" in output
     whole, manifest = prepared(tmp_path / "ffhq.zip", tmp_path, "whole", megabytes=0.6, image_size=256)
-    resumed, unbroken = files_of("s3://faces/prepare/set"), files_of(whole)
-    assert resumed.keys() == unbroken.keys()
-    assert all(resumed[shard["name"]] == unbroken[shard["name"]] for shard in manifest["shards"])
+    resumed, undisturbed = files_of("s3://faces/prepare/set"), files_of(whole)
+    assert resumed.keys() == undisturbed.keys()
+    assert all(resumed[shard["name"]] == undisturbed[shard["name"]] for shard in manifest["shards"])
     other = json.loads(resumed["manifest.json"])
     assert all(other[key] == manifest[key] for key in manifest if key not in ("settings", "listing"))
     assert len(list_sources(["s3://faces/prepare/set"], "--data.source").entries) == 48

@@ -1,4 +1,4 @@
-"""The notebook runs from top to bottom, and shows what it says."""
+"""The quickstart notebook runs from top to bottom and shows what its text promises."""
 
 import nbclient
 import nbformat
@@ -9,8 +9,8 @@ def test_the_quickstart_notebook_runs(tmp_path):
     notebook = nbformat.read(ROOT / "examples" / "quickstart.ipynb", as_version=4)
     nbclient.NotebookClient(notebook, timeout=240, resources={"metadata": {"path": str(tmp_path)}}).execute()
     outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
-    pictures = [output for output in outputs if "image/png" in output.get("data", {})]
-    assert len(pictures) == 2
+    plots = [output for output in outputs if "image/png" in output.get("data", {})]
+    assert len(plots) == 2
     text = "".join(output.get("text", "") for output in outputs)
     assert "(4, 3, 64, 64) torch.float32" in text
     assert "Traceback" not in text

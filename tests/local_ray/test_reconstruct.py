@@ -1,4 +1,4 @@
-"""jobs/reconstruct.py: pictures in any form and place, restored once, whatever stops it."""
+"""jobs/reconstruct.py: pictures in any form and place, restored once despite interruptions."""
 
 import io
 import os
@@ -36,7 +36,8 @@ def model(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def pictures():
-    """Names and contents: with a box, of several sizes, one on its side; without a box; no picture."""
+    """Names and contents of files: pictures of several sizes with a box, one of them rotated by EXIF; a picture without
+    a box; and a file that is no picture."""
     files = {}
     for number, (width, height) in enumerate([(32, 32), (64, 48), (40, 90)]):
         pixels = np.asarray(Image.fromarray(portrait(number, 64)).resize((width, height))).clip(1)
@@ -61,7 +62,7 @@ def restore(model, source, dest, **more):
 
 
 def job(*arguments):
-    """A real job, on a Ray of its own."""
+    """Runs a real job, with a Ray of its own."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
     return subprocess.run(
         [sys.executable, "jobs/reconstruct.py", *map(str, arguments)],
@@ -89,7 +90,7 @@ def reasons(dest):
     return {row["image_id"]: row["reason"] for row in storage.read_lines(f"{dest}/rejected.jsonl")}
 
 
-def test_a_folder_is_restored_and_only_once(model, pictures, tmp_path, capsys):
+def test_each_picture_in_a_folder_is_restored_only_once(model, pictures, tmp_path, capsys):
     source, dest = put(tmp_path / "in", pictures), tmp_path / "out"
     summary = restore(model, source, dest)
     assert summary == storage.read_json(f"{dest}/summary.json")
@@ -116,7 +117,7 @@ def test_a_folder_is_restored_and_only_once(model, pictures, tmp_path, capsys):
         restore(tmp_path / "other", source, dest)
 
 
-def test_from_and_to_a_bucket_with_masks(model, pictures, s3):
+def test_pictures_are_restored_from_and_to_a_bucket_with_masks(model, pictures, s3):
     mask = Image.new("L", (64, 64))
     mask.paste(255, (20, 20, 40, 30))
     names = ["0/face0", "1/face1", "whole"]
@@ -138,7 +139,7 @@ def test_from_and_to_a_bucket_with_masks(model, pictures, s3):
     assert scaled.any(2).sum() <= 50
 
 
-def test_names_that_differ_in_their_extension_only():
+def test_pictures_whose_names_differ_only_in_the_extension_stay_apart():
     assert reconstruct.output_names(["a.png", "a.jpg", "b.c/d.tiff", "e.f", "/g.png"]) == {
         "a.png": "a.png.png",
         "a.jpg": "a.jpg.png",
@@ -149,7 +150,7 @@ def test_names_that_differ_in_their_extension_only():
 
 
 @pytest.mark.parametrize("kind", ["hugging face", "decoded"])
-def test_pictures_and_masks_in_tables(tmp_path, kind):
+def test_pictures_and_masks_are_read_from_tables(tmp_path, kind):
     write_parquet(tmp_path / "faces.parquet", kind, count=5)
     mask = Image.new("L", (64, 64))
     mask.paste(255, (8, 8, 28, 28))
@@ -164,7 +165,7 @@ def test_pictures_and_masks_in_tables(tmp_path, kind):
         assert (hole[4:14, 4:14].sum(), hole.sum()) == (100, 100)
 
 
-def test_a_store_that_refuses_is_named_and_what_is_finished_stays(model, pictures, tmp_path):
+def test_a_failing_write_is_named_and_finished_pictures_stay(model, pictures, tmp_path):
     source, dest = put(tmp_path / "in", pictures), tmp_path / "out"
     dest.mkdir()
     (dest / "1").write_bytes(b"a file where a folder should be")
@@ -189,7 +190,7 @@ def test_a_store_that_refuses_is_named_and_what_is_finished_stays(model, picture
         ({"model": ""}, "MODEL: no model given; write MODEL SOURCE DEST"),
     ],
 )
-def test_wrong_input_is_one_line(model, pictures, tmp_path, monkeypatch, change, words):
+def test_wrong_input_gives_a_one_line_error(model, pictures, tmp_path, monkeypatch, change, words):
     monkeypatch.chdir(tmp_path)
     put("in", pictures)
     put("other", {"x.png": pictures["whole.jpg"]})

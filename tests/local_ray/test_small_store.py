@@ -1,4 +1,4 @@
-"""A cache that is larger than the object store: Ray keeps the rest on disk, and nothing is lost."""
+"""A cache larger than the object store: Ray keeps the rest on disk, and no image is lost."""
 
 import subprocess
 import sys
@@ -16,25 +16,26 @@ from faceae.config import Mask
 from faceae.data.mask_generator import MaskGenerator
 from faceae.data.cache import decode_train, fits
 from faceae.data.loader import BatchLoader
-from faceae.data.sampler import Order
+from faceae.data.sampler import GlobalBatchSampler
 from faceae.data.sources import list_sources
 from faceae.data.synthetic import portrait
 
 entries = list_sources(["synthetic:1000"], "--data.source").entries
 assert not fits(len(entries), 256)
 blocks, _ = decode_train(entries, 256, lambda images: None)
-feed = BatchLoader(Order(blocks, 0, 64, MaskGenerator(Mask(), 256)), 0, 1, range(1, 3), tasks=2)
+sampler = GlobalBatchSampler(blocks, 0, 64, MaskGenerator(Mask(), 256))
+loader = BatchLoader(sampler, 0, 1, range(1, 3), tasks=2)
 drawn = {hashlib.sha256(portrait(number, 256).tobytes()).digest() for number in range(len(entries))}
 for _ in range(2):
-    seen = [hashlib.sha256(image.tobytes()).digest() for batch in feed.epoch() for image in batch.pixels]
+    seen = [hashlib.sha256(image.tobytes()).digest() for batch in loader.epoch() for image in batch.pixels]
     assert len(seen) == len(entries) and set(seen) == drawn
-feed.close()
+loader.close()
 print("all there")
 """
 
 
 @pytest.mark.slow
 def test_a_cache_larger_than_the_object_store_loses_nothing():
-    """197 MB of images, and windows of them, in a store of 84 MB."""
+    """197 MB of images, and the chunks gathered from them, in a store of 84 MB."""
     done = subprocess.run([sys.executable, "-c", SCRIPT], cwd=ROOT, capture_output=True, text=True, timeout=280)
     assert done.stdout.endswith("all there\n"), done.stderr[-3000:]

@@ -1,4 +1,4 @@
-"""Whole runs, on a real Ray instance: what they leave, and that they agree with each other."""
+"""Whole runs on a real Ray instance: what they write, and that they agree with each other."""
 
 import json
 import os
@@ -24,7 +24,7 @@ from faceae.errors import InputError, RunFailedError
 
 @pytest.fixture(scope="module")
 def finished(ray_cluster, faces, tmp_path_factory):
-    """A run of two epochs with one worker, and two images that cannot be used."""
+    """A run of two epochs with one worker and two unusable images."""
     root = tmp_path_factory.mktemp("runs")
     mixed = root / "mixed"
     mixed.mkdir()
@@ -36,7 +36,7 @@ def finished(ray_cluster, faces, tmp_path_factory):
     return settings, train(settings), root / "finished"
 
 
-def test_a_run_leaves_what_the_contract_says(finished):
+def test_a_run_writes_all_its_files(finished):
     _settings, summary, folder = finished
     assert json.loads((folder / "config.json").read_text())["train"]["epochs"] == 2
     assert json.loads((folder / "summary.json").read_text()) == summary
@@ -85,7 +85,7 @@ def test_the_saved_model_gives_the_reported_metrics(finished, ray_cluster):
     assert sums.means() == pytest.approx(summary["val"], rel=1e-4)
 
 
-def test_an_evaluation_of_its_own_validation_set_gives_the_reported_metrics(finished, ray_cluster, tmp_path):
+def test_an_evaluation_of_the_validation_set_gives_the_reported_metrics(finished, ray_cluster, tmp_path):
     from faceae.drivers.evaluate import evaluate
 
     settings, summary, folder = finished
@@ -98,7 +98,7 @@ def test_an_evaluation_of_its_own_validation_set_gives_the_reported_metrics(fini
         assert evaluated["baselines"][name] == pytest.approx(values, rel=1e-6)
 
 
-def test_the_report_is_whole(finished):
+def test_the_report_is_complete(finished):
     _, summary, folder = finished
     page = (folder / "report" / "index.html").read_text()
     assert page.count("data:image/png;base64,") == 2
@@ -111,8 +111,8 @@ def test_the_report_is_whole(finished):
     assert Image.open(folder / "report" / "curves.png").width > 1000
 
 
-def test_a_taken_name_is_an_error_and_resume_goes_on_to_the_same_end(finished, tmp_path):
-    """One epoch, then one more, is the same as two: so two runs of a seed agree, and resuming changes nothing."""
+def test_a_taken_name_is_refused_and_resuming_gives_the_same_result(finished, tmp_path):
+    """One epoch and then another give the same as two: runs with one seed agree, and resuming changes nothing."""
     settings, _, folder = finished
     with pytest.raises(InputError, match=r"--run\.resume"):
         train(settings)
@@ -135,17 +135,17 @@ RECIPE = {
     "train__augment": "mirror",
     "train__precision": "fp32",
 }
-"""That of the preset restore, in small."""
+"""The settings of the preset `restore`, for a small network."""
 
 
 def test_two_workers_agree_with_one(faces, ray_cluster, tmp_path):
-    """With the recipe for restoration; the article's batch norm sees half batches, and cannot agree exactly."""
+    """With RECIPE: the article's network cannot agree exactly, because its batch norm sees half batches."""
     summaries = [train(small(faces, tmp_path, f"{n}", scale__workers=n, **RECIPE)) for n in (1, 2)]
     assert [summary["workers"] for summary in summaries] == [1, 2]
     assert_same(figures(tmp_path / "2"), figures(tmp_path / "1"), rel=1e-3)
 
 
-def test_from_a_bucket_and_into_a_bucket_is_the_same_as_from_a_folder(faces, s3, tmp_path, ray_cluster_with_s3):
+def test_a_run_from_and_to_a_bucket_equals_one_from_and_to_folders(faces, s3, tmp_path, ray_cluster_with_s3):
     for path in faces.rglob("*.png"):
         storage.write(f"s3://faces/train/{path.relative_to(faces)}", path.read_bytes())
     local = small(faces, tmp_path, "local")
@@ -162,7 +162,7 @@ def test_from_a_bucket_and_into_a_bucket_is_the_same_as_from_a_folder(faces, s3,
 
 @pytest.fixture
 def ray_cluster_with_s3(s3):
-    """A Ray instance whose workers have the server's environment; the others' lacks it."""
+    """A new Ray instance, whose workers have the S3 server's environment; those of `ray_cluster` may lack it."""
     import ray
 
     from faceae.cluster import connection as cluster
@@ -171,7 +171,7 @@ def ray_cluster_with_s3(s3):
     cluster.connect(2)
 
 
-def test_too_many_bad_images_stop_before_training_and_free_the_name(ray_cluster, tmp_path):
+def test_too_many_bad_images_stop_a_run_before_training_and_free_its_name(ray_cluster, tmp_path):
     source = tmp_path / "source"
     source.mkdir()
     for number in range(20):
@@ -188,12 +188,12 @@ def test_a_diverging_run_fails_with_its_reason_and_is_not_retried(ray_cluster, f
         train(small(faces, tmp_path, "diverging", optim__name="sgd", optim__lr=1e30))
 
 
-def test_a_budget_of_minutes_is_kept(ray_cluster, tmp_path):
+def test_the_time_budget_is_kept(ray_cluster, tmp_path):
     settings = small("synthetic:200", tmp_path, "budget", train__epochs=100_000, train__max_minutes=0.05)
     summary = train(settings)
     assert 1 <= summary["epochs"] < 100_000
     spent = json.loads(next((tmp_path / "budget" / "checkpoints").glob("*/progress.json")).read_text())
-    assert spent["seconds"] < 60  # of a budget of 3 s, where the epochs would take hours
+    assert spent["seconds"] < 60  # the budget is 3 s, and all epochs would take hours
 
 
 def command(*arguments):
@@ -201,9 +201,9 @@ def command(*arguments):
 
 
 @pytest.mark.slow
-def test_a_killed_run_resumes_to_what_it_would_have_been(faces, tmp_path, ray_cluster):
-    """SIGKILL of the driver, and with it of everything it started, in epoch 2 of 4: with the recipe for restoration,
-    which has more to go on with than the article's."""
+def test_a_killed_run_resumes_to_the_same_result(faces, tmp_path, ray_cluster):
+    """Kills the driver, and thereby everything that it started, in epoch 2 of 4. With RECIPE, whose checkpoints hold
+    more state than the article's."""
     whole = small(faces, tmp_path, "whole", train__epochs=4, train__batch_size=1, **RECIPE)
     flags = ["--run.name", "killed", "--run.storage", str(tmp_path), "--data.source", str(faces)]
     flags += ["--data.image-size", "32", "--data.val-fraction", "0.2", "--mask.size", "8", "--model.latent-dim", "16"]

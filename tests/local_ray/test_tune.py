@@ -1,4 +1,4 @@
-"""Whole grids, on a real Ray instance: one decode, trials that agree with single runs, and nothing left behind."""
+"""Whole grids on a real Ray instance: images are decoded once, trials agree with single runs, nothing stays behind."""
 
 import contextlib
 import dataclasses
@@ -60,7 +60,7 @@ def test_every_image_is_decoded_once_for_all_trials(finished):
     assert trained == [result["counts"]["train"]] * 4
 
 
-def test_losers_are_pruned_and_the_diverging_one_fails_with_its_reason(finished):
+def test_losers_are_pruned_and_a_diverging_trial_fails_with_its_reason(finished):
     _, result, _, _ = finished
     states = Counter(trial["state"] for trial in result["trials"])
     assert states["failed"] == 1
@@ -81,11 +81,12 @@ def test_losers_are_pruned_and_the_diverging_one_fails_with_its_reason(finished)
 
 
 def test_after_a_grid_all_resources_are_free_and_no_actor_is_left(finished):
-    names = {"TrainRun", "RayTrainWorker", "TrainController", "PlacementGroupCleaner", "SynchronizationActor", "Board"}
+    ours = {"Coordinator", "Controller", "TrainRun"}
+    rays = {"RayTrainWorker", "TrainController", "PlacementGroupCleaner", "SynchronizationActor"}
     deadline = time.monotonic() + 30
-    while True:  # Ray takes a moment to bury its actors
+    while True:  # Ray takes a moment to remove its actors
         alive = [actor["ActorClassName"] for actor in ray._private.state.actors().values() if actor["State"] == "ALIVE"]
-        left = [name for name in alive if any(known in name for known in names)]
+        left = [name for name in alive if name in ours or any(known in name for known in rays)]
         groups = [group for group in placement_group_table().values() if group["state"] != "REMOVED"]
         total, free = ray.cluster_resources(), ray.available_resources()
         held = {
@@ -97,7 +98,7 @@ def test_after_a_grid_all_resources_are_free_and_no_actor_is_left(finished):
         time.sleep(0.5)
 
 
-def test_trials_are_ranked_and_what_a_person_gets_is_there(finished):
+def test_trials_are_ranked_and_all_results_are_written(finished):
     _, result, folder, _ = finished
     ranks = [trial["val"]["mse"] for trial in result["trials"] if trial["val"]]
     assert ranks == sorted(ranks)
@@ -143,7 +144,7 @@ def command(root, *flags):
 
 
 class Screen(threading.Thread):
-    """Reads what is written to a terminal."""
+    """Collects what is written to a terminal."""
 
     def __init__(self, terminal: int) -> None:
         super().__init__(daemon=True)
@@ -156,18 +157,19 @@ class Screen(threading.Thread):
                 self.text += content.decode(errors="replace")
 
 
-def wait_for(condition, runs, what):
+def wait_for(condition, is_running, what):
     deadline = time.monotonic() + 120
     while not condition():
-        assert runs(), f"the grid ended before {what}"
+        assert is_running(), f"the grid ended before {what}"
         assert time.monotonic() < deadline, what
         time.sleep(0.02)
 
 
 @pytest.mark.slow
-def test_a_grid_that_is_stopped_and_killed_gives_what_a_single_run_gives(ray_cluster, faces, tmp_path):
-    """Ctrl-C in a terminal in the first trial, SIGKILL in the second, which the same processes had begun; then to the
-    end. The second as a single run of its settings: so it had the same split, masks, order and initial weights, too."""
+def test_a_grid_that_is_stopped_and_killed_agrees_with_a_single_run(ray_cluster, faces, tmp_path):
+    """The grid gets Ctrl-C in a terminal during its first trial, then SIGKILL during its second, which the processes of
+    the first had begun; then it finishes. The second trial must equal a single run of its settings: so its split,
+    masks, order and initial weights were the same, too."""
     flags = ["--preset", "demo", "--data.source", faces, "--data.image-size", 32, "--data.val-fraction", 0.2]
     flags += ["--mask.size", 8, "--model.latent-dim", 16, "--train.epochs", 6, "--train.batch-size", 2]
     flags += ["--grid.optim.lr", 0.001, 0.01, "--asha.grace-epochs", 6, "--tune.concurrent", 1]
@@ -176,14 +178,14 @@ def test_a_grid_that_is_stopped_and_killed_gives_what_a_single_run_gives(ray_clu
 
     pid, terminal = pty.fork()
     if pid == 0:
-        signal.signal(signal.SIGINT, signal.SIG_DFL)  # a shell's background job, as CI may be, has it ignored
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # ignored in a shell's background job, which CI may be
         os.execve(sys.executable, command(tmp_path, *flags), environment)
     screen = Screen(terminal)
     wait_for((first / "metrics.jsonl").exists, lambda: os.waitpid(pid, os.WNOHANG)[0] == 0, "its first epoch")
     os.write(terminal, b"\x03")
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 130, screen.text
     assert_no_process_is_left(pid)
-    assert "1-0.001" not in screen.text  # lines of events are for logs; here the table is redrawn
+    assert "1-0.001" not in screen.text  # event lines are for logs; a terminal shows the live table
     assert "0.01" in screen.text
     assert "Traceback" not in screen.text
     partial = json.loads((tmp_path / "killed" / "grid.json").read_text())
@@ -206,7 +208,7 @@ def test_a_grid_that_is_stopped_and_killed_gives_what_a_single_run_gives(ray_clu
     )
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
-    assert (first / "metrics.jsonl").stat().st_mtime == kept  # what was finished was not trained again
+    assert (first / "metrics.jsonl").stat().st_mtime == kept  # the finished trial was not trained again
     result = json.loads((tmp_path / "killed" / "grid.json").read_text())
     assert [(trial["state"], trial["epochs"]) for trial in result["trials"]] == [("finished", 6)] * 2
     assert result["cost"]["sessions"] == 3

@@ -1,4 +1,4 @@
-"""Zip and tar as sources: what is listed, what is read back, and what is said of archives that are not whole."""
+"""Zip and tar archives as sources: what is listed, what is read back, and the errors for damaged archives."""
 
 import io
 import tarfile
@@ -26,7 +26,7 @@ FILES = {f"{number:05d}.png": png(Image.fromarray(image)) for number, image in P
 
 
 class Pipe(io.BytesIO):
-    """A stream that cannot be wound back: zipfile then writes sizes after the data."""
+    """A stream without seek: zipfile then writes the sizes after the data."""
 
     def seekable(self):
         return False
@@ -54,7 +54,7 @@ trees = st.dictionaries(
 
 @settings(max_examples=60, deadline=None)
 @given(trees, st.permutations([zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED]), st.booleans(), st.binary(max_size=40))
-def test_a_zip_gives_back_what_was_put_in(files, methods, streamed, comment):
+def test_a_zip_is_read_back_as_it_was_written(files, methods, streamed, comment):
     with tempfile.NamedTemporaryFile(suffix=".zip") as file:
         Path(file.name).write_bytes(zipped(files, methods, Pipe() if streamed else None, comment))
         assert contents(file.name) == files
@@ -62,7 +62,7 @@ def test_a_zip_gives_back_what_was_put_in(files, methods, streamed, comment):
 
 @settings(max_examples=60, deadline=None)
 @given(trees, st.sampled_from([tarfile.PAX_FORMAT, tarfile.GNU_FORMAT]))
-def test_a_tar_gives_back_what_was_put_in(files, form):
+def test_a_tar_is_read_back_as_it_was_written(files, form):
     with tempfile.NamedTemporaryFile(suffix=".tar") as file:
         Path(file.name).write_bytes(tarred(files, form))
         assert contents(file.name) == files
@@ -70,7 +70,7 @@ def test_a_tar_gives_back_what_was_put_in(files, form):
 
 @settings(max_examples=60, deadline=None)
 @given(st.sampled_from([".zip", ".tar"]), st.data())
-def test_an_archive_that_was_cut_anywhere_is_one_clear_line(kind, data):
+def test_an_archive_cut_off_anywhere_is_a_one_line_error(kind, data):
     whole = zipped(FILES) if kind == ".zip" else tarred(FILES)
     end = len(whole) if kind == ".zip" else len(whole.rstrip(b"\0")) // 512 * 512 + 1024  # the end mark's first block
     cut = data.draw(st.integers(0, end - 1))
@@ -82,7 +82,7 @@ def test_an_archive_that_was_cut_anywhere_is_one_clear_line(kind, data):
     assert str(error.value).startswith(f"--data.source {file.name}: ")
 
 
-def test_zip64(tmp_path, monkeypatch):
+def test_a_zip64_archive_is_read_back(tmp_path, monkeypatch):
     monkeypatch.setattr(zipfile, "ZIP64_LIMIT", 500)
     monkeypatch.setattr(zipfile, "ZIP_FILECOUNT_LIMIT", 2)
     (tmp_path / "a.zip").write_bytes(archive := zipped(FILES, [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED]))
@@ -92,7 +92,7 @@ def test_zip64(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("layout", ["thumbnails128x128/{0:05d}.png", "thumbnails128x128/{1:05d}/{0:05d}.png"])
 @pytest.mark.parametrize("form", ["zip", "tar"])
-def test_ffhq_as_kaggle_and_nvidia_pack_it_is_split_as_its_authors_do(tmp_path, layout, form):
+def test_ffhq_as_packed_by_kaggle_and_nvidia_is_split_as_its_authors_do(tmp_path, layout, form):
     files = {layout.format(number, number // 1000 * 1000): b"x" for number in (0, 7, 59_999, 60_000, 69_999)}
     folder, archive = tmp_path / "folder", tmp_path / f"ffhq.{form}"
     for name, content in files.items():
@@ -107,7 +107,7 @@ def test_ffhq_as_kaggle_and_nvidia_pack_it_is_split_as_its_authors_do(tmp_path, 
 
 
 @pytest.mark.parametrize("form", ["zip", "tar"])
-def test_what_is_no_image_is_ignored_and_apple_doubles_are_refused(tmp_path, form):
+def test_other_files_are_ignored_and_apple_doubles_are_refused(tmp_path, form):
     files = FILES | {"notes.txt": b"x", "__MACOSX/._00001.png": b"x", "._00002.png": b"x", "LICENSE": b""}
     path = tmp_path / f"a.{form}"
     path.write_bytes(zipped(files) if form == "zip" else tarred(files))
@@ -116,7 +116,7 @@ def test_what_is_no_image_is_ignored_and_apple_doubles_are_refused(tmp_path, for
     assert [name for name, _ in listing.refused] == ["__MACOSX/._00001.png", "._00002.png"]
 
 
-def test_members_that_cannot_be_unpacked_say_why(tmp_path):
+def test_members_that_cannot_be_unpacked_are_rejected_with_a_reason(tmp_path):
     one = dict([next(iter(FILES.items()))])
     locked = bytearray(zipped(one))
     locked[6] |= 1
@@ -132,7 +132,7 @@ def test_members_that_cannot_be_unpacked_say_why(tmp_path):
     assert reasons(tmp_path / "moved.zip") == {"damaged in the zip: there is no header where the directory says"}
 
 
-def test_an_archive_that_shrinks_after_it_was_listed(tmp_path):
+def test_members_of_an_archive_that_shrank_since_it_was_listed_are_rejected(tmp_path):
     (tmp_path / "a.tar").write_bytes(tarred(FILES))
     entries = list_sources([str(tmp_path)], "--data.source").entries
     (tmp_path / "a.tar").write_bytes(b"")
@@ -165,7 +165,7 @@ def test_a_hard_link_in_a_tar_is_the_file_that_it_links_to(tmp_path):
     assert contents(tmp_path / "a.tar") == FILES | {"copy.png": FILES["00004.png"]}
 
 
-def test_an_archive_beside_images_is_not_silently_left_out(tmp_path):
+def test_an_archive_among_images_is_not_silently_left_out(tmp_path):
     (tmp_path / "a.png").write_bytes(FILES["00000.png"])
     (tmp_path / "more.zip").write_bytes(zipped(FILES))
     listing = list_sources([str(tmp_path)], "--data.source")
@@ -173,7 +173,7 @@ def test_an_archive_beside_images_is_not_silently_left_out(tmp_path):
     assert listing.refused == [("more.zip", "an archive among images is not read; give it as a source of its own")]
 
 
-def test_shards_of_a_webdataset_with_the_same_names_in_them(tmp_path):
+def test_webdataset_shards_with_equal_names_must_be_sources_of_their_own(tmp_path):
     for shard in ("0.tar", "1.tar"):
         (tmp_path / shard).write_bytes(tarred(FILES))
     with pytest.raises(InputError, match=r"2 images have the id '00000\.png'.*each archive"):
@@ -184,7 +184,7 @@ def test_shards_of_a_webdataset_with_the_same_names_in_them(tmp_path):
     ]
 
 
-def test_archives_in_a_bucket_are_read_as_those_on_a_disk_are(s3):
+def test_archives_in_a_bucket_are_read_like_those_on_a_disk(s3):
     names = list(FILES)
     halves = [{name: FILES[name] for name in half} for half in (names[:3], names[3:])]
     objects = {

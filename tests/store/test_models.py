@@ -1,3 +1,5 @@
+"""The networks, and saving and loading a model."""
+
 import pytest
 import torch
 
@@ -20,7 +22,7 @@ def test_article_keeps_the_shape_and_stays_in_range(size):
     assert 0 <= output.min() <= output.max() <= 1
 
 
-def test_article_goes_through_its_latent():
+def test_article_encodes_to_its_latent():
     network = models.build(settings(latent=7))
     assert network.encoder(torch.rand(2, 3, 32, 32)).shape == (2, 7)
 
@@ -51,10 +53,10 @@ def test_unet_changes_nothing_outside_its_window_and_fills_the_hole(hole):
     assert 0 <= output.min() <= output.max() <= 1
 
 
-def test_unet_sees_what_is_around_the_hole_where_it_is():
-    """Its window, pasted back, does not move a pixel: of a network that returns what it sees."""
+def test_unet_pastes_its_window_back_where_it_was():
+    """With an inner network that returns its input, the known pixels stay where they are."""
     network = unet(128)
-    network._unet = lambda window, face: window[:, :3]  # centred on the mean, which is added again
+    network._unet = lambda window, face: window[:, :3]  # the window is centred on its mean, which is added again
     given = torch.rand(3, 3, 128, 128)
     mask = torch.cat([box(128, 50, 40, 28, 28), box(128, 0, 100, 28, 28), box(128, 99, 1, 9, 28)])
     output = network(given * (1 - mask), mask)
@@ -62,7 +64,7 @@ def test_unet_sees_what_is_around_the_hole_where_it_is():
     assert torch.allclose(output[known], given[known], atol=1e-5)
 
 
-def test_unet_gives_an_image_the_same_in_any_company():
+def test_unet_restores_an_image_independently_of_its_batch():
     given = torch.rand(4, 3, 64, 64)
     mask = torch.cat([box(64, 1, 2, 8, 8), box(64, 30, 30, 30, 30), box(64, 5, 50, 9, 9), box(64, 0, 0, 64, 20)])
     network = unet()
@@ -73,7 +75,7 @@ def test_unet_gives_an_image_the_same_in_any_company():
 
 
 @pytest.mark.parametrize("place", ["local", "s3"])
-def test_a_saved_model_loads_and_gives_the_same(place, tmp_path, request):
+def test_a_saved_model_loads_and_gives_the_same_output(place, tmp_path, request):
     uri = str(tmp_path / "model")
     if place == "s3":
         request.getfixturevalue("s3")
@@ -87,7 +89,7 @@ def test_a_saved_model_loads_and_gives_the_same(place, tmp_path, request):
     assert torch.equal(loaded(given, mask), network.eval()(given, mask))
 
 
-def test_a_missing_or_damaged_model_says_so(tmp_path):
+def test_a_missing_or_damaged_model_is_an_error_that_names_the_problem(tmp_path):
     with pytest.raises(InputError, match="does not exist"):
         faceae.load(str(tmp_path))
     models.save(str(tmp_path), models.build(settings()), settings())

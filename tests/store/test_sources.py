@@ -1,6 +1,8 @@
-"""What the driver finds in a source, how it splits it, and what a read task makes of it; without Ray's cluster."""
+"""What the driver lists in a source, how it splits the images, and what a read task returns; without a Ray cluster."""
 
 import io
+import os
+import pickle
 
 import numpy as np
 import pyarrow as pa
@@ -8,6 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 from pictures import png, read_all, write_parquet
 from PIL import Image
+from ray.data._internal.object_extensions.arrow import ArrowPythonObjectType
 
 from faceae.config import Data
 from faceae.data.reader import FaceSource
@@ -19,7 +22,7 @@ from faceae.errors import InputError
 SIZE = 32
 
 
-def test_a_folder_tree(faces):
+def test_all_images_in_a_folder_tree_are_read(faces):
     listing = list_sources([str(faces)], "--data.source")
     assert len(listing.entries) == 96
     found = read_all(listing.entries)
@@ -28,7 +31,7 @@ def test_a_folder_tree(faces):
 
 
 @pytest.mark.parametrize("kind", ["hugging face", "binary", "no ids", "decoded"])
-def test_parquet_of_every_kind(tmp_path, kind):
+def test_parquet_of_every_kind_is_read(tmp_path, kind):
     portraits = write_parquet(tmp_path / "a" / "one.parquet", kind)
     write_parquet(tmp_path / "a" / "sub" / "two.parquet", "no ids", count=3)
     listing = list_sources([str(tmp_path / "a")], "--data.source")
@@ -52,13 +55,13 @@ def test_a_null_image_in_parquet_is_rejected(tmp_path):
     assert sorted(found.values()) == ["not an image that Pillow can read", "the table has no bytes for this image"]
 
 
-def test_a_parquet_file_without_images_says_what_it_has(tmp_path):
+def test_the_error_for_a_parquet_file_without_images_lists_its_columns(tmp_path):
     pq.write_table(pa.table({"name": ["a"], "age": [3]}), tmp_path / "people.parquet")
     with pytest.raises(InputError, match=r"people\.parquet: no column holds images.*found name, age"):
         list_sources([str(tmp_path)], "--data.source")
 
 
-def test_a_file_that_goes_away_is_rejected(tmp_path):
+def test_a_file_that_disappears_is_rejected(tmp_path):
     for name in ("a.png", "b.png"):
         (tmp_path / name).write_bytes(png(Image.fromarray(portrait(0, SIZE))))
     listing = list_sources([str(tmp_path)], "--data.source")
@@ -66,7 +69,7 @@ def test_a_file_that_goes_away_is_rejected(tmp_path):
     assert read_all(listing.entries)["a.png"] == "the file has disappeared since it was listed"
 
 
-def test_applefiles_are_refused_and_other_files_ignored(tmp_path):
+def test_apple_doubles_are_refused_and_other_files_ignored(tmp_path):
     for name in ("a.png", "._a.png", "notes.txt"):
         (tmp_path / name).write_bytes(png(Image.fromarray(portrait(0, SIZE))))
     listing = list_sources([str(tmp_path)], "--data.source")
@@ -96,7 +99,7 @@ def test_several_sources_keep_their_images_apart(tmp_path):
         ("nosuch://x/y", "nosuch"),
     ],
 )
-def test_a_source_that_cannot_be_used_says_why(tmp_path, source, words):
+def test_an_unusable_source_is_an_error_with_its_reason(tmp_path, source, words):
     (tmp_path / "empty").mkdir()
     (tmp_path / "file.txt").write_text("x")
     uri = source if ":" in source else str(tmp_path / source)
@@ -146,7 +149,7 @@ def test_validation_images_may_come_from_elsewhere(faces):
     assert (len(split.train), len(split.val)) == (10, 96)
 
 
-def test_drawn_and_photographed_images_mix_in_one_unit(faces):
+def test_synthetic_and_stored_images_mix_in_one_unit(faces):
     listing = list_sources(["synthetic:20", str(faces)], "--data.source")
     found = read_all(listing.entries)
     kinds = [{entry.uri == SYNTHETIC for entry in unit} for unit in FaceSource(listing.entries, SIZE).units]
@@ -155,13 +158,13 @@ def test_drawn_and_photographed_images_mix_in_one_unit(faces):
     assert (found[f"{faces.name}/1/face41.png"] == portrait(41, SIZE)).all()
 
 
-def test_one_image_is_too_few(tmp_path):
+def test_one_image_is_too_few_to_split(tmp_path):
     (tmp_path / "a.png").touch()
     with pytest.raises(InputError, match="no image is left"):
         Split(Data(source=(str(tmp_path),)))
 
 
-def test_real_ffhq_in_its_own_layout(shared):
+def test_real_ffhq_is_read_in_its_own_layout(shared):
     listing = list_sources([str(shared / "ffhq" / "thumbnails128x128")], "--data.source")
     assert {entry.image_id for entry in listing.entries} == {f"00000/{i:05d}.png" for i in range(100)}
     found = read_all(listing.entries, 128)
@@ -169,7 +172,7 @@ def test_real_ffhq_in_its_own_layout(shared):
     assert (found["00000/00042.png"] == np.asarray(original)).all()
 
 
-def test_s3_lists_and_reads_what_a_folder_does(s3, faces):
+def test_a_bucket_is_listed_and_read_like_a_folder(s3, faces):
     from faceae import storage
 
     for path in faces.rglob("*.png"):
@@ -179,3 +182,29 @@ def test_s3_lists_and_reads_what_a_folder_does(s3, faces):
     assert [entry.image_id for entry in remote.entries] == [entry.image_id for entry in local.entries]
     there, here = read_all(remote.entries), read_all(local.entries)
     assert all((there[image_id] == here[image_id]).all() for image_id in here)
+
+
+class Opened:
+    """An object whose pickle creates a file when it is loaded."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return os.open, (str(self.path), os.O_CREAT)
+
+
+@pytest.mark.parametrize("place", ["image_id", "bytes"])
+def test_pickled_objects_in_parquet_are_refused_unread(tmp_path, place):
+    """Ray registers an Arrow type that unpickles its values."""
+    marker = tmp_path / "loaded"
+    pickled = pa.array([pickle.dumps(Opened(marker))], pa.large_binary())
+    objects = pa.ExtensionArray.from_storage(ArrowPythonObjectType(), pickled)
+    if place == "image_id":
+        table = pa.table({"image": pa.array([b"x"]), "image_id": objects})
+    else:
+        table = pa.table({"image": pa.StructArray.from_arrays([objects, pa.array(["a.png"])], ["bytes", "path"])})
+    pq.write_table(table, tmp_path / "one.parquet")
+    with pytest.raises(InputError, match="store plain strings and bytes instead"):
+        list_sources([str(tmp_path / "one.parquet")], "--data.source")
+    assert not marker.exists()

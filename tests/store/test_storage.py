@@ -1,4 +1,4 @@
-"""A store that is away is asked again; one that refuses is not. On a real server of its own."""
+"""Requests are retried while a store is unreachable, but not if it refuses them. With a real S3 server."""
 
 import logging
 import threading
@@ -11,14 +11,14 @@ from faceae.errors import InputError
 
 
 @pytest.fixture
-def anew():
-    """No client that was made for another environment."""
+def new_clients():
+    """Discards the clients that were made for another environment."""
     storage._filesystem.cache_clear()
     yield
     storage._filesystem.cache_clear()
 
 
-def test_reads_writes_and_lists_wait_for_a_server_that_is_away(seaweed, caplog):
+def test_reads_writes_and_lists_wait_for_an_unreachable_server(seaweed, caplog):
     storage.write("s3://faces/old", b"content")
     seaweed.stop()
     results = {}
@@ -42,12 +42,12 @@ def test_reads_writes_and_lists_wait_for_a_server_that_is_away(seaweed, caplog):
     assert results["read"] == b"content"
     assert "old" in results["list"]
     assert storage.read("s3://faces/new") == b"late"
-    said = [record.getMessage() for record in caplog.records]
-    assert len(said) == 3
-    assert all("the server cannot be reached" in text and "trying again for 120 s" in text for text in said)
+    notes = [record.getMessage() for record in caplog.records]
+    assert len(notes) == 3
+    assert all("the server cannot be reached" in text and "trying again for 120 s" in text for text in notes)
 
 
-def test_what_a_job_begins_with_does_not_wait(s3, anew, monkeypatch):
+def test_the_first_request_of_a_job_does_not_wait(s3, new_clients, monkeypatch):
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
     start = time.monotonic()
     with pytest.raises(InputError, match="the server cannot be reached; check AWS_ENDPOINT_URL"):
@@ -55,7 +55,7 @@ def test_what_a_job_begins_with_does_not_wait(s3, anew, monkeypatch):
     assert time.monotonic() - start < 30
 
 
-def test_a_refusal_is_no_outage(s3, anew, monkeypatch):
+def test_a_refused_request_is_not_retried(s3, new_clients, monkeypatch):
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "another")
     start = time.monotonic()
     with pytest.raises(OSError, match=r"SIGNATURE_DOES_NOT_MATCH|ACCESS_DENIED|HTTP status 403") as refused:
@@ -64,7 +64,7 @@ def test_a_refusal_is_no_outage(s3, anew, monkeypatch):
     assert time.monotonic() - start < 30
 
 
-def test_what_is_missing_is_no_outage(s3):
+def test_a_request_for_a_missing_file_is_not_retried(s3):
     start = time.monotonic()
     with pytest.raises(FileNotFoundError):
         storage.read("s3://faces/nothing")

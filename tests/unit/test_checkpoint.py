@@ -1,4 +1,4 @@
-"""What a checkpoint keeps, which one counts, and what becomes of the others."""
+"""What a checkpoint holds, which one is loaded, and which ones are deleted."""
 
 import pytest
 import torch
@@ -29,7 +29,7 @@ def progress(epoch, images=0):
 
 @pytest.fixture
 def run(tmp_path):
-    """Checkpoints after epoch 1, at image 64 and image 128 of epoch 2; of each the seed of its weights."""
+    """Checkpoints after epoch 1, and at images 64 and 128 of epoch 2; the seeds of their weights are 0, 1 and 2."""
     for seed, (epoch, images) in enumerate([(1, 0), (1, 64), (1, 128)]):
         checkpoint.save(str(tmp_path), make(seed), progress(epoch, images))
     return tmp_path
@@ -46,12 +46,12 @@ def load(run):
     return loaded, unusable, state
 
 
-def test_a_run_without_a_checkpoint_begins(tmp_path):
+def test_a_run_without_a_checkpoint_starts_from_scratch(tmp_path):
     loaded, unusable, _ = load(tmp_path)
     assert (loaded, unusable) == (Progress(), [])
 
 
-def test_the_last_one_counts_and_two_are_kept(run):
+def test_the_last_checkpoint_is_loaded_and_two_are_kept(run):
     assert names(run) == ["00001-000000064", "00001-000000128"]
     loaded, unusable, state = load(run)
     assert unusable == []
@@ -64,7 +64,7 @@ def test_the_last_one_counts_and_two_are_kept(run):
     assert moments["exp_avg"].equal(expected_moments["exp_avg"])
 
 
-def test_the_end_of_an_epoch_comes_after_its_inside(run):
+def test_a_checkpoint_after_an_epoch_sorts_after_those_inside_it(run):
     checkpoint.save(str(run), make(3), progress(2))
     assert names(run) == ["00001-000000128", "00002"]
     assert load(run)[0].epoch == 2
@@ -90,7 +90,7 @@ def flip(path):
     ],
     ids=["weights", "state", "file missing", "half-written", "progress"],
 )
-def test_a_damaged_one_is_named_and_the_one_before_is_used(run, damage, words):
+def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(run, damage, words):
     damage(run / "checkpoints" / "00001-000000128")
     loaded, unusable, state = load(run)
     assert loaded == progress(1, 64)
@@ -100,7 +100,7 @@ def test_a_damaged_one_is_named_and_the_one_before_is_used(run, damage, words):
     assert names(run) == ["00001-000000064"]
 
 
-def test_without_any_that_can_be_used_the_run_does_not_begin_anew_unasked(run):
+def test_a_run_does_not_start_over_by_itself_if_no_checkpoint_can_be_used(run):
     for name in names(run):
         flip(run / "checkpoints" / name / "model.safetensors")
     with pytest.raises(
@@ -109,7 +109,7 @@ def test_without_any_that_can_be_used_the_run_does_not_begin_anew_unasked(run):
         load(run)
 
 
-def test_a_first_one_that_was_never_finished_is_no_obstacle(tmp_path):
+def test_an_unfinished_first_checkpoint_is_no_obstacle(tmp_path):
     storage.write(f"{tmp_path}/checkpoints/00001/model.safetensors", b"half")
     loaded, unusable, _ = load(tmp_path)
     assert loaded == Progress()

@@ -1,3 +1,5 @@
+"""The settings: flags, presets, saved configurations, and what is refused."""
+
 import dataclasses
 import json
 
@@ -14,7 +16,7 @@ def parse(*arguments: str, kind=Settings):
     return cli.parse(arguments, kind)
 
 
-def test_flags_win_over_the_preset_wherever_it_stands():
+def test_flags_override_the_preset_wherever_it_stands():
     settings = parse("--optim.lr", "0.01", "--preset", "article", "--data.source", "a", "b", "--run.resume")
     assert settings.preset == "article"
     assert settings.optim.lr == 0.01
@@ -23,13 +25,13 @@ def test_flags_win_over_the_preset_wherever_it_stands():
     assert settings.run.resume
 
 
-def test_the_article_preset_is_the_articles():
+def test_the_article_preset_has_the_settings_of_the_article():
     settings = parse("--preset=article")
     assert (settings.model.latent_dim, settings.train.batch_size, settings.mask.size) == (300, 64, 28)
     assert (settings.optim.name, settings.optim.lr, settings.train.loss) == ("adam", 0.001, "mse")
 
 
-def test_no_flags_are_the_demo():
+def test_the_demo_is_the_default():
     assert parse() == Settings() == presets.find("demo", Settings)
 
 
@@ -66,7 +68,7 @@ def test_presets_are_valid_and_survive_json(name):
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
-def test_wrong_flags_are_one_line_that_names_them(arguments, words):
+def test_a_wrong_flag_gives_a_one_line_error_that_names_it(arguments, words):
     with pytest.raises(InputError) as error:
         parse(*arguments)
     assert words in str(error.value)
@@ -74,7 +76,7 @@ def test_wrong_flags_are_one_line_that_names_them(arguments, words):
     assert "│" not in str(error.value)
 
 
-def test_an_unknown_key_of_a_saved_config_is_an_error():
+def test_an_unknown_key_in_a_saved_config_is_an_error():
     tree = config.to_dict(Settings())
     tree["optim"]["momentun"] = 0.9
     with pytest.raises(InputError, match=r"--optim\.momentun"):
@@ -97,7 +99,7 @@ def test_every_field_is_explained_in_help(capsys):
             assert config.flag(group, field) in shown
 
 
-def test_flags_of_settings_give_the_settings_again():
+def test_settings_survive_a_round_trip_through_flags():
     settings = parse(
         *["--data.source", "a b", "c", "--optim.lr", "0.02", "--train.loss", "l1", "--train.max-minutes", "2"],
         *["--scale.workers", "2", "--run.resume", "--run.name", "x"],
@@ -105,7 +107,7 @@ def test_flags_of_settings_give_the_settings_again():
     assert parse(*config.flags(settings)) == settings
 
 
-def test_a_run_can_be_resumed_again_and_again(tmp_path):
+def test_a_run_can_be_resumed_repeatedly(tmp_path):
     again = ["--run.name", "x", "--run.storage", str(tmp_path), "--run.resume"]
     RunFolder(parse(*again, "--optim.lr", "0.02")).open()
     for _ in range(2):

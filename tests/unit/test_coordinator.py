@@ -9,8 +9,8 @@ from faceae.cluster.coordinator import Coordinator, Pause, Verdict
 RUNS = "abc"
 
 
-async def coordinator(*submitted):
-    """A coordinator that knows three runs."""
+async def make_coordinator(*submitted):
+    """Returns a coordinator with three registered runs, of which some are submitted."""
     made = Coordinator()
     for name in RUNS:
         await made.register(name, [f"spec of {name}"], epochs=3, metric="mse")
@@ -24,84 +24,85 @@ def record(epoch, mse=0.5):
 
 
 def play(scene):
-    """Runs a test, with a limit for those that wait for ever."""
+    """Runs the body of a test, with a time limit in case it waits forever."""
     asyncio.run(asyncio.wait_for(scene(), 10))
 
 
 async def is_waiting(coroutine):
+    """Returns the coroutine's task after checking that it waits."""
     task = asyncio.ensure_future(coroutine)
     await asyncio.sleep(0)
     assert not task.done()
     return task
 
 
-def test_groups_take_one_run_after_another_and_all_ranks_the_same():
+def test_worker_groups_take_runs_in_turn_and_all_ranks_get_the_same_one():
     async def scene():
-        known = await coordinator("a", "b", "c")
-        assert [await known.next_run("one", None) for _rank in range(2)] == [(0, ["spec of a"])] * 2
-        assert await known.next_run("two", None) == (0, ["spec of b"])
-        assert await known.give_up("two", "it broke")
-        changes = await known.changes(0, {})
+        coordinator = await make_coordinator("a", "b", "c")
+        assert [await coordinator.next_run("one", None) for _rank in range(2)] == [(0, ["spec of a"])] * 2
+        assert await coordinator.next_run("two", None) == (0, ["spec of b"])
+        assert await coordinator.give_up("two", "it broke")
+        changes = await coordinator.changes(0, {})
         assert changes.runs["b"].failure == "it broke"
-        assert await known.next_run("two", None) == (1, ["spec of c"])
-        assert await known.next_run("one", None) == (0, ["spec of a"])  # as after the loss of a worker
-        await known.finish("one")
-        await known.finish("one")  # nothing to finish: nothing happens
-        idle = await is_waiting(known.next_run("one", 1))
-        await known.close()
+        assert await coordinator.next_run("two", None) == (1, ["spec of c"])
+        assert await coordinator.next_run("one", None) == (0, ["spec of a"])  # as after a worker was lost
+        await coordinator.finish("one")
+        await coordinator.finish("one")  # nothing to finish: it does nothing
+        idle = await is_waiting(coordinator.next_run("one", 1))
+        await coordinator.close()
         assert await idle is None
-        assert await known.next_run("two", 1) == (1, ["spec of c"])  # a rank that is late
+        assert await coordinator.next_run("two", 1) == (1, ["spec of c"])  # a rank that asks late
 
     play(scene)
 
 
-def test_a_run_is_not_lost_to_ranks_of_workers_that_have_died():
-    """They may still wait for a run when it comes; those that replace them train it."""
+def test_a_run_is_not_lost_if_it_goes_to_workers_that_have_died():
+    """Their requests may still be waiting when the run is submitted; the workers that replace them train it."""
 
     async def scene():
-        known = await coordinator()
-        dead = await is_waiting(known.next_run("one", None))
-        await known.submit("a")
+        coordinator = await make_coordinator()
+        dead = await is_waiting(coordinator.next_run("one", None))
+        await coordinator.submit("a")
         assert await dead == (0, ["spec of a"])
-        assert await known.next_run("one", None) == (0, ["spec of a"])
+        assert await coordinator.next_run("one", None) == (0, ["spec of a"])
 
     play(scene)
 
 
-def test_without_any_group_nothing_can_be_trained():
+def test_nothing_can_be_trained_if_a_group_without_a_run_gives_up():
     async def scene():
-        known = await coordinator()
-        waiting = await is_waiting(known.changes(known.version, {}))
-        assert not await known.give_up("one", "no room")
+        coordinator = await make_coordinator()
+        waiting = await is_waiting(coordinator.changes(coordinator.version, {}))
+        assert not await coordinator.give_up("one", "no room")
         assert (await waiting).failure == "no room"
 
     play(scene)
 
 
-def test_a_group_whose_run_failed_goes_on_if_there_may_be_more():
+def test_a_group_whose_run_failed_continues_if_more_runs_may_come():
     async def scene():
-        known = await coordinator("a", "b")
+        coordinator = await make_coordinator("a", "b")
         for name, more in (("a", True), ("b", False)):
-            _, spec = await known.next_run("one", None)
+            _, spec = await coordinator.next_run("one", None)
             assert spec == [f"spec of {name}"]
             if name == "b":
-                await known.close()
-            assert await known.give_up("one", "workers were lost") is more
+                await coordinator.close()
+            assert await coordinator.give_up("one", "workers were lost") is more
 
     play(scene)
 
 
-def test_the_driver_hears_of_changes_and_of_each_record_once():
+def test_the_driver_gets_changes_and_each_record_once():
     async def scene():
-        known = await coordinator()
-        waiting = await is_waiting(known.changes(0, {}))
-        await known.started("a", "cpu", 2, [record(1)], 64)
+        coordinator = await make_coordinator()
+        waiting = await is_waiting(coordinator.changes(0, {}))
+        await coordinator.started("a", "cpu", 2, [record(1)], 64)
         version, runs, failure = await waiting
         assert failure is None
         assert list(runs) == ["a"]
         assert (runs["a"].records, runs["a"].begun, runs["a"].workers) == ([record(1)], (1, 64), 2)
-        waiting = await is_waiting(known.changes(version, {"a": 1}))
-        await known.epoch("a", record(2))
+        waiting = await is_waiting(coordinator.changes(version, {"a": 1}))
+        await coordinator.epoch("a", record(2))
         assert (await waiting).runs["a"].records == [record(2)]
 
     play(scene)
@@ -109,11 +110,11 @@ def test_the_driver_hears_of_changes_and_of_each_record_once():
 
 def test_an_epoch_whose_report_was_lost_comes_with_the_checkpoint():
     async def scene():
-        known = await coordinator()
-        await known.started("a", "cpu", 1, [], 0)
-        await known.step("a", 1, 64)
-        await known.started("a", "cpu", 1, [record(1)], 0)  # the worker died between checkpoint and report
-        status = (await known.changes(0, {})).runs["a"]
+        coordinator = await make_coordinator()
+        await coordinator.started("a", "cpu", 1, [], 0)
+        await coordinator.step("a", 1, 64)
+        await coordinator.started("a", "cpu", 1, [record(1)], 0)  # the worker died between checkpoint and report
+        status = (await coordinator.changes(0, {})).runs["a"]
         assert status.records == [record(1)]
         assert status.begun == (0, 0)
         assert "training goes on with 1 worker in epoch 2, " in status.notes[0]
@@ -121,67 +122,67 @@ def test_an_epoch_whose_report_was_lost_comes_with_the_checkpoint():
     play(scene)
 
 
-def test_a_replacement_says_how_many_images_come_again():
+def test_the_note_about_a_replacement_counts_the_repeated_images():
     async def scene():
-        known = await coordinator()
-        await known.started("a", "cpu", 2, [], 0)
-        await known.step("a", 1, 640)
-        await known.started("a", "cpu", 1, [], 512)
-        (note,) = (await known.changes(0, {})).runs["a"].notes
+        coordinator = await make_coordinator()
+        await coordinator.started("a", "cpu", 2, [], 0)
+        await coordinator.step("a", 1, 640)
+        await coordinator.started("a", "cpu", 1, [], 512)
+        (note,) = (await coordinator.changes(0, {})).runs["a"].notes
         assert "with 1 worker in epoch 1, image 512 (128 images again), " in note
 
     play(scene)
 
 
-def test_workers_hear_at_a_step_what_is_asked_of_them():
+def test_workers_get_requests_when_they_report_a_step():
     async def scene():
-        known = await coordinator("a")
-        await known.next_run("one", None)
-        await known.started("a", "cpu", 1, [], 0)
-        assert await known.step("a", 1, 8) == Pause.NONE
-        await known.move("one")
-        assert await known.step("a", 1, 16) == Pause.MOVE
-        await known.started("a", "cpu", 2, [], 16)
-        assert await known.step("a", 1, 24) == Pause.NONE
-        await known.decide("a", Verdict(False))
-        assert await known.step("a", 1, 32) == Pause.STOP
+        coordinator = await make_coordinator("a")
+        await coordinator.next_run("one", None)
+        await coordinator.started("a", "cpu", 1, [], 0)
+        assert await coordinator.step("a", 1, 8) == Pause.NONE
+        await coordinator.move("one")
+        assert await coordinator.step("a", 1, 16) == Pause.MOVE
+        await coordinator.started("a", "cpu", 2, [], 16)
+        assert await coordinator.step("a", 1, 24) == Pause.NONE
+        await coordinator.decide("a", Verdict(False))
+        assert await coordinator.step("a", 1, 32) == Pause.STOP
 
     play(scene)
 
 
 def test_a_trial_waits_for_its_epochs_and_its_end():
     async def scene():
-        known = await coordinator("a", "b")
-        await known.next_run("one", None)
-        first = await is_waiting(known.next_epoch("a", 0))
-        await known.started("a", "cpu", 1, [record(1), record(2)], 0)  # of an earlier session
+        coordinator = await make_coordinator("a", "b")
+        await coordinator.next_run("one", None)
+        first = await is_waiting(coordinator.next_epoch("a", 0))
+        await coordinator.started("a", "cpu", 1, [record(1), record(2)], 0)  # records of an earlier session
         assert await first == {"value": 0.5, "epoch": 1, "over": False, "done": False}
-        assert (await known.next_epoch("a", 1))["epoch"] == 2
-        third = await is_waiting(known.next_epoch("a", 2))
-        await known.epoch("a", record(3))
+        assert (await coordinator.next_epoch("a", 1))["epoch"] == 2
+        third = await is_waiting(coordinator.next_epoch("a", 2))
+        await coordinator.epoch("a", record(3))
         assert (await third)["over"]
         assert (await third)["epoch"] == 3
-        await known.finish("one")
-        assert await known.next_epoch("a", 3) == await third
-        await known.next_run("one", None)
-        failed = await is_waiting(known.next_epoch("b", 0))
-        await known.finish("one", "the loss is NaN")
+        await coordinator.finish("one")
+        assert await coordinator.next_epoch("a", 3) == await third
+        await coordinator.next_run("one", None)
+        failed = await is_waiting(coordinator.next_epoch("b", 0))
+        await coordinator.finish("one", "the loss is NaN")
         assert await failed == {"value": float("inf"), "epoch": 0, "over": True, "done": True}
 
     play(scene)
 
 
 @pytest.mark.parametrize("started", [True, False])
-def test_stopping_waits_for_runs_that_are_trained(started):
+def test_stopped_waits_for_the_runs_that_are_being_trained(started):
     async def scene():
-        known = await coordinator("a")
+        coordinator = await make_coordinator("a")
         if not started:
-            await known.stopped(["a"])
+            await coordinator.stopped(["a"])
             return
-        await known.next_run("one", None)
-        await known.started("a", "cpu", 1, [], 0)
-        waiting = await is_waiting(known.stopped(["a", "b"]))
-        await known.finish("one")
+        await coordinator.next_run("one", None)
+        await coordinator.started("a", "cpu", 1, [], 0)
+        waiting = await is_waiting(coordinator.stopped(["a", "b"]))
+        await coordinator.finish("one")
         await waiting
 
     play(scene)

@@ -1,3 +1,5 @@
+"""Training and evaluating a network: losses, pauses, and agreement between numbers of ranks."""
+
 import numpy as np
 import pytest
 import torch
@@ -20,7 +22,7 @@ SIZE = 32
 
 
 class Plain(nn.Module):
-    """Without batch norm, so that the shares of a batch must add up exactly."""
+    """A network without batch norm, so that the shares of a batch must add up exactly."""
 
     def __init__(self):
         super().__init__()
@@ -31,26 +33,27 @@ class Plain(nn.Module):
         return self.net(torch.cat([given, mask], 1))
 
 
-def batches(counts, rank=0, ranks=1):
+def batches(counts, rank=0, world_size=1):
+    """One rank's share of global batches with these numbers of images."""
     made, start = [], 0
     for count in counts:
         ids = range(start, start + count)
         pixels = np.stack([portrait(i, SIZE) for i in ids])
         drawn = masks.draw([str(i) for i in ids], Mask(size=8), seed=0, epoch=1, image_size=SIZE)
-        made.append(Batch(pixels[rank::ranks], masks.pack(drawn)[rank::ranks], count))
+        made.append(Batch(pixels[rank::world_size], masks.pack(drawn)[rank::world_size], count))
         start += count
     return made
 
 
-def train(network, feed, optim=None, **options):
-    return engine.train_one_epoch(network, feed, train_state(network, optim), device=CPU, **options)
+def train(network, loader, optim=None, **options):
+    return engine.train_one_epoch(network, loader, train_state(network, optim), device=CPU, **options)
 
 
 def train_state(network, optim=None, loss="mse"):
     return TrainState(network, Settings(optim=optim or Optim(name="sgd", lr=0.5), train=Train(loss=loss)))
 
 
-def test_the_device_sees_the_hole_black_and_nothing_else_changed():
+def test_the_hole_is_black_on_the_device_and_nothing_else_changes():
     (batch,) = batches([5])
     data = engine.to_device(batch, CPU)
     hole = masks.unpack(batch.mask, SIZE)
@@ -66,8 +69,8 @@ def test_every_optimizer_and_loss_learns(name, loss):
     torch.manual_seed(0)
     network = models.build(Settings(data=Data(image_size=SIZE), model=Model(latent_dim=8)))
     state = train_state(network, Optim(name=name, lr=0.05 if name == "sgd" else 0.003), loss)
-    feed = batches([16]) * 6
-    results = [engine.train_one_epoch(network, feed, state, device=CPU) for _ in range(2)]
+    loader = batches([16]) * 6
+    results = [engine.train_one_epoch(network, loader, state, device=CPU) for _ in range(2)]
     assert results[1].loss < results[0].loss
     assert results[0].images == 96
     assert not results[0].pause
@@ -75,31 +78,31 @@ def test_every_optimizer_and_loss_learns(name, loss):
 
 def test_the_loss_is_the_mean_over_images_not_over_batches():
     network = Plain()
-    feed = batches([9, 2])
+    loader = batches([9, 2])
     with torch.no_grad():
-        data = [engine.to_device(batch, CPU) for batch in feed]
+        data = [engine.to_device(batch, CPU) for batch in loader]
         errors = torch.cat([(network(v.given, v.mask) - v.original).square().mean((1, 2, 3)) for v in data])
-    assert train(network, feed, Optim(name="sgd", lr=1e-12)).loss == pytest.approx(errors.mean().item(), rel=1e-5)
+    assert train(network, loader, Optim(name="sgd", lr=1e-12)).loss == pytest.approx(errors.mean().item(), rel=1e-5)
 
 
-def _rank(rank, ranks, path, out):
-    dist.init_process_group("gloo", init_method=f"file://{path}", rank=rank, world_size=ranks)
+def _train_rank(rank, world_size, path, out):
+    dist.init_process_group("gloo", init_method=f"file://{path}", rank=rank, world_size=world_size)
     torch.set_num_threads(1)
     network = Plain()
     wrapped = nn.parallel.DistributedDataParallel(network)
-    result = train(wrapped, batches([8, 8, 5], rank, ranks))
-    sums = engine.evaluate(network, batches([7, 4], rank, ranks), device=CPU)
+    result = train(wrapped, batches([8, 8, 5], rank, world_size))
+    sums = engine.evaluate(network, batches([7, 4], rank, world_size), device=CPU)
     if rank == 0:
         torch.save({"state": network.state_dict(), "result": vars(result), "val": sums.means(), "n": sums.count}, out)
     dist.barrier()
-    del wrapped  # it holds the process group, which gloo must not outlive: seen to abort at exit
+    del wrapped  # it holds a reference to the process group, with which gloo was seen to abort at exit
     dist.destroy_process_group()
 
 
-@pytest.mark.parametrize("ranks", [2, 3])
-def test_ranks_with_uneven_shares_equal_one(ranks, tmp_path):
-    """Global batches of 8, 8 and 5 images over 2 and 3 ranks: the same weights, loss and metrics as on one."""
-    mp.spawn(_rank, (ranks, tmp_path / "rendezvous", tmp_path / "out.pt"), nprocs=ranks)
+@pytest.mark.parametrize("world_size", [2, 3])
+def test_uneven_shares_over_several_ranks_equal_one_rank(world_size, tmp_path):
+    """Global batches of 8, 8 and 5 images on 2 and 3 ranks give the same weights, loss and metrics as on one."""
+    mp.spawn(_train_rank, (world_size, tmp_path / "rendezvous", tmp_path / "out.pt"), nprocs=world_size)
     several = torch.load(tmp_path / "out.pt", weights_only=True)
     network = Plain()
     result = train(network, batches([8, 8, 5]))
@@ -113,7 +116,7 @@ def test_ranks_with_uneven_shares_equal_one(ranks, tmp_path):
 
 
 class Control(engine.EpochControl):
-    """Pauses for a reason, and takes down the steps."""
+    """Pauses for a given reason at every step, and records the steps."""
 
     def __init__(self, seen, reason=0):
         self.on_step = seen.append
@@ -129,14 +132,14 @@ def test_a_diverging_loss_stops_within_the_check_interval():
     assert len(seen) <= engine.CHECK_STEPS["cpu"]
 
 
-def test_an_epoch_that_pauses_and_goes_on_is_the_same_as_one_that_does_not():
+def test_an_epoch_with_pauses_gives_the_same_result_as_one_without():
     whole, parts = Plain(), Plain()
     state = train_state(parts)
-    feed, result = iter(batches([8, 8, 8, 5])), EpochResult()
+    loader, result = iter(batches([8, 8, 8, 5])), EpochResult()
     seen = []
     for images, why in ((8, 3), (16, 2), (29, 0)):
         result = engine.train_one_epoch(
-            *(parts, feed, state),
+            *(parts, loader, state),
             device=CPU,
             so_far=result,
             control=Control(seen, why),
@@ -149,7 +152,7 @@ def test_an_epoch_that_pauses_and_goes_on_is_the_same_as_one_that_does_not():
         assert torch.equal(one, other)
 
 
-def test_evaluation_leaves_the_network_as_it_was():
+def test_evaluation_does_not_change_the_network():
     network = models.build(Settings(data=Data(image_size=SIZE), model=Model(latent_dim=8)))
     before = {name: value.clone() for name, value in network.state_dict().items()}
     sums = engine.evaluate(network, batches([7]), device=CPU)

@@ -1,4 +1,4 @@
-"""An error in one line."""
+"""Errors of any kind in one line."""
 
 import pytest
 
@@ -21,7 +21,7 @@ To retry, see ray.data.DataContext"""
     ],
     ids=["of a task", "the innermost", "the last line", "without a message", "credentials"],
 )
-def test_the_cause_is_what_is_left(error, words):
+def test_the_one_line_is_the_cause(error, words):
     assert one_line(error) == words
 
 

@@ -1,4 +1,4 @@
-"""A model as ONNX gives what it gives in PyTorch."""
+"""A model exported to ONNX gives the same output as in PyTorch."""
 
 import warnings
 
@@ -17,15 +17,15 @@ from faceae.models import export as module
 
 
 @pytest.mark.parametrize("name", ["article", "unet"])
-def test_onnxruntime_gives_what_pytorch_gives(name, tmp_path, capfd):
+def test_onnxruntime_agrees_with_pytorch(name, tmp_path, capfd):
     network, settings = tiny(name)
-    for parameter in network.parameters():  # the blocks of a new unet change nothing yet
+    for parameter in network.parameters():  # the blocks of an untrained unet change nothing
         torch.nn.init.normal_(parameter, std=0.1)
     models.save(str(tmp_path), network, settings)
-    with warnings.catch_warnings(record=True) as said:
+    with warnings.catch_warnings(record=True) as caught:
         uri = faceae.export(str(tmp_path))
     assert uri == f"{tmp_path}/model.onnx"
-    assert (capfd.readouterr(), said) == (("", ""), [])
+    assert (capfd.readouterr(), caught) == (("", ""), [])
     session = onnxruntime.InferenceSession(uri, providers=["CPUExecutionProvider"])
     model = faceae.load(str(tmp_path))
     torch.manual_seed(1)
@@ -41,7 +41,7 @@ def test_onnxruntime_gives_what_pytorch_gives(name, tmp_path, capfd):
         assert np.abs(restored - expected).max() < 1e-4
 
 
-def test_the_file_says_what_goes_in_and_out(tmp_path):
+def test_the_file_describes_its_inputs_and_outputs(tmp_path):
     models.save(str(tmp_path / "model"), *tiny())
     uri = faceae.export(str(tmp_path / "model"), destination=str(tmp_path / "face.onnx"))
     assert storage.list_files(str(tmp_path / "model")) == ["config.json", "model.safetensors"]
@@ -53,7 +53,7 @@ def test_the_file_says_what_goes_in_and_out(tmp_path):
     assert [value.name for value in (*proto.graph.input, *proto.graph.output)] == ["given", "mask", "restored"]
 
 
-def test_what_cannot_be_exported_says_so(tmp_path, monkeypatch):
+def test_what_cannot_be_exported_is_an_error_with_its_reason(tmp_path, monkeypatch):
     with pytest.raises(InputError, match="does not exist"):
         faceae.export(str(tmp_path))
     with pytest.raises(InputError, match="torchscript: a model can be exported as onnx only"):

@@ -1,4 +1,4 @@
-"""The points of a grid, what is kept of its trials, and what a person sees of them."""
+"""The points of a grid, the ranking of its trials, and the tables that show them."""
 
 import csv
 import dataclasses
@@ -29,7 +29,7 @@ def points(*flags: str):
     return grid.points(parse(*flags))
 
 
-def test_lists_are_multiplied_over_any_field():
+def test_lists_of_any_fields_are_multiplied():
     found = points(
         *["--preset", "article", "--grid.optim.name", "adam", "sgd", "--grid.optim.lr", "0.1", "0.01", "0.001"],
         *["--grid.train.batch-size", "32", "64", "--train.epochs", "7"],
@@ -43,7 +43,7 @@ def test_lists_are_multiplied_over_any_field():
     assert type(last) is Settings
 
 
-def test_the_article_grid_is_what_the_article_reports():
+def test_the_article_grid_has_the_settings_that_the_article_reports():
     found = points("--preset", "article-grid")
     tried = [(s.optim.name, s.optim.lr, s.train.batch_size, s.train.loss) for s in (point.settings for point in found)]
     assert len(tried) == 6
@@ -51,7 +51,7 @@ def test_the_article_grid_is_what_the_article_reports():
     assert all(point.settings.train.epochs == 15 for point in found)
 
 
-def test_points_and_lists_together_make_every_combination_once():
+def test_points_and_lists_give_every_combination_once():
     found = points("--preset", "article-grid", "--grid.train.seed", "0", "1", "1")
     assert len(found) == 12
     assert {point.settings.train.seed for point in found} == {0, 1}
@@ -73,14 +73,14 @@ def test_points_and_lists_together_make_every_combination_once():
     ],
     ids=lambda value: " ".join(value[-2:]) if isinstance(value, list) else "",
 )
-def test_a_wrong_grid_is_one_line_that_names_the_flag(flags, words):
+def test_a_wrong_grid_gives_a_one_line_error_that_names_the_flag(flags, words):
     with pytest.raises(InputError) as error:
         points(*flags)
     assert words in str(error.value)
     assert "\n" not in str(error.value)
 
 
-def test_a_preset_of_a_run_begins_a_grid_but_not_the_other_way_round():
+def test_a_grid_may_start_from_the_preset_of_a_run_but_not_the_other_way_round():
     assert presets.find("article", GridSettings).train.epochs == 15
     with pytest.raises(InputError, match="choose from demo, article"):
         presets.find("article-grid", Settings)
@@ -90,8 +90,8 @@ def test_a_preset_of_a_run_begins_a_grid_but_not_the_other_way_round():
     ("workers", "concurrent", "trials", "expected"),
     [(1, "auto", 6, 2), (1, "auto", 1, 1), (2, "auto", 6, 1), (3, "auto", 6, 1), (1, 1, 6, 1), (1, 2, 1, 1)],
 )
-def test_as_many_trials_at_a_time_as_leave_a_cpu_to_ray_data(ray_cluster, workers, concurrent, trials, expected):
-    """The cluster of the tests has 4 logical CPUs."""
+def test_concurrent_trials_leave_a_cpu_to_ray_data(ray_cluster, workers, concurrent, trials, expected):
+    """The tests' cluster has 4 logical CPUs."""
     assert placement.place_trials(Scale(workers=workers), concurrent, trials).concurrent == expected
 
 
@@ -103,7 +103,7 @@ def test_as_many_trials_at_a_time_as_leave_a_cpu_to_ray_data(ray_cluster, worker
         (2, 2, r"--tune\.concurrent 2: the cluster has room for 1 trial at a time.*2 training workers on CPU"),
     ],
 )
-def test_trials_that_would_wait_for_ever_are_refused(ray_cluster, workers, concurrent, words):
+def test_trials_that_would_wait_forever_are_refused(ray_cluster, workers, concurrent, words):
     with pytest.raises(InputError, match=words):
         placement.place_trials(Scale(workers=workers), concurrent, 6)
 
@@ -113,7 +113,7 @@ def test_trials_that_would_wait_for_ever_are_refused(ray_cluster, workers, concu
     [(0.25, None, 16, 1, 4), (1.0, None, 16, 4, 4), (1.0, 2, 16, 4, 2), (0.25, None, 4, 1, 2), (0.5, 1, 64, 2, 4)],
 )
 def test_small_trials_share_a_gpu(monkeypatch, share, workers, cpus, gpus, expected):
-    """Only the arithmetic: no machine of the tests has a GPU."""
+    """Only the arithmetic, since the machines that run the tests have no GPU."""
     monkeypatch.setattr(placement, "resources", lambda: {"CPU": float(cpus), "GPU": float(gpus)})
     placed = placement.place_trials(Scale(workers=workers, gpus_per_worker=share), "auto", 20)
     assert (placed.concurrent, placed.gpu, placed.workers) == (expected, share, workers or 1)
@@ -131,7 +131,7 @@ def record(epoch: int, mse: float) -> dict:
 
 @pytest.fixture
 def some_trials(tmp_path) -> list[Trial]:
-    """Pending, running, finished, pruned and failed, in that order."""
+    """A pending, a running, a finished, a pruned and a failed trial, in that order."""
     settings = parse("--preset", "article", "--train.epochs", "3", "--grid.optim.lr", "0.5", "0.4", "0.3", "0.2", "0.1")
     folder = RunFolder(dataclasses.replace(settings, run=dataclasses.replace(settings.run, storage=str(tmp_path))))
     opened = trials.open_trials(grid.points(settings), folder)
@@ -147,7 +147,7 @@ def some_trials(tmp_path) -> list[Trial]:
     return opened
 
 
-def test_trials_are_ranked_by_their_best_epoch_and_the_failed_come_last(some_trials):
+def test_trials_are_ranked_by_their_best_epoch_and_failed_ones_come_last(some_trials):
     rows = trials.rows(some_trials)
     assert [row["state"] for row in rows] == ["finished", "running", "pruned", "pending", "failed"]
     assert [row["rank"] for row in rows] == [1, 2, 3, None, 5]
@@ -165,7 +165,7 @@ def test_the_table_has_a_column_for_each_setting_and_metric(some_trials):
 
 
 @pytest.mark.parametrize("height", [7, 40])
-def test_the_live_table_fits_the_terminal_and_shows_what_runs(some_trials, monkeypatch, height):
+def test_the_live_table_fits_the_terminal_and_shows_running_trials(some_trials, monkeypatch, height):
     terminal = Console(width=80, height=height, force_terminal=True, file=io.StringIO())
     monkeypatch.setattr(grid_view, "out", terminal)
     view = grid_view.GridView(some_trials, images=100)

@@ -1,3 +1,5 @@
+"""Decoding an image: modes, colours, orientation, cropping, and the reasons for rejecting it."""
+
 import io
 import struct
 import zlib
@@ -36,7 +38,7 @@ def test_pixels_of_the_right_size_come_back_exactly():
 
 
 @pytest.mark.parametrize("mode", ["RGB", "RGBA", "P", "CMYK", "1", "L", "LA"])
-def test_every_mode_gives_its_colours(mode):
+def test_images_of_every_mode_keep_their_colours(mode):
     if mode in ("1", "L", "LA"):
         encoded, left, right = png(halves(mode, left=(0, 0, 0), right=(255, 255, 255))), (0, 0, 0), (255, 255, 255)
     elif mode == "CMYK":
@@ -52,7 +54,7 @@ def test_sixteen_bit_grey_is_scaled_not_clipped():
     assert_colours(decode(png(Image.fromarray(samples)), 32), (128,) * 3, (255,) * 3)
 
 
-def test_transparency_lies_over_white():
+def test_transparent_pixels_become_white():
     image = halves("RGBA")
     image.putalpha(Image.linear_gradient("L").rotate(90).resize((64, 64)).point(lambda a: 255 if a > 127 else 0))
     pixels = decode(png(image), 32)
@@ -66,7 +68,7 @@ def test_orientation_is_applied():
     assert_colours(decode(jpeg(image, exif=exif), 32), BLUE, RED, tolerance=40)
 
 
-def test_a_colour_profile_good_or_broken_leaves_srgb():
+def test_an_srgb_or_broken_colour_profile_changes_no_colours():
     srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     assert_colours(decode(png(halves(), icc_profile=srgb), 32), RED, BLUE)
     assert_colours(decode(png(halves(), icc_profile=b"no profile"), 32), RED, BLUE)
@@ -86,7 +88,7 @@ def tiff(samples: np.ndarray) -> bytes:
 
 
 def bomb(width: int, height: int) -> bytes:
-    """A PNG whose header promises far more pixels than it has bytes."""
+    """A PNG whose header claims far more pixels than its data holds."""
 
     def chunk(kind: bytes, body: bytes) -> bytes:
         return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
@@ -110,12 +112,12 @@ def bomb(width: int, height: int) -> bytes:
     ids=["empty", "text", "png", "jpeg", "bomb", "huge bomb", "tiny", "32-bit"],
 )
 @pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
-def test_a_bad_image_has_a_reason(encoded, reason):
+def test_a_bad_image_is_rejected_with_a_reason(encoded, reason):
     with pytest.raises(BadImage, match=reason):
         decode(encoded, 64)
 
 
-def test_the_real_bad_files(shared):
+def test_real_bad_files_are_rejected_and_unusual_ones_decoded(shared):
     usable = {"ffhq_rgba_256.png", "grey_128.jpg", "palette_transparency.png", "png_named.jpg", "webp_named.jpg"}
     for path in (shared / "bad").iterdir():
         if path.name in usable:

@@ -1,4 +1,4 @@
-"""`make lint` fails on what it forbids: each breach is planted in a copy of the package."""
+"""`make lint` fails on what it forbids: each violation is planted in a copy of the package."""
 
 import shutil
 import subprocess
@@ -59,6 +59,6 @@ def test_a_private_import_of_ray_is_found(copy, line):
     assert "Ray's private modules belong in faceae/ray_compat.py" in found.stdout
 
 
-def test_without_a_breach_all_is_well(copy):
+def test_the_package_has_no_violation(copy):
     assert lint(copy, "lint-imports", "--no-cache").returncode == 0
     assert lint(copy, "ruff", "check", "--no-cache", "--select", "TID251", "faceae").returncode == 0

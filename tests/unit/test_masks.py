@@ -1,3 +1,5 @@
+"""Masks: what each kind hides, and that they depend only on the seed, the epoch and the image's id."""
+
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
@@ -47,16 +49,16 @@ def test_masks_change_with_the_epoch_the_seed_and_the_image():
     assert min(len(by_epoch), len(by_seed), len(by_image)) > 190
 
 
-def test_corners_are_uniform_over_all_places():
+def test_corners_are_uniform_over_all_positions():
     corners = masks.boxes([str(i) for i in range(20_000)], Mask(size=13), seed=0, epoch=0, image_size=16)[0]
     counts = np.zeros((4, 4))
     np.add.at(counts, tuple(corners.T), 1)
-    # Each of the 16 places expects 1250 with a deviation of 34.
+    # For each of the 16 positions 1250 are expected, with a standard deviation of 34.
     assert abs(counts - 1250).max() < 5 * 34
 
 
-def test_the_masks_of_a_seed_stay_what_they_were():
-    """A change here changes every run and every validation metric: old results are no longer comparable."""
+def test_the_masks_of_a_seed_stay_the_same():
+    """A change here changes every run and every validation metric, so that older results are no longer comparable."""
     corners = masks.boxes(["00000/00000.png", "b"], Mask(size=28), seed=3, epoch=7, image_size=128)[0]
     assert corners.tolist() == [[67, 30], [65, 73]]
 
@@ -74,32 +76,32 @@ def drawn(settings, count=200, epoch=1, **options):
     return masks.draw(names, settings, seed=0, epoch=epoch, image_size=64, **options)
 
 
-def test_several_boxes_of_any_size():
+def test_boxes_may_be_several_and_of_any_size():
     ones, twos = (drawn(Mask(size="4:20", count=count)).sum((1, 2)) for count in (1, 2))
     assert {round(area**0.5) for area in ones.tolist()} == set(range(4, 21))
     assert (twos >= ones).all()  # the first box is the same
     assert (twos > ones).mean() > 0.8
 
 
-def test_strokes_hide_something_and_never_all():
+def test_strokes_hide_some_pixels_but_never_all():
     share = drawn(Mask(kind=("strokes",), size=14)).mean((1, 2))
     assert 0 < share.min() < share.max() < 0.7
     assert len(np.unique(share)) > 150
 
 
-def test_halves_are_the_four_of_them():
+def test_all_four_halves_are_drawn():
     found = {mask.tobytes() for mask in drawn(Mask(kind=("half",)))}
     assert len(found) == 4
     assert all(np.frombuffer(mask, bool).mean() == 0.5 for mask in found)
 
 
-def test_a_border_leaves_the_middle():
+def test_a_border_leaves_the_middle_visible():
     mask = drawn(Mask(kind=("border",), size=10), count=1)[0]
     assert not mask[10:54, 10:54].any()
     assert mask.sum() == 64 * 64 - 44 * 44
 
 
-def test_masks_of_the_user_are_all_used():
+def test_all_masks_of_the_user_are_used():
     library = np.zeros((5, 64, 64), bool)
     for number in range(5):
         library[number, number] = True
@@ -108,7 +110,7 @@ def test_masks_of_the_user_are_all_used():
     assert (shown.sum((1, 2)) == 64).all()
 
 
-def test_of_several_kinds_each_image_has_one_whatever_the_others():
+def test_with_several_kinds_each_image_gets_the_mask_of_one_kind():
     settings = Mask(kind=("box", "half", "border", "strokes"), size=12)
     names = [f"{number:05}.png" for number in range(200)]
     kinds = masks.kinds(names, settings, seed=0, epoch=1)
@@ -117,4 +119,4 @@ def test_of_several_kinds_each_image_has_one_whatever_the_others():
     for name, kind, mask in zip(names[:40], kinds, together, strict=False):
         alone = masks.draw([name], Mask(kind=(kind,), size=12), seed=0, epoch=1, image_size=64)[0]
         assert (alone == mask).all()
-    assert (drawn(settings, epoch=2) != together).any((1, 2)).mean() > 0.8  # two borders are one
+    assert (drawn(settings, epoch=2) != together).any((1, 2)).mean() > 0.8  # all borders are equal

@@ -1,3 +1,5 @@
+"""The metrics of a restored image, and the baselines."""
+
 import numpy as np
 import pytest
 import torch
@@ -20,7 +22,7 @@ def holes(count, box_size=8):
     return torch.from_numpy(drawn)[:, None].float()
 
 
-def test_values_are_those_of_their_definitions():
+def test_values_match_their_definitions():
     output, original, mask = images(5, 0), images(5, 1), holes(5)
     values = metrics.per_example(output, original, mask)
     assert tuple(values) == metrics.NAMES
@@ -41,7 +43,7 @@ def test_values_are_those_of_their_definitions():
             assert values[name][i].item() == pytest.approx(value, rel=1e-5), name
 
 
-def test_an_exact_output_is_perfect_and_finite():
+def test_an_exact_output_has_the_best_values_and_they_are_finite():
     original = images(3, 0)
     values = metrics.per_example(original, original, holes(3))
     assert values["composite_ssim"] == pytest.approx([1, 1, 1])
@@ -49,7 +51,7 @@ def test_an_exact_output_is_perfect_and_finite():
     assert values["rgb_argmax_accuracy"].tolist() == [1, 1, 1]
 
 
-def test_ssim_falls_with_the_error_in_the_hole_only():
+def test_ssim_falls_only_with_the_error_inside_the_hole():
     original, mask = images(2, 0), holes(2)
     slight = metrics.per_example(original + 0.05 * mask, original, mask)["composite_ssim"]
     strong = metrics.per_example(original + 0.5 * mask, original, mask)["composite_ssim"]
@@ -79,19 +81,19 @@ def batch_of(count=6, size=64, box=14):
     return Batch(pixels, masks.pack(drawn), count), drawn
 
 
-def test_baselines_change_the_hole_only_and_rank_as_they_should():
+def test_baselines_change_only_the_hole_and_rank_as_expected():
     batch, drawn = batch_of()
     for fill in baselines.available().values():
         for image, hole in zip(batch.pixels, drawn, strict=True):
             given = np.where(hole[..., None], np.uint8(0), image)
             filled = fill(given, hole)
             assert (filled[~hole] == image[~hole]).all()
-            assert (given[hole] == 0).all()  # the input is left as it was
+            assert (given[hole] == 0).all()  # the input is not changed
     measured = {name: sums.means()["hole_mse"] for name, sums in baselines.measure([batch]).items()}
     assert measured["telea"] < measured["mean"] < measured["black"]
 
 
-def test_black_is_the_energy_of_the_hidden_pixels():
+def test_the_error_of_black_is_the_energy_of_the_hidden_pixels():
     batch, drawn = batch_of()
     energy = np.mean([(image[hole] / 255.0) ** 2 for image, hole in zip(batch.pixels, drawn, strict=True)])
     means = baselines.measure([batch])["black"].means()
@@ -100,8 +102,8 @@ def test_black_is_the_energy_of_the_hidden_pixels():
     assert means["mse"] == means["composite_mse"]
 
 
-def test_the_real_baselines_are_near_what_was_measured_before(shared):
-    """design.md, on 113 FFHQ thumbnails: black 0.0132, mean 0.0028, Telea 0.0009-0.0011 over the frame."""
+def test_baselines_on_real_faces_are_near_earlier_measurements(shared):
+    """MSE over the frame in design.md, on 113 FFHQ thumbnails: black 0.0132, mean 0.0028, Telea 0.0009 to 0.0011."""
     from faceae.data.images import decode
 
     paths = sorted((shared / "ffhq").rglob("*.png"))
@@ -114,7 +116,7 @@ def test_the_real_baselines_are_near_what_was_measured_before(shared):
 
 
 @pytest.mark.parametrize("size", [24, 64])
-def test_similarity_around_the_hole_is_that_of_the_whole_frame(size):
+def test_ssim_computed_around_the_hole_equals_that_of_the_whole_frame(size):
     torch.manual_seed(3)
     original, output = torch.rand(2, 12, 3, size, size)
     names = [str(number) for number in range(12)]

@@ -1,4 +1,4 @@
-"""How many workers there are, by the settings and by what the cluster has. Only the arithmetic."""
+"""How many workers a run gets, by its settings and the cluster's resources. Only the arithmetic."""
 
 from collections import Counter
 
@@ -11,6 +11,8 @@ from faceae.errors import InputError
 
 @pytest.fixture
 def cluster(monkeypatch):
+    """Returns a function that sets what the cluster seems to have."""
+
     def cluster(cpus, gpus=0):
         monkeypatch.setattr(placement, "resources", lambda: Counter(CPU=cpus, GPU=gpus))
 
@@ -21,7 +23,7 @@ def cluster(monkeypatch):
     ("cpus", "gpus", "workers", "expected"),
     [(4, 0, "1:8", 2), (12, 0, "1:8", 8), (2, 0, "1:8", 1), (64, 4, "2:8", 4), (64, 16, "2:8", 8), (64, 1, "2:8", 2)],
 )
-def test_a_run_of_any_size_uses_what_is_there_and_leaves_cpus_to_ray_data(cluster, cpus, gpus, workers, expected):
+def test_a_range_of_workers_uses_the_cluster_and_leaves_cpus_to_ray_data(cluster, cpus, gpus, workers, expected):
     cluster(cpus, gpus)
     arranged = placement.arrange(Scale(workers=workers))
     assert (arranged.workers, arranged.max_workers) == (expected, 8)
@@ -29,7 +31,7 @@ def test_a_run_of_any_size_uses_what_is_there_and_leaves_cpus_to_ray_data(cluste
 
 
 @pytest.mark.parametrize(("gpus", "expected"), [(0, 1), (1, 1), (8, 8)])
-def test_without_a_number_there_is_a_worker_for_each_gpu(cluster, gpus, expected):
+def test_the_default_is_one_worker_per_gpu(cluster, gpus, expected):
     cluster(64, gpus)
     arranged = placement.arrange(Scale())
     assert (arranged.workers, arranged.max_workers) == (expected, expected)
@@ -44,14 +46,14 @@ def test_without_a_number_there_is_a_worker_for_each_gpu(cluster, gpus, expected
         (2, 0, Scale(workers=2), "--scale.workers 2: each takes a CPU, Ray Data needs another"),
     ],
 )
-def test_more_than_this_machine_has_is_refused_at_once(cluster, cpus, gpus, scale, words):
+def test_more_than_the_cluster_has_is_refused_at_once(cluster, cpus, gpus, scale, words):
     cluster(cpus, gpus)
     with pytest.raises(InputError, match=words):
         placement.place(scale)
 
 
 def test_gpus_that_an_autoscaler_can_start_are_waited_for(cluster, monkeypatch, tmp_path):
-    """As `ray up` leaves its configuration on the head: without it, a run would train on a GPU node's CPU."""
+    """`ray up` leaves its configuration on the head node; without reading it, a run would train on a GPU node's CPU."""
     cluster(0)
     monkeypatch.setattr(placement, "is_local", lambda: False)
     monkeypatch.setattr(placement.ray_compat, "autoscaler_max_resources", dict)

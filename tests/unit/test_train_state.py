@@ -1,4 +1,4 @@
-"""The schedule, the average of the weights and the losses."""
+"""The learning rate's schedule, the average of the weights (EMA) and the losses."""
 
 import pytest
 import torch
@@ -10,7 +10,7 @@ from faceae.training.optim import lr_factor
 from faceae.training.state import TrainState
 
 
-def test_the_rate_rises_and_falls_along_a_cosine():
+def test_the_learning_rate_warms_up_and_falls_along_a_cosine():
     optim = Optim(schedule="cosine", warmup=0.1)
     assert lr_factor(optim, 0) == 0
     assert lr_factor(optim, 0.05) == pytest.approx(0.5, abs=0.01)
@@ -28,23 +28,23 @@ def test_the_optimizer_follows_the_schedule():
         assert before - network.weight.item() == pytest.approx(moved)
 
 
-def test_the_average_is_of_about_the_last_share_of_the_steps():
+def test_the_ema_covers_about_the_last_share_of_the_steps():
     network = nn.Linear(1, 1, bias=False)
     nn.init.zeros_(network.weight)
     state = TrainState(network, Settings(optim=Optim(name="sgd", lr=1, average=0.1)))
-    for _ in range(1000):  # the weight falls by one a step
+    for _ in range(1000):  # the weight falls by one per step
         state.step(network.weight.sum(), progress=0)
     assert state.best_network is state.ema.module
     # The mean age of a power function average with exponent 1 / share is n / (1 / share + 2).
     assert state.ema.module.weight.item() - network.weight.item() == pytest.approx(1000 / 11, rel=0.1)
 
 
-def test_without_an_average_the_network_is_the_result():
+def test_without_an_ema_the_network_itself_is_the_result():
     network = nn.Linear(1, 1)
     assert TrainState(network, Settings()).best_network is network
 
 
-def test_the_hole_counts_for_each_image_alike_and_the_frame_a_little():
+def test_holes_of_any_size_have_the_same_weight_and_the_frame_a_little():
     original, output, mask = torch.zeros(2, 3, 8, 8), torch.zeros(2, 3, 8, 8), torch.zeros(2, 1, 8, 8)
     mask[0, :, :2, :2] = 1
     mask[1, :, :4] = 1
@@ -54,7 +54,7 @@ def test_the_hole_counts_for_each_image_alike_and_the_frame_a_little():
 
 
 @pytest.mark.parametrize("name", LOSSES)
-def test_a_loss_is_least_for_the_original(name):
+def test_every_loss_is_smallest_for_the_original(name):
     original, mask = torch.rand(2, 3, 8, 8), torch.ones(2, 1, 8, 8)
     state = TrainState(nn.Linear(1, 1), Settings(train=Train(loss=name)))
     best = state.loss(original, original, mask)

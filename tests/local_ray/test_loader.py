@@ -1,4 +1,4 @@
-"""The data path on a real Ray instance: what is decoded, in what order it comes, what is hidden."""
+"""The data path on a real Ray instance: what is decoded, the order of the images, and their masks."""
 
 import dataclasses
 import itertools
@@ -27,8 +27,8 @@ pytestmark = pytest.mark.usefixtures("ray_cluster")
 
 @pytest.fixture(scope="module")
 def source(tmp_path_factory, ray_cluster):
-    """45 portraits, three files that cannot be used, and small blocks so that there are several."""
-    root = tmp_path_factory.mktemp("feed")
+    """45 portraits and three files that cannot be used."""
+    root = tmp_path_factory.mktemp("loader")
     for number in range(45):
         (root / f"{number:02}.png").write_bytes(png(Image.fromarray(portrait(number, SIZE))))
     for name in ("03a.png", "17a.png", "99.png"):
@@ -38,6 +38,7 @@ def source(tmp_path_factory, ray_cluster):
 
 @pytest.fixture(scope="module")
 def decoded(source):
+    """The images of `source`, in small blocks so that there are several."""
     from faceae.data import reader
 
     entries = list_sources([str(source)], "--data.source").entries
@@ -52,17 +53,17 @@ def sampler_of(decoded, batch_size=8, seed=0):
     return GlobalBatchSampler(decoded[0], seed, batch_size, MaskGenerator(Mask(size=BOX), SIZE))
 
 
-def drawn(sampler, rank, workers, epochs=range(1, 3), tasks=2, burst_bytes=None, first_step=0):
-    """For each epoch a list of (pixels, mask bits, global rows)."""
-    from faceae.data import loader
+def load_epochs(sampler, rank, world_size, epochs=range(1, 3), tasks=2, burst_bytes=None, first_step=0):
+    """Returns for each epoch a list of (pixels, mask bits, global rows), one for each step."""
+    from faceae.data import loader as module
 
     with pytest.MonkeyPatch.context() as patch:
         if burst_bytes:
-            patch.setattr(loader, "BURST_BYTES", burst_bytes)
-            patch.setattr(loader, "HEAD_BYTES", burst_bytes // 2)
-        running = BatchLoader(sampler, rank, workers, epochs, tasks, first_step)
-        result = [[tuple(batch) for batch in running.epoch()] for _ in epochs]
-        running.close()
+            patch.setattr(module, "BURST_BYTES", burst_bytes)
+            patch.setattr(module, "HEAD_BYTES", burst_bytes // 2)
+        loader = BatchLoader(sampler, rank, world_size, epochs, tasks, first_step)
+        result = [[tuple(batch) for batch in loader.epoch()] for _ in epochs]
+        loader.close()
     return result
 
 
@@ -78,7 +79,7 @@ def test_bad_images_are_left_out_and_named(decoded):
 
 
 def test_every_epoch_has_every_image_once_in_a_new_order(decoded):
-    first, second = drawn(sampler_of(decoded), 0, 1)
+    first, second = load_epochs(sampler_of(decoded), 0, 1)
     originals = {key(portrait(number, SIZE)) for number in range(45)}
     orders = []
     for epoch in (first, second):
@@ -90,41 +91,41 @@ def test_every_epoch_has_every_image_once_in_a_new_order(decoded):
     assert orders[0] != orders[1]
 
 
-def test_masks_are_those_of_seed_epoch_and_id(decoded):
+def test_masks_are_those_of_the_seed_the_epoch_and_the_image_id(decoded):
     ids = {key(portrait(number, SIZE)): f"{number:02}.png" for number in range(45)}
-    for number, epoch in enumerate(drawn(sampler_of(decoded, seed=5), 0, 1), start=1):
+    for number, epoch in enumerate(load_epochs(sampler_of(decoded, seed=5), 0, 1), start=1):
         for pixels, bits, _ in epoch:
             names = [ids[key(image)] for image in pixels]
             expected = masks.draw(names, Mask(size=BOX), seed=5, epoch=number, image_size=SIZE)
             assert (masks.unpack(bits, SIZE) == expected).all()
 
 
-@pytest.mark.parametrize("workers", [2, 3])
-def test_workers_share_the_global_running_one(decoded, workers):
+@pytest.mark.parametrize("world_size", [2, 3])
+def test_ranks_split_each_global_batch(decoded, world_size):
     sampler = sampler_of(decoded)
-    alone = drawn(sampler, 0, 1)
-    shares = [drawn(sampler, rank, workers) for rank in range(workers)]
+    alone = load_epochs(sampler, 0, 1)
+    shares = [load_epochs(sampler, rank, world_size) for rank in range(world_size)]
     for number, epoch in enumerate(alone):
         for step, (pixels, bits, rows) in enumerate(epoch):
             for rank, share in enumerate(shares):
                 mine_pixels, mine_bits, mine_rows = share[number][step]
                 assert mine_rows == rows
-                assert (mine_pixels == pixels[rank::workers]).all()
-                assert (mine_bits == bits[rank::workers]).all()
+                assert (mine_pixels == pixels[rank::world_size]).all()
+                assert (mine_bits == bits[rank::world_size]).all()
 
 
 def test_a_last_batch_too_small_for_all_workers_is_left_out(decoded):
     sampler = sampler_of(decoded, batch_size=44)  # 45 images: the last batch has one
     shared = dataclasses.replace(sampler, max_workers=2)
     assert [(each.steps, each.images) for each in (sampler, shared)] == [(2, 45), (1, 44)]
-    assert len(drawn(shared, 1, 2)[0]) == len(drawn(shared, 0, 1)[0]) == 1
+    assert len(load_epochs(shared, 1, 2)[0]) == len(load_epochs(shared, 0, 1)[0]) == 1
 
 
 @pytest.mark.parametrize("first_step", [1, 3, 6])
-def test_an_epoch_that_was_begun_goes_on_with_the_images_that_are_left(decoded, first_step):
+def test_a_resumed_epoch_continues_with_the_remaining_images(decoded, first_step):
     sampler = sampler_of(decoded)
-    whole = drawn(sampler, 0, 1, burst_bytes=36 * SIZE * SIZE * 3)
-    rest = drawn(sampler, 0, 1, burst_bytes=36 * SIZE * SIZE * 3, first_step=first_step)
+    whole = load_epochs(sampler, 0, 1, burst_bytes=36 * SIZE * SIZE * 3)
+    rest = load_epochs(sampler, 0, 1, burst_bytes=36 * SIZE * SIZE * 3, first_step=first_step)
     for batches, others in zip([whole[0][first_step:], whole[1]], rest, strict=True):
         assert len(batches) == len(others)
         for (pixels, bits, _), (other_pixels, other_bits, _) in zip(batches, others, strict=True):
@@ -132,11 +133,11 @@ def test_an_epoch_that_was_begun_goes_on_with_the_images_that_are_left(decoded, 
             assert (bits == other_bits).all()
 
 
-def test_order_does_not_depend_on_chunks_tasks_or_where_it_starts(decoded):
+def test_the_order_does_not_depend_on_chunks_tasks_or_the_first_epoch(decoded):
     sampler = sampler_of(decoded)
-    usual = drawn(sampler, 0, 1, range(1, 4))
-    small = drawn(sampler, 0, 1, range(1, 4), tasks=1, burst_bytes=9 * SIZE * SIZE * 3)
-    later = drawn(sampler, 0, 1, range(3, 4))
+    usual = load_epochs(sampler, 0, 1, range(1, 4))
+    small = load_epochs(sampler, 0, 1, range(1, 4), tasks=1, burst_bytes=9 * SIZE * SIZE * 3)
+    later = load_epochs(sampler, 0, 1, range(3, 4))
     for one, other in ((usual, small), (usual[2:], later)):
         for batches, others in zip(one, other, strict=True):
             for (pixels, bits, _), (other_pixels, other_bits, _) in zip(batches, others, strict=True):
@@ -155,20 +156,20 @@ def test_shuffle_pools_cover_every_image(decoded, monkeypatch):
     assert 6 < changes < 40  # mixed within pools of two or three blocks, not over all of them
 
 
-def test_another_seed_is_another_order(decoded):
+def test_another_seed_gives_another_order(decoded):
     one, other = sampler_of(decoded, seed=0).permutation(1), sampler_of(decoded, seed=1).permutation(1)
     assert (one != other).any()
     assert (one == sampler_of(decoded, seed=0).permutation(1)).all()
 
 
-@pytest.mark.parametrize("workers", [1, 2, 5])
-def test_validation_has_every_image_once_with_masks_that_never_change(source, workers):
+@pytest.mark.parametrize("world_size", [1, 2, 5])
+def test_validation_has_every_image_once_with_masks_that_never_change(source, world_size):
     entries = list_sources([str(source)], "--data.source").entries
     blocks, _ = decode_val(entries, MaskGenerator(Mask(size=BOX), SIZE), lambda images: None)
     ids = {key(portrait(number, SIZE)): f"{number:02}.png" for number in range(45)}
     seen = []
-    for rank in range(workers):
-        for batch in validation_batches(blocks, SIZE, 4, rank, workers):
+    for rank in range(world_size):
+        for batch in validation_batches(blocks, SIZE, 4, rank, world_size):
             names = [ids[key(image)] for image in batch.pixels]
             expected = masks.draw(names, Mask(size=BOX), seed=0, epoch=masks.VALIDATION_EPOCH, image_size=SIZE)
             assert (masks.unpack(batch.mask, SIZE) == expected).all()
@@ -176,8 +177,8 @@ def test_validation_has_every_image_once_with_masks_that_never_change(source, wo
     assert sorted(seen) == sorted(ids.values())
 
 
-def test_images_are_decoded_once_whatever_the_epochs(source, tmp_path, monkeypatch):
-    """Decoding is counted where it happens: in the files' access, through names that tell the reads."""
+def test_images_are_decoded_once_for_all_epochs(source, tmp_path, monkeypatch):
+    """Decoding is counted where it happens: each read task adds the number of its images to a file."""
     log = tmp_path / "reads"
     entries = list_sources([str(source)], "--data.source").entries
     from faceae.data import cache, reader
@@ -185,12 +186,12 @@ def test_images_are_decoded_once_whatever_the_epochs(source, tmp_path, monkeypat
     counting = _Counting(str(log))
     monkeypatch.setattr(cache, "FaceSource", lambda e, size: counting.wrap(reader.FaceSource(e, size)))
     blocks, _ = decode_train(entries, SIZE, lambda images: None)
-    drawn(GlobalBatchSampler(blocks, 0, 8, MaskGenerator(Mask(size=BOX), SIZE)), 0, 1, range(1, 6))
+    load_epochs(GlobalBatchSampler(blocks, 0, 8, MaskGenerator(Mask(size=BOX), SIZE)), 0, 1, range(1, 6))
     assert sum(int(line) for line in log.read_text().split()) == len(entries)
 
 
 class _Counting:
-    """Makes every read task write down how many images it decodes."""
+    """Makes every read task write how many images it decodes to a file."""
 
     def __init__(self, log):
         self.log = log
@@ -219,7 +220,7 @@ def _counted(read, log):
     return counting
 
 
-def test_a_row_group_larger_than_a_block(ray_cluster, tmp_path):
+def test_a_row_group_larger_than_a_block_is_read_whole(ray_cluster, tmp_path):
     """Ray Data joins the blocks that one read task yields into a table of several chunks."""
     count = BLOCK_BYTES // image_bytes(SIZE) + 50
     pixels = np.random.default_rng(0).integers(0, 256, (count, SIZE, SIZE, 3), np.uint8)
@@ -229,7 +230,9 @@ def test_a_row_group_larger_than_a_block(ray_cluster, tmp_path):
     originals = sorted(key(image) for image in pixels)
     blocks, _ = decode_train(entries, SIZE, lambda images: None)
     assert len(blocks.refs) == 1
-    ((*epoch,),) = drawn(GlobalBatchSampler(blocks, 0, 64, MaskGenerator(Mask(size=BOX), SIZE)), 0, 1, range(1, 2))
+    ((*epoch,),) = load_epochs(
+        GlobalBatchSampler(blocks, 0, 64, MaskGenerator(Mask(size=BOX), SIZE)), 0, 1, range(1, 2)
+    )
     assert sorted(key(image) for batch, _, _ in epoch for image in batch) == originals
     val, _ = decode_val(entries, MaskGenerator(Mask(size=BOX), SIZE), lambda images: None)
     batches = list(validation_batches(val, SIZE, 64))
@@ -241,14 +244,14 @@ def test_a_row_group_larger_than_a_block(ray_cluster, tmp_path):
 
 
 def test_pixels_reach_the_engine_without_float_copies(decoded):
-    """A chunk is uint8 pixels and one bit a pixel of mask: 8.3 % more than the image, not 8 times."""
-    (batch, *_), *_ = drawn(sampler_of(decoded), 0, 1)
+    """A chunk holds uint8 pixels and one mask bit per pixel: 4.2 % more than the image, not 8 times as much."""
+    (batch, *_), *_ = load_epochs(sampler_of(decoded), 0, 1)
     pixels, bits, _ = batch
     assert pixels.dtype == bits.dtype == np.uint8
     assert bits.nbytes * 24 == pixels.nbytes
 
 
-def test_blocks_lie_in_the_object_store_once(decoded):
+def test_blocks_are_in_the_object_store_once(decoded):
     sizes = ray.experimental.get_object_locations(decoded[0].refs)
-    held = sum(place["object_size"] for place in sizes.values())
-    assert held < 1.1 * 48 * SIZE * SIZE * 3
+    stored = sum(place["object_size"] for place in sizes.values())
+    assert stored < 1.1 * 48 * SIZE * SIZE * 3

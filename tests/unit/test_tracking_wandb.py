@@ -1,11 +1,11 @@
-"""What Weights & Biases is told of a run, read back from its offline files."""
+"""What Weights & Biases gets of a run, read back from its offline files."""
 
 import json
 import struct
 from pathlib import Path
 
 import pytest
-from tracked import SECRET, finish, numbers, open_folder, record, summary, tell
+from tracked import SECRET, finish, numbers, open_folder, record, send, summary
 
 from faceae import storage
 from faceae.errors import InputError
@@ -14,7 +14,7 @@ from faceae.tracking import Tracker
 
 @pytest.fixture
 def wandb(tmp_path, monkeypatch):
-    """W&B's client, offline, without the settings of whoever runs the tests."""
+    """W&B's client, offline, and without the settings of the user who runs the tests."""
     package = pytest.importorskip("wandb", reason="W&B is not installed: faceae[wandb]")
     for name in ("WANDB_DIR", "WANDB_PROJECT", "WANDB_API_KEY"):
         monkeypatch.delenv(name, raising=False)
@@ -22,17 +22,17 @@ def wandb(tmp_path, monkeypatch):
     monkeypatch.setenv("WANDB_MODE", "offline")
     monkeypatch.setenv("WANDB_ERROR_REPORTING", "false")
     yield package
-    package.teardown()  # it reads its environment once
+    package.teardown()  # it reads its environment only once
 
 
 def wandb_records(path):
-    """The records of W&B's own file: a header, then LevelDB's log format, blocks of 32 KiB with parts of records."""
+    """The records of W&B's own file: a header, then LevelDB's log format (blocks of 32 KiB with parts of records)."""
     from wandb.proto.wandb_internal_pb2 import Record
 
     content, start, data, found = Path(path).read_bytes(), 7, b"", []
     assert content[:4] == b":W&B"
     while start < len(content):
-        if -start % 2**15 < 7:  # too little is left of the block for a part
+        if -start % 2**15 < 7:  # the rest of the block is too small for a part
             start += -start % 2**15
         _, size, kind = struct.unpack_from("<IHB", content, start)
         data += content[start + 7 : start + 7 + size]
@@ -44,7 +44,7 @@ def wandb_records(path):
 
 
 def wandb_session(path):
-    """Run, rows of the history, summary and exit code of a file."""
+    """The run, the rows of the history, the summary and the exit code in a file."""
     records, rows, final = wandb_records(path), [], {}
     for each in records:
         if each.WhichOneof("record_type") == "history":
@@ -57,15 +57,15 @@ def wandb_session(path):
     return run, rows, final, end
 
 
-def test_wandb_keeps_its_files_in_the_run_and_is_quiet(tmp_path, wandb, monkeypatch, capfd):
+def test_wandb_keeps_its_files_in_the_run_and_prints_nothing(tmp_path, wandb, monkeypatch, capfd):
     monkeypatch.setenv("WANDB_API_KEY", SECRET)
     folder, other = open_folder(tmp_path), open_folder(tmp_path, "other")
-    tracker, beside = (Tracker(each, ["wandb"], "grid") for each in (folder, other))
-    tell(tracker, folder, 1, 3)
-    tell(beside, other, 1, 1)
+    tracker, second = (Tracker(each, ["wandb"], "grid") for each in (folder, other))
+    send(tracker, folder, 1, 3)
+    send(second, other, 1, 1)
     finish(tracker, summary(2))
-    finish(beside, None, interrupted=True)
-    wandb.teardown()  # as at the end of the process: W&B's own process has written all of it then
+    finish(second, None, interrupted=True)
+    wandb.teardown()  # as at the end of the process: W&B's own process has then written everything
     (path,) = (tmp_path / "run" / "wandb").glob("offline-run-*/*.wandb")
     run, rows, final, end = wandb_session(path)
     assert (run.run_id, run.display_name) == (storage.read_json(folder.path("track.json"))["wandb"], "run")
@@ -80,7 +80,7 @@ def test_wandb_keeps_its_files_in_the_run_and_is_quiet(tmp_path, wandb, monkeypa
     _, rows, _, end = wandb_session(path)
     assert ([row["epoch"] for row in rows], end) == ([1], 255)
 
-    finish(Tracker(folder, ["wandb"]), summary(2))  # continued, with nothing left to train: the new file has all of it
+    finish(Tracker(folder, ["wandb"]), summary(2))  # resumed with nothing left to train: the new file has all epochs
     wandb.teardown()
     sessions = [wandb_session(path) for path in (tmp_path / "run" / "wandb").glob("offline-run-*/*.wandb")]
     assert sorted({run.run_id for run, *_ in sessions}) == [run.run_id]
@@ -90,7 +90,7 @@ def test_wandb_keeps_its_files_in_the_run_and_is_quiet(tmp_path, wandb, monkeypa
         assert path.is_dir() or SECRET.encode() not in path.read_bytes(), path
 
 
-def test_wandb_without_a_key_is_an_error_of_the_input(tmp_path, wandb, monkeypatch):
+def test_wandb_without_a_key_is_an_input_error(tmp_path, wandb, monkeypatch):
     monkeypatch.setenv("WANDB_MODE", "online")
     with pytest.raises(InputError, match=r"--run\.track wandb: .*WANDB_API_KEY.*WANDB_MODE=offline"):
         Tracker(open_folder(tmp_path), ["wandb"])

@@ -1,4 +1,4 @@
-"""What TensorBoard is told of a run, read back from its file; what all services have in common."""
+"""What TensorBoard gets of a run, read back from its event file, and what all services have in common."""
 
 import struct
 import sys
@@ -7,7 +7,7 @@ import pytest
 from tensorboardX.crc32c import crc32c
 from tensorboardX.proto.event_pb2 import Event
 from tensorboardX.proto.plugin_hparams_pb2 import HParamsPluginData
-from tracked import finish, numbers, open_folder, summary, tell, train
+from tracked import finish, numbers, open_folder, run_session, send, summary
 
 from faceae import storage
 from faceae.errors import InputError
@@ -17,7 +17,7 @@ EVENTS = "tensorboard/events.out.tfevents.faceae"
 
 
 def events(content):
-    """The events of a file, its checksums checked."""
+    """Returns the events of a file, after verifying their checksums."""
     found = []
     while content:
         (size,) = struct.unpack("<Q", content[:8])
@@ -30,7 +30,7 @@ def events(content):
 
 
 def scalars(content):
-    """Step, time and values of each point."""
+    """Returns the step, time and values of each point."""
     return [
         (event.step, event.wall_time, {value.tag: value.simple_value for value in event.summary.value})
         for event in events(content)
@@ -43,15 +43,15 @@ def expected(last):
     return [(epoch, 1.7e9 + 60 * epoch, pytest.approx(numbers(epoch), rel=1e-6)) for epoch in epochs]
 
 
-def test_tensorboard_reads_every_epoch_once_however_often_a_run_is_continued(tmp_path):
+def test_tensorboard_reads_every_epoch_once_however_often_a_run_is_resumed(tmp_path):
     folder = open_folder(tmp_path)
-    train(folder, 1, 2)
+    run_session(folder, 1, 2)
     path = tmp_path / "run" / EVENTS
     before = path.read_bytes()
     assert scalars(before) == expected(2)
-    with path.open("rb") as server:  # TensorBoard's keeps the file open, and reads on
+    with path.open("rb") as server:  # TensorBoard's server keeps the file open and reads on
         assert server.read() == before
-        train(open_folder(tmp_path, train__epochs=3), 2, 3)
+        run_session(open_folder(tmp_path, train__epochs=3), 2, 3)
         assert scalars(before + server.read()) == expected(3)
     version, _, start, *_ = events(before)
     assert version.file_version == "brain.Event:2"
@@ -61,22 +61,22 @@ def test_tensorboard_reads_every_epoch_once_however_often_a_run_is_continued(tmp
     assert not any(name.startswith("run.") for name in session.hparams)
 
 
-def test_tensorboard_in_a_bucket(s3):
-    train(open_folder("s3://faces/tracked"), 1, 2)
-    train(open_folder("s3://faces/tracked"), 3, 3)
+def test_tensorboard_events_are_written_to_a_bucket(s3):
+    run_session(open_folder("s3://faces/tracked"), 1, 2)
+    run_session(open_folder("s3://faces/tracked"), 3, 3)
     assert scalars(storage.read(f"s3://faces/tracked/run/{EVENTS}")) == expected(3)
 
 
-def test_half_an_event_of_a_killed_driver_is_written_again(tmp_path):
+def test_an_event_cut_off_by_a_killed_driver_is_written_again(tmp_path):
     folder = open_folder(tmp_path)
-    train(folder, 1, 2)
+    run_session(folder, 1, 2)
     path = tmp_path / "run" / EVENTS
     path.write_bytes(path.read_bytes()[:-7])
-    train(folder, 3, 3)
+    run_session(folder, 3, 3)
     assert scalars(path.read_bytes()) == expected(3)
 
 
-def test_a_record_without_a_time_counts_too(tmp_path):
+def test_a_record_without_a_time_is_sent_too(tmp_path):
     tracker = Tracker(open_folder(tmp_path), ())
     tracker.epoch([{"epoch": 1, "train_loss": 0.5, "val": {"mse": 0.25}}])
     finish(tracker, None)
@@ -85,20 +85,20 @@ def test_a_record_without_a_time_counts_too(tmp_path):
     assert time > 1.7e9
 
 
-def test_a_disk_that_fails_leaves_a_note_and_what_it_missed_comes_later(tmp_path, capsys):
+def test_a_failing_disk_leaves_a_note_and_gets_the_missing_records_later(tmp_path, capsys):
     folder = open_folder(tmp_path)
     tracker = Tracker(folder, ())
     (tmp_path / "run" / "tensorboard").write_text("in the way")
-    tell(tracker, folder, 1, 3)
+    send(tracker, folder, 1, 3)
     tracker.channels[0].thread.submit(lambda: (tmp_path / "run" / "tensorboard").unlink()).result()
-    tell(tracker, folder, 4, 4)
+    send(tracker, folder, 4, 4)
     finish(tracker, summary(4))
     assert capsys.readouterr().out.count("note      tensorboard: [Errno 17] File exists") == 1
     assert scalars((tmp_path / "run" / EVENTS).read_bytes()) == expected(4)
 
 
 @pytest.mark.parametrize("kind", ["mlflow", "wandb"])
-def test_a_service_that_is_not_installed_is_an_error_of_the_input(kind, tmp_path, monkeypatch):
+def test_a_service_that_is_not_installed_is_an_input_error(kind, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, kind, None)
     with pytest.raises(InputError, match=rf"--run\.track {kind}: .* pip install 'faceae\[{kind}\]'"):
         Tracker(open_folder(tmp_path), [kind])

@@ -1,9 +1,9 @@
-"""What MLflow is told of a run, read back from its store."""
+"""What MLflow gets of a run, read back from its store."""
 
 import sqlite3
 
 import pytest
-from tracked import SECRET, finish, numbers, open_folder, record, summary, tell, train
+from tracked import SECRET, finish, numbers, open_folder, record, run_session, send, summary
 
 from faceae import storage
 from faceae.errors import InputError
@@ -32,7 +32,7 @@ def mlflow_points(client, run, name):
 
 def test_mlflow_keeps_one_run_with_every_epoch_once(tmp_path, mlflow, capfd):
     folder = open_folder(tmp_path)
-    train(folder, 1, 2, ["mlflow"])
+    run_session(folder, 1, 2, ["mlflow"])
     run = mlflow_run(mlflow, folder)
     assert mlflow.get_experiment(run.info.experiment_id).name == "faceae"
     assert (run.info.run_name, run.info.status) == ("run", "FINISHED")
@@ -42,7 +42,7 @@ def test_mlflow_keeps_one_run_with_every_epoch_once(tmp_path, mlflow, capfd):
         numbers(2) | {"best_epoch": 2} | {f"best/{name}": value for name, value in record(2)["val"].items()}
     )
     folder = open_folder(tmp_path, train__epochs=4)
-    train(folder, 2, 4, ["mlflow"])
+    run_session(folder, 2, 4, ["mlflow"])
     again = mlflow_run(mlflow, folder)
     assert again.info.run_id == run.info.run_id
     assert again.data.params["train.epochs"] == "2"
@@ -52,41 +52,41 @@ def test_mlflow_keeps_one_run_with_every_epoch_once(tmp_path, mlflow, capfd):
     ]
     assert capfd.readouterr() == ("", "")
 
-    mlflow.delete_run(run.info.run_id)  # somebody cleaned up: the next session begins anew, with all epochs
-    train(folder, 5, 5, ["mlflow"])
+    mlflow.delete_run(run.info.run_id)  # someone cleaned up: the next session creates a new run with all epochs
+    run_session(folder, 5, 5, ["mlflow"])
     new = mlflow_run(mlflow, folder)
     assert new.info.run_id != run.info.run_id
     assert len(mlflow_points(mlflow, new, "train_loss")) == 5
 
 
-def test_mlflow_hears_how_a_run_ended_and_what_grid_it_is_of(tmp_path, mlflow):
+def test_mlflow_records_how_a_run_ended_and_the_grid_that_it_belongs_to(tmp_path, mlflow):
     failed, stopped = open_folder(tmp_path, "failed"), open_folder(tmp_path, "stopped")
     trackers = [Tracker(folder, ["mlflow"], "grid") for folder in (failed, stopped)]
-    tell(trackers[1], stopped, 1, 1)
+    send(trackers[1], stopped, 1, 1)
     finish(trackers[0], None)
     finish(trackers[1], None, interrupted=True)
     assert mlflow_run(mlflow, failed).info.status == "FAILED"
     assert mlflow_run(mlflow, stopped).info.status == "KILLED"
     assert mlflow_run(mlflow, stopped).info.run_name == "grid/stopped"
     assert mlflow_run(mlflow, stopped).data.tags["group"] == "grid"
-    # The failed one has no epoch, and its name was perhaps taken with other settings since.
-    train(open_folder(tmp_path, "failed", train__epochs=1), 1, 1, ["mlflow"])
+    # The failed run has no finished epoch, and its settings may have changed since it started.
+    run_session(open_folder(tmp_path, "failed", train__epochs=1), 1, 1, ["mlflow"])
     assert mlflow_run(mlflow, failed).data.params["train.epochs"] == "1"
 
 
-def test_mlflow_that_fails_in_mid_run_leaves_a_note_and_catches_up(tmp_path, mlflow, capsys):
+def test_mlflow_failing_during_a_run_leaves_a_note_and_catches_up(tmp_path, mlflow, capsys):
     def rename(old, new):
         with sqlite3.connect(tmp_path / "mlflow.db") as database:
             database.execute(f"ALTER TABLE {old} RENAME TO {new}")
 
     folder = open_folder(tmp_path)
     tracker = Tracker(folder, ["mlflow"])
-    tell(tracker, folder, 1, 1)
+    send(tracker, folder, 1, 1)
     thread = tracker.channels[1].thread
     thread.submit(rename, "metrics", "away").result()
-    tell(tracker, folder, 2, 3)
+    send(tracker, folder, 2, 3)
     thread.submit(rename, "away", "metrics").result()
-    tell(tracker, folder, 4, 4)
+    send(tracker, folder, 4, 4)
     thread.submit(rename, "metrics", "away").result()
     finish(tracker, summary(4))
     rename("away", "metrics")
@@ -101,7 +101,7 @@ def test_mlflow_that_fails_in_mid_run_leaves_a_note_and_catches_up(tmp_path, mlf
     assert [step for step, _, _ in mlflow_points(mlflow, run, "val/mse")] == [1, 2, 3, 4]
 
 
-def test_mlflow_that_cannot_be_reached_is_an_error_of_the_input(tmp_path, mlflow, monkeypatch):
+def test_an_unreachable_mlflow_is_an_input_error(tmp_path, mlflow, monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://user:{SECRET}@127.0.0.1:1")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     with pytest.raises(InputError, match=r"--run\.track mlflow: .*127\.0\.0\.1.*; check MLFLOW_TRACKING_URI") as caught:
