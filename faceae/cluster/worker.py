@@ -26,6 +26,7 @@ from faceae.data.batch import Batch
 from faceae.data.loader import BatchLoader, validation_batches
 from faceae.errors import RunFailedError
 from faceae.training import checkpoint, engine
+from faceae.training.collectives import any_rank
 from faceae.training.progress import EpochResult, Record
 from faceae.training.state import TrainState
 
@@ -132,7 +133,7 @@ class _Run(engine.EpochControl):
         with contextlib.closing(loader):
             for epoch in epochs:
                 # At least one step is trained, however short the time: a run without an epoch has no model to show.
-                if self.done.history and engine.any_rank(self._time_is_up(), self.device):
+                if self.done.history and any_rank(self._time_is_up(), self.device):
                     break
                 self.current_epoch = epoch
                 result = self._train_epoch(wrapped, loader.epoch())
@@ -159,7 +160,6 @@ class _Run(engine.EpochControl):
             )
             if result.pause in (Pause.NONE, Pause.TIME_UP):
                 return result
-            self._average_buffers()  # this does not change their mean at the end of the epoch
             self.done.part = result
             self._write(self._save)
             if result.pause != Pause.SAVE:
@@ -207,7 +207,7 @@ class _Run(engine.EpochControl):
         return DistributedDataParallel(
             self.state.network,
             device_ids=[self.device] if self.device.type == "cuda" else None,
-            forward_sync_buffers=False,  # once an epoch is enough, see engine.average_buffers
+            forward_sync_buffers=False,  # see collectives.average_buffers
             gradient_as_bucket_view=True,
         )
 
@@ -228,7 +228,6 @@ class _Run(engine.EpochControl):
 
     def _finish_epoch(self, epoch: int, result: EpochResult) -> None:
         """Validates, keeps the model if it is the best so far, and writes a checkpoint."""
-        self._average_buffers()
         record: Record = {
             "epoch": epoch,
             "time": round(time.time(), 1),
@@ -248,11 +247,6 @@ class _Run(engine.EpochControl):
         self._write(self._keep_epoch)
         if self.rank == 0:
             self.coordinator.epoch.remote(self.spec.uri, record)
-
-    def _average_buffers(self) -> None:
-        engine.average_buffers(self.state.network)
-        if self.state.ema is not None:
-            engine.average_buffers(self.state.ema.module)
 
     def _keep_epoch(self) -> None:
         # The checkpoint comes last: if the run dies before it, the epoch is trained again, with the same result.
@@ -282,7 +276,7 @@ class _Run(engine.EpochControl):
             except (OSError, ArrowException) as error:
                 refusal = storage.explain(error, self.spec.uri)
         self.saved = time.monotonic()
-        if engine.any_rank(refusal is not None, self.device):
+        if any_rank(refusal is not None, self.device):
             raise RunFailedError(f"{refusal}; what was saved before is intact: fix this and continue with --run.resume")
 
 

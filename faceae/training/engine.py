@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from faceae import metrics
 from faceae.data.batch import Batch
+from faceae.training.collectives import all_reduce, world_size
 from faceae.training.progress import EpochResult
 from faceae.training.state import TrainState
 
@@ -122,12 +123,12 @@ def train_one_epoch(
         NonFiniteLossError: the loss is NaN or infinite; noticed within `CHECK_STEPS` steps.
     """
     network.train()
-    ranks = dist.get_world_size() if dist.is_initialized() else 1
+    ranks = world_size()
     loss_sum = torch.zeros((), dtype=torch.float64, device=device)
     images, pause = so_far.images, 0
     timed = _Timed(batches)
     start = time.monotonic()
-    time_used = float(_all_reduce(torch.tensor(control.time_used(), device=device), dist.ReduceOp.MAX))
+    time_used = float(all_reduce(torch.tensor(control.time_used(), device=device), dist.ReduceOp.MAX))
     for step, batch in enumerate(timed):
         data = to_device(batch, device)
         with autocast(device, bf16):
@@ -142,7 +143,7 @@ def train_one_epoch(
             pause, time_used = _check(loss_sum, control.pause(), control.time_used())
             if pause:
                 break
-    _all_reduce(loss_sum)
+    all_reduce(loss_sum)
     loss = (loss_sum.item() + so_far.loss * so_far.images) / max(images, 1)
     if not np.isfinite(loss):
         raise NonFiniteLossError(f"the training loss is {loss}")
@@ -154,24 +155,11 @@ def train_one_epoch(
 def _check(loss_sum: Tensor, pause: int, time_used: float) -> tuple[int, float]:
     """Returns the maximum of both over all ranks; the same reduction checks the loss."""
     values = torch.tensor([pause, time_used], dtype=torch.float64, device=loss_sum.device)
-    reduced = _all_reduce(torch.cat([~loss_sum.isfinite()[None], values]), dist.ReduceOp.MAX)
+    reduced = all_reduce(torch.cat([~loss_sum.isfinite()[None], values]), dist.ReduceOp.MAX)
     diverged, pause, time_used = reduced.tolist()
     if diverged:
         raise NonFiniteLossError("the training loss is no longer finite")
     return int(pause), time_used
-
-
-def any_rank(flag: bool, device: torch.device) -> bool:
-    """Whether the flag is set on any rank; for decisions that all ranks must take together."""
-    return bool(_all_reduce(torch.tensor(float(flag), device=device), dist.ReduceOp.MAX))
-
-
-def average_buffers(network: nn.Module) -> None:
-    """Averages batch norm statistics over ranks, so that all of them evaluate the same network."""
-    for buffer in network.buffers():
-        if buffer.is_floating_point():
-            _all_reduce(buffer)
-            buffer /= dist.get_world_size() if dist.is_initialized() else 1
 
 
 def evaluate(network: nn.Module, batches: Iterable[Batch], *, device: torch.device, bf16: bool = False) -> metrics.Sums:
@@ -180,7 +168,7 @@ def evaluate(network: nn.Module, batches: Iterable[Batch], *, device: torch.devi
     sums = metrics.Sums(device)
     for batch in batches:
         sums.add(measure(network, batch, device=device, bf16=bf16))
-    _all_reduce(sums.totals)
+    all_reduce(sums.totals)
     return sums
 
 
@@ -191,12 +179,6 @@ def measure(network: nn.Module, batch: Batch, *, device: torch.device, bf16: boo
     with autocast(device, bf16):
         output = network(data.given, data.mask)
     return metrics.per_example(output, data.original, data.mask)
-
-
-def _all_reduce(tensor: Tensor, op: dist.ReduceOp.RedOpType = dist.ReduceOp.SUM) -> Tensor:
-    if dist.is_initialized():
-        dist.all_reduce(tensor, op)
-    return tensor
 
 
 class _Timed:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from faceae.config import Settings
+from faceae.training.collectives import average_buffers
 from faceae.training.losses import LOSSES
 from faceae.training.optim import build_optimizer, lr_factor
 
@@ -51,6 +52,7 @@ class TrainState:
         loss.backward()
         self.optimizer.step()
         self.steps += 1
+        average_buffers(self.network)
         if self.ema is not None:
             self.ema.update_parameters(self.network)
 
