@@ -21,7 +21,7 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from faceae import models, ray_compat, storage
-from faceae.cluster.coordinator import Pause, RunSpec
+from faceae.cluster.protocol import Pause, RunSpec
 from faceae.data.batch import Batch
 from faceae.data.loader import BatchLoader, validation_batches
 from faceae.errors import RunFailedError

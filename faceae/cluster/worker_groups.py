@@ -22,8 +22,9 @@ import ray
 from ray.util.placement_group import PlacementGroup, placement_group, remove_placement_group
 
 from faceae.cluster.controller import End, Outcome, start_controller
-from faceae.cluster.coordinator import RunSpec, start_coordinator
+from faceae.cluster.coordinator import start_coordinator
 from faceae.cluster.placement import Placement, arrange, wait_for
+from faceae.cluster.protocol import RunSpec
 from faceae.config import Scale
 from faceae.console import clock
 from faceae.errors import RunFailedError

@@ -10,7 +10,7 @@ import ray
 
 from faceae import config, storage
 from faceae.cluster import connection, placement
-from faceae.cluster.coordinator import Changes, RunSpec, RunStatus
+from faceae.cluster.protocol import Changes, RunSpec, RunStatus
 from faceae.cluster.worker_groups import WorkerGroups
 from faceae.config import Settings
 from faceae.console import Meter, out

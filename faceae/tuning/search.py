@@ -15,7 +15,7 @@ from ray import tune
 from ray.tune.schedulers import ASHAScheduler
 
 from faceae import ray_compat
-from faceae.cluster.coordinator import METRIC, TIME, Changes, RunSpec, RunStatus, Verdict
+from faceae.cluster.protocol import METRIC, TIME, Changes, RunSpec, RunStatus, Verdict
 from faceae.cluster.worker_groups import WorkerGroups, in_thread
 from faceae.config.grid import GridSettings
 from faceae.console import out

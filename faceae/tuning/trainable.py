@@ -32,7 +32,7 @@ class TrainRun(tune.Trainable):
         """Waits for the next epoch or the end of the run. Epochs of an earlier session are reported as if new.
 
         Returns:
-            ASHA's metric and time (`faceae.cluster.coordinator.METRIC` and `TIME`); `over`, whether the trial needs no
+            ASHA's metric and time (`faceae.cluster.protocol.METRIC` and `TIME`); `over`, whether the trial needs no
             more epochs; and `done`, which says the same to Tune, but which Tune also sets for the trials that it stops.
             To Tune, a run that had to give up has not failed, since a failure would cost the process; the driver knows
             the reason.

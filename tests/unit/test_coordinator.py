@@ -4,7 +4,8 @@ import asyncio
 
 import pytest
 
-from faceae.cluster.coordinator import Coordinator, Pause, Verdict
+from faceae.cluster.coordinator import Coordinator
+from faceae.cluster.protocol import Pause, Verdict
 
 RUNS = "abc"
 
