@@ -21,7 +21,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 LONG = 30
 """Number of epochs of the run during which the cluster grows and shrinks."""
 
-SAME = 1e-5
+SAME = 1e-7
 """Largest relative difference between two runs with the same number of workers: floating-point noise."""
 
 

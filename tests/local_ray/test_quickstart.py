@@ -8,7 +8,7 @@ from runs import ROOT
 def test_the_quickstart_notebook_runs(tmp_path):
     notebook = nbformat.read(ROOT / "examples" / "quickstart.ipynb", as_version=4)
     for cell in notebook.cells:  # as long as it takes to see that it works
-        cell.source = cell.source.replace("max_minutes=1.0", "max_minutes=0.2")
+        cell.source = cell.source.replace("max_minutes=2.5", "max_minutes=0.2")
     nbclient.NotebookClient(notebook, timeout=240, resources={"metadata": {"path": str(tmp_path)}}).execute()
     outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
     plots = [output for output in outputs if "image/png" in output.get("data", {})]
