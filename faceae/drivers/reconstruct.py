@@ -151,7 +151,7 @@ def _begin(settings: ReconstructSettings, model: Restorer, dest: str) -> Summary
     uri = storage.join(dest, SUMMARY)
     try:
         if storage.is_remote(dest) and not storage.bucket_exists(dest):
-            raise InputError(f"{dest}: there is no such bucket; make it first")
+            raise InputError(f"{dest}: the bucket does not exist; create it first")
         before = storage.read_json(uri).get("model", about) if storage.exists(uri) else about
         if before["sha256"] != about["sha256"]:
             raise InputError(f"{dest}: holds pictures restored by another model, {before['uri']}; name another folder")
@@ -184,7 +184,7 @@ def _work(source: FullSizeSource, model: Restorer, machines: ReplicaScale, dest:
     """Restores pictures on the cluster; returns those that could not be restored."""
     connection.connect(REPLICA_CPUS)
     placed = plan_replicas(machines).at_most(len(source.units))
-    out.print(f"model     on {count(placed.size, 'GPU' if placed.gpu else 'CPU worker')}, one replica each")
+    out.print(f"model     {count(placed.size, 'replica')} on {'GPUs' if placed.gpu else 'CPUs'}")
     pool = ActorPool(_Worker, (ray.put(model), "cuda" if placed.gpu else "cpu"), placed)
     bad: list[Rejected] = []
     try:
