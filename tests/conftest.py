@@ -27,9 +27,9 @@ def ray_cluster():
     """Ray on this machine, with CPUs for two training workers and Ray Data."""
     import ray
 
-    from faceae.cluster import connection as cluster
+    from faceae.cluster import connection
 
-    cluster.connect(2)
+    connection.connect(2)
     yield
     ray.shutdown()
 

@@ -207,7 +207,7 @@ class _Run(engine.EpochControl):
         return DistributedDataParallel(
             self.state.network,
             device_ids=[self.device] if self.device.type == "cuda" else None,
-            forward_sync_buffers=False,  # see collectives.average_buffers
+            forward_sync_buffers=False,  # TrainState.step does
             gradient_as_bucket_view=True,
         )
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 import contextlib
 import threading
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from types import TracebackType
 from typing import Any
@@ -24,7 +24,7 @@ from ray.util.placement_group import PlacementGroup, placement_group, remove_pla
 from faceae.cluster.controller import End, Outcome, start_controller
 from faceae.cluster.coordinator import start_coordinator
 from faceae.cluster.placement import Placement, arrange, wait_for
-from faceae.cluster.protocol import RunSpec
+from faceae.cluster.protocol import Changes, RunSpec
 from faceae.config import Scale
 from faceae.console import clock
 from faceae.errors import RunFailedError
@@ -81,6 +81,17 @@ class WorkerGroups:
     def submit(self, run: str) -> None:
         """Queues a registered run for the next free group."""
         ray.get(self.coordinator.submit.remote(run))
+
+    def changes(self, after: int, seen: Mapping[str, int]) -> Changes:
+        """Waits until something has changed, see `faceae.cluster.coordinator.Coordinator.changes`.
+
+        Raises:
+            RunFailedError: no group could be started.
+        """
+        changes: Changes = ray.get(self.coordinator.changes.remote(after, seen))
+        if changes.failure:
+            raise RunFailedError(changes.failure)
+        return changes
 
     def close(self) -> None:
         """Lets each group end and free its resources as soon as it finds no more runs."""

@@ -6,11 +6,9 @@ import time
 from contextlib import ExitStack
 from typing import Any
 
-import ray
-
 from faceae import config, storage
 from faceae.cluster import connection, placement
-from faceae.cluster.protocol import Changes, RunSpec, RunStatus
+from faceae.cluster.protocol import RunSpec, RunStatus
 from faceae.cluster.worker_groups import WorkerGroups
 from faceae.config import Settings
 from faceae.console import Meter, out
@@ -73,10 +71,7 @@ def _train(spec: RunSpec, groups: WorkerGroups, tracker: Tracker) -> RunStatus:
         with _Screen(spec, tracker) as screen:
             version = 0
             while True:
-                seen = {spec.uri: screen.records}
-                changes: Changes = ray.get(groups.coordinator.changes.remote(version, seen))
-                if changes.failure:
-                    raise RunFailedError(changes.failure)
+                changes = groups.changes(version, {spec.uri: len(screen.history)})
                 version = changes.version
                 if status := changes.runs.get(spec.uri):
                     screen.show(status)
@@ -97,7 +92,7 @@ class _Screen:
         trained = sum(record["seconds"] for record in tracker.history)  # in earlier sessions
         self.limit = 60 * self.train.max_minutes - trained if self.train.max_minutes else None
         self.history: list[Record] = []
-        self.records = self.notes = self.before = 0
+        self.notes = self.before = 0
         self.meter: Meter | None = None
         self.stack = ExitStack()
 
@@ -118,7 +113,6 @@ class _Screen:
         if self.meter is None:
             self.meter = self._begin(status)
         for record in status.records:
-            self.records += 1
             self.history.append(record)
             if record["epoch"] > status.begun[0]:
                 self.tracker.epoch(self.history)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -101,18 +101,14 @@ def write(
         settings=trained,
         summary=summary,
         mask=scoring.mask_generator.mask,
-        headings=_flat(heading for heading, _ in tables.COLUMNS.values()),
+        headings=tables.in_one_line(heading for heading, _ in tables.COLUMNS.values()),
         rows=rows(summary),
         divided={
-            title: (_flat(group_headings(divided)), group_rows(divided))
+            title: (tables.in_one_line(group_headings(divided)), group_rows(divided))
             for title, divided in (("kind of hole", summary["by_kind"]), ("size of the hole", summary["by_hole_size"]))
         },
         shown=shown,
     )
-
-
-def _flat(headings: Iterable[str]) -> list[str]:
-    return [heading.replace("\n", ", ") for heading in headings]
 
 
 def histogram(scores: pa.ChunkedArray, metric: str) -> bytes:

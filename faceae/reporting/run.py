@@ -34,7 +34,7 @@ def write(
         {"curves": plots.curves(history, summary), "faces": plots.png(sheet)},
         settings=settings,
         summary=summary,
-        headings=[heading.replace("\n", ", ") for heading, _ in tables.COLUMNS.values()],
+        headings=tables.in_one_line(heading for heading, _ in tables.COLUMNS.values()),
         rows=tables.rows(summary, settings),
         history=history,
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from rich.table import Table
@@ -60,6 +60,11 @@ def reported(lines: Sequence[ReportedResult]) -> list[Row]:
         cells = [format(known[name], form) if name in known else "" for name, (_, form) in COLUMNS.items()]
         table.append((line.label, cells))
     return table
+
+
+def in_one_line(headings: Iterable[str]) -> list[str]:
+    """Returns headings without line breaks, for pages."""
+    return [heading.replace("\n", ", ") for heading in headings]
 
 
 def result_table(heading: str, rows: Sequence[Row], columns: Sequence[str] | None = None) -> Table:

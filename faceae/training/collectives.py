@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 import torch.distributed as dist
-from torch import Tensor, nn
+from torch import Tensor
 
 
 def world_size() -> int:
@@ -25,16 +27,10 @@ def any_rank(flag: bool, device: torch.device) -> bool:
 
 
 @torch.no_grad()
-def average_buffers(network: nn.Module) -> None:
-    """Averages batch norm statistics over ranks, so that all of them hold the same network.
-
-    Called after every step: then neither the moment of a checkpoint nor a resume changes the statistics, not even in
-    their last digits, which validation in bfloat16 would turn into differences of 1e-5. On GPUs SyncBatchNorm already
-    has the same statistics on all ranks.
-    """
-    buffers = [buffer for buffer in network.buffers() if buffer.is_floating_point() and not buffer.is_cuda]
-    if not buffers or world_size() == 1:
+def average(tensors: Sequence[Tensor]) -> None:
+    """Replaces float tensors by their mean over all ranks, in one reduction."""
+    if not tensors or world_size() == 1:
         return
-    mean = all_reduce(torch.cat([buffer.flatten() for buffer in buffers])) / world_size()
-    for buffer, part in zip(buffers, mean.split([buffer.numel() for buffer in buffers]), strict=True):
-        buffer.copy_(part.view_as(buffer))
+    mean = all_reduce(torch.cat([tensor.flatten() for tensor in tensors])) / world_size()
+    for tensor, part in zip(tensors, mean.split([tensor.numel() for tensor in tensors]), strict=True):
+        tensor.copy_(part.view_as(tensor))

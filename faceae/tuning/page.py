@@ -12,7 +12,7 @@ from PIL import Image
 from faceae.config import Settings
 from faceae.reporting import plots
 from faceae.reporting.pages import write_page
-from faceae.reporting.tables import COLUMNS
+from faceae.reporting.tables import COLUMNS, in_one_line
 from faceae.tuning import view
 from faceae.tuning.trials import Trial, ranked
 
@@ -56,7 +56,7 @@ def write(
         {"curves": curves(trials, summary["baselines"]), "faces": plots.png(sheet)},
         settings=settings,
         grid=content,
-        columns=[COLUMNS[name][0].replace("\n", ", ") for name in view.SHOWN],
+        columns=in_one_line(COLUMNS[name][0] for name in view.SHOWN),
         summary=summary,
         varied=" × ".join(view.headings(trials)),
         rows=rows,

@@ -15,12 +15,12 @@ from ray import tune
 from ray.tune.schedulers import ASHAScheduler
 
 from faceae import ray_compat
-from faceae.cluster.protocol import METRIC, TIME, Changes, RunSpec, RunStatus, Verdict
+from faceae.cluster.protocol import METRIC, TIME, RunSpec, RunStatus, Verdict
 from faceae.cluster.worker_groups import WorkerGroups, in_thread
 from faceae.config.grid import GridSettings
 from faceae.console import out
 from faceae.data.dataset import FaceDataset
-from faceae.errors import InputError, RunFailedError, one_line
+from faceae.errors import InputError, one_line
 from faceae.tracking import Tracker
 from faceae.tuning.trainable import TrainRun
 from faceae.tuning.trials import Trial
@@ -139,9 +139,7 @@ class Search:
 
     def _follow(self, version: int) -> int:
         """Waits for changes and applies them to the trials; returns the version that is then known."""
-        changes: Changes = ray.get(self.groups.coordinator.changes.remote(version, self.seen))
-        if changes.failure:
-            raise RunFailedError(changes.failure)
+        changes = self.groups.changes(version, self.seen)
         changed = [self._update(self.open[uri], status) for uri, status in changes.runs.items()]
         if any(changed):
             self.keep()

@@ -165,10 +165,10 @@ def ray_cluster_with_s3(s3):
     """A new Ray instance, whose workers have the S3 server's environment; those of `ray_cluster` may lack it."""
     import ray
 
-    from faceae.cluster import connection as cluster
+    from faceae.cluster import connection
 
     ray.shutdown()
-    cluster.connect(2)
+    connection.connect(2)
 
 
 def test_too_many_bad_images_stop_a_run_before_training_and_free_its_name(ray_cluster, tmp_path):
