@@ -21,8 +21,10 @@ from typing import Any
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from faceae.cluster.mask_store import MaskStore
 from faceae.cluster.protocol import METRIC, TIME, Changes, Pause, RunStatus, Verdict
 from faceae.console import clock, count
+from faceae.data.epoch import Drawn, EpochKey
 from faceae.training.progress import Record
 
 
@@ -61,6 +63,7 @@ class Coordinator:
         self.failure: str | None = None
         self.version = 0
         self.changed = asyncio.Event()
+        self.masks = MaskStore()
 
     def _touch(self, run: str | None = None) -> None:
         """Raises the version, also of the given run, and wakes all callers that wait."""
@@ -134,6 +137,24 @@ class Coordinator:
         over = seen >= len(status.records) or (record is not None and record["epoch"] == known.epochs)
         value = record["val"][known.metric] if record else float("inf")
         return {METRIC: value, TIME: record["epoch"] if record else 0, "over": over, "done": over}
+
+    # The masks, between the training workers and the driver's thread, see `faceae.cluster.mask_store`
+
+    async def get_masks(self, key: EpochKey, last: int, blocks: Sequence[int]) -> Drawn:
+        """Waits for the masks of an epoch."""
+        return await self.masks.get(key, last, blocks)
+
+    async def next_masks(self) -> tuple[EpochKey, int]:
+        """Waits for an order of masks."""
+        return await self.masks.next_order()
+
+    async def put_masks(self, drawn: Sequence[Drawn], capacity: int) -> None:
+        """Adds masks that were drawn."""
+        await self.masks.put(drawn, capacity)
+
+    async def fail_masks(self, reason: str) -> None:
+        """Records that masks cannot be drawn any more."""
+        await self.masks.fail(reason)
 
     # The worker groups' side
 
@@ -233,7 +254,9 @@ class Coordinator:
         """Adds the record of a finished epoch."""
         status = self.runs[run].status
         status.records = [*status.records, record]
-        status.step, status.last_step = None, time.monotonic()
+        if status.step and status.step[0] <= record["epoch"]:  # the next epoch begins while this one is written
+            status.step = None
+        status.last_step = time.monotonic()
         self._touch(run)
 
     async def note(self, run: str, text: str) -> None:

@@ -61,12 +61,6 @@ class Placement:
                 f"{what}: {images} images cannot be shared among {self.max_workers} workers; use fewer --scale.workers"
             )
 
-    def mask_tasks(self) -> int:
-        """Returns how many Ray Data tasks may prepare batches for one training worker at a time."""
-        training = self.workers * self.concurrent
-        free = int(resources()["CPU"]) - training
-        return max(1, min(4, free // training))
-
     def workers_per_node(self) -> int:
         """Returns how many training workers, of all runs, share a node."""
         nodes = sum(node["Alive"] and node["Resources"].get("CPU", 0) > 0 for node in ray.nodes())

@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import NamedTuple
 
+import ray
+
 from faceae.config import Settings
-from faceae.data.cache import Blocks
-from faceae.data.sampler import GlobalBatchSampler
 from faceae.training.progress import Record
 
 METRIC, TIME = "value", "epoch"
@@ -36,14 +36,14 @@ class RunSpec:
     Attributes:
         uri: the run's folder, which names it.
         settings: the run's settings.
-        sampler: decides which training images each global batch holds.
-        val: the validation images.
+        dataset: reference to the `FaceDataset`, which all runs of a grid share.
+        max_workers: largest number of workers that the run may ever have.
     """
 
     uri: str
     settings: Settings
-    sampler: GlobalBatchSampler
-    val: Blocks
+    dataset: ray.ObjectRef
+    max_workers: int
 
 
 class Verdict(NamedTuple):

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import logging
 import math
 import os
 import resource
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import Any
 
 import ray
 import ray.train
 import torch
-from pyarrow import ArrowException
 from ray.train.torch import get_device
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
@@ -23,12 +23,17 @@ from torch.nn.parallel import DistributedDataParallel
 from faceae import models, ray_compat, storage
 from faceae.cluster.protocol import Pause, RunSpec
 from faceae.data.batch import Batch
-from faceae.data.loader import BatchLoader, validation_batches
+from faceae.data.dataset import FaceDataset
+from faceae.data.epoch import Drawn, EpochKey
+from faceae.data.loader import BatchLoader, Ranks
+from faceae.data.mapped import Mapped, node_cache
+from faceae.data.validation import validation_batches
 from faceae.errors import RunFailedError
 from faceae.training import checkpoint, engine
-from faceae.training.collectives import any_rank
+from faceae.training.collectives import RowExchange, any_rank, world_size
 from faceae.training.progress import EpochResult, Record
 from faceae.training.state import TrainState
+from faceae.training.writer import Writer
 
 STEP_REPORT_S = 0.2
 """Seconds between two reports to the coordinator about the steps of an epoch."""
@@ -40,18 +45,18 @@ def train_worker(config: dict[str, Any]) -> bool:
     In this way the trials of a grid share processes, see `faceae.cluster.worker_groups`.
 
     Args:
-        config: `coordinator`, `group` (the group's name there), `mask_tasks` (Ray Data tasks that may run for this
-            worker at a time) and `workers_per_node` (training workers of all runs).
+        config: `coordinator`, `group` (the group's name there) and `workers_per_node` (training workers of all runs).
 
     Returns:
         True if there are no more runs; False if other workers take over this one.
     """
     coordinator, group = config["coordinator"], config["group"]
     context = ray.train.get_context()
-    rank, device = context.get_world_rank(), get_device()
+    device = get_device()
+    sharing = max(config["workers_per_node"], context.get_local_world_size())
     if device.type == "cpu":  # Ray sets one thread per worker, however many cores there are
-        sharing = max(config["workers_per_node"], context.get_local_world_size())
         torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // sharing))
+    ranks, mapped = _ranks(context.get_world_rank()), node_cache(sharing)
     number = None
     while taken := ray.get(coordinator.next_run.remote(group, number)):
         number, (reference,) = taken
@@ -59,17 +64,26 @@ def train_worker(config: dict[str, Any]) -> bool:
         failure = None
         try:
             with _outages_noted(coordinator, spec.uri):
-                if not _Run(spec, config, rank, context.get_world_size(), device).train():
+                if not _Run(spec, config, ranks, mapped, device).train():
                     return False
         except engine.NonFiniteLossError as error:
             # All ranks raise this together. It is not retried, since it would only happen again.
             failure = f"{error}; try a lower --optim.lr"
         except RunFailedError as error:
             failure = str(error)
-        if rank == 0:
+        if ranks.rank == 0:
             ray.get(coordinator.finish.remote(group, failure))
         number += 1
     return True
+
+
+def _ranks(rank: int) -> Ranks:
+    """Returns the ranks of this group, and a way to exchange rows if they are on several nodes."""
+    if world_size() == 1:
+        return Ranks()
+    exchange = RowExchange()
+    nodes = tuple(exchange.gather(ray.get_runtime_context().get_node_id()))
+    return Ranks(rank, nodes, exchange if len(set(nodes)) > 1 else None)
 
 
 @contextlib.contextmanager
@@ -91,32 +105,38 @@ def _outages_noted(coordinator: Any, run: str) -> Iterator[None]:  # noqa: ANN40
 class _Run(engine.EpochControl):
     """One run on one rank."""
 
-    def __init__(self, spec: RunSpec, config: dict[str, Any], rank: int, workers: int, device: torch.device) -> None:
-        self.spec, self.rank, self.workers, self.device = spec, rank, workers, device
-        self.coordinator, self.group, self.mask_tasks = config["coordinator"], config["group"], config["mask_tasks"]
+    def __init__(
+        self, spec: RunSpec, config: dict[str, Any], ranks: Ranks, mapped: Mapped, device: torch.device
+    ) -> None:
+        self.spec, self.ranks, self.mapped, self.device = spec, ranks, mapped, device
+        self.rank, self.workers = ranks.rank, len(ranks.nodes)
+        self.coordinator, self.group = config["coordinator"], config["group"]
+        dataset: FaceDataset = ray.get(spec.dataset)
+        self.val, self.sampler = dataset.val, dataset.sampler(spec.settings, spec.max_workers)
         train = spec.settings.train
         torch.manual_seed(train.seed)
         network = models.build(spec.settings)
-        if workers > 1 and device.type == "cuda":
+        if self.workers > 1 and device.type == "cuda":
             network = nn.SyncBatchNorm.convert_sync_batchnorm(network)
         network = network.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.state = TrainState(network, spec.settings)
         self.bf16 = engine.in_bf16(train.precision, device)
         self.done, unusable = checkpoint.load(spec.uri, self.state, device)
+        self.writer = Writer(spec.uri)
         self.started = self.saved = time.monotonic()
         self.before = self.done.seconds
         self.deadline = self.started - self.before + 60 * (train.max_minutes or math.inf)
         self.validation_seconds = 0.0
         self.current_epoch = 0
         self.reported, self.answer, self.requested = -math.inf, None, Pause.NONE
-        if rank == 0:
+        if self.rank == 0:
             if unusable:
                 checkpoint.discard_after(spec.uri, self.done)
             for text in unusable:
                 self.coordinator.note.remote(spec.uri, text)
             name = torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
             history, images = self.done.history, self.done.part.images
-            self.coordinator.started.remote(spec.uri, name, workers, history, images)
+            self.coordinator.started.remote(spec.uri, name, self.workers, history, images)
 
     def train(self) -> bool:
         """Trains until the epochs are done, the time is up or the coordinator says to stop.
@@ -129,7 +149,7 @@ class _Run(engine.EpochControl):
         wrapped = self._wrap()
         self.validation_seconds = self._estimate_validation() if train.max_minutes else 0.0
         first_step = math.ceil(self.done.part.images / train.batch_size)
-        loader = BatchLoader(self.spec.sampler, self.rank, self.workers, epochs, self.mask_tasks, first_step=first_step)
+        loader = BatchLoader(self.sampler, epochs, self._masks, self.ranks, self.mapped, first_step)
         with contextlib.closing(loader):
             for epoch in epochs:
                 # At least one step is trained, however short the time: a run without an epoch has no model to show.
@@ -138,13 +158,19 @@ class _Run(engine.EpochControl):
                 self.current_epoch = epoch
                 result = self._train_epoch(wrapped, loader.epoch())
                 if result.pause in (Pause.MOVE, Pause.STOP):
+                    self._finish_writing()
                     return result.pause == Pause.STOP
                 trained = time.monotonic()
                 self._finish_epoch(epoch, result)
                 self.validation_seconds = time.monotonic() - trained
                 if result.pause == Pause.TIME_UP:
                     break
+        self._finish_writing()
         return True
+
+    def _masks(self, key: EpochKey, blocks: Sequence[int]) -> Drawn:
+        drawn: Drawn = ray.get(self.coordinator.get_masks.remote(key, self.spec.settings.train.epochs, blocks))
+        return drawn
 
     def _train_epoch(self, wrapped: nn.Module, batches: Iterator[Batch]) -> EpochResult:
         """Trains an epoch, or what is left of it, with a checkpoint wherever it pauses."""
@@ -161,7 +187,7 @@ class _Run(engine.EpochControl):
             if result.pause in (Pause.NONE, Pause.TIME_UP):
                 return result
             self.done.part = result
-            self._write(self._save)
+            self._save()
             if result.pause != Pause.SAVE:
                 return result
 
@@ -178,7 +204,7 @@ class _Run(engine.EpochControl):
         if self._time_is_up():
             return Pause.TIME_UP
         due = time.monotonic() - self.saved > 60 * self.spec.settings.train.checkpoint_minutes
-        return Pause.SAVE if due else Pause.NONE
+        return Pause.SAVE if self.writer.refusal or (due and self.writer.idle) else Pause.NONE
 
     def on_step(self, images: int) -> None:
         """Reports to the coordinator every `STEP_REPORT_S`, and reads the answer to the last report without waiting."""
@@ -191,7 +217,7 @@ class _Run(engine.EpochControl):
 
     def progress(self, images: int) -> float:
         """Returns the share of the run's epochs that is over."""
-        return (self.current_epoch - 1 + images / self.spec.sampler.images) / self.spec.settings.train.epochs
+        return (self.current_epoch - 1 + images / self.sampler.images) / self.spec.settings.train.epochs
 
     def time_used(self) -> float:
         """Returns the share of the time budget that is used up; 0 without a budget."""
@@ -211,12 +237,10 @@ class _Run(engine.EpochControl):
             gradient_as_bucket_view=True,
         )
 
-    def _validation_batch(self) -> int:
-        return max(1, self.spec.settings.train.batch_size // self.workers)
-
     def _evaluate(self, batches: int | None = None) -> dict[str, float]:
         size = self.spec.settings.data.image_size
-        loader = validation_batches(self.spec.val, size, self._validation_batch(), self.rank, self.workers)
+        batch = engine.validation_batch(size, self.device)
+        loader = validation_batches(self.val, size, batch, self.rank, self.workers, self.mapped)
         sums = engine.evaluate(self.state.best_network, islice(loader, batches), device=self.device, bf16=self.bf16)
         return sums.means()
 
@@ -224,7 +248,9 @@ class _Run(engine.EpochControl):
         """Estimates the seconds of a validation from one batch: a time budget has to leave room for it."""
         start = time.monotonic()
         self._evaluate(batches=1)
-        return (time.monotonic() - start) * len(self.spec.val) / self.workers / self._validation_batch()
+        share = len(self.val) / self.workers
+        measured = min(share, engine.validation_batch(self.spec.settings.data.image_size, self.device))
+        return (time.monotonic() - start) * share / measured
 
     def _finish_epoch(self, epoch: int, result: EpochResult) -> None:
         """Validates, keeps the model if it is the best so far, and writes a checkpoint."""
@@ -244,40 +270,42 @@ class _Run(engine.EpochControl):
             raise engine.NonFiniteLossError(f"the validation {best_by} is {record['val'][best_by]}")
         self.done.history.append(record)
         self.done.part = EpochResult()
-        self._write(self._keep_epoch)
-        if self.rank == 0:
-            self.coordinator.epoch.remote(self.spec.uri, record)
+        self._save(record)
 
-    def _keep_epoch(self) -> None:
-        # The checkpoint comes last: if the run dies before it, the epoch is trained again, with the same result.
-        history, best_by = self.done.history, self.spec.settings.train.best_by
-        if self.done.best(best_by) is history[-1]:
-            uri = storage.join(self.spec.uri, "model")
-            best = {name: history[-1][name] for name in ("epoch", "val")}
-            models.save(uri, self.state.best_network, self.spec.settings, **best)
-        storage.write_lines(storage.join(self.spec.uri, "metrics.jsonl"), history)
-        self._save()
-
-    def _save(self) -> None:
-        self.done.seconds = self.before + time.monotonic() - self.started
-        checkpoint.save(self.spec.uri, self.state, self.done)
-        self.coordinator.checkpointed.remote(self.group)
-
-    def _write(self, write: Callable[[], None]) -> None:
-        """Writes to the storage, on the first rank.
-
-        Raises:
-            RunFailedError: the storage refused; raised on all ranks.
-        """
-        refusal = None
-        if self.rank == 0:
-            try:
-                write()
-            except (OSError, ArrowException) as error:
-                refusal = storage.explain(error, self.spec.uri)
+    def _save(self, epoch: Record | None = None) -> None:
+        """Has a checkpoint written, with the model and the line in metrics.jsonl if an epoch is finished."""
+        self._raise_refusal()
         self.saved = time.monotonic()
-        if any_rank(refusal is not None, self.device):
-            raise RunFailedError(f"{refusal}; what was saved before is intact: fix this and continue with --run.resume")
+        self.done.seconds = self.before + self.saved - self.started
+        if self.rank > 0:
+            return
+        snapshot, done = self.state.snapshot(), copy.deepcopy(self.done)
+
+        def write() -> None:
+            # The checkpoint comes last: if the run dies before it, the epoch is trained again, with the same result.
+            if epoch:
+                if done.best(self.spec.settings.train.best_by)["epoch"] == epoch["epoch"]:
+                    best = {name: epoch[name] for name in ("epoch", "val")}
+                    uri = storage.join(self.spec.uri, "model")
+                    models.save(uri, snapshot.best_network, self.spec.settings, **best)
+                storage.write_lines(storage.join(self.spec.uri, "metrics.jsonl"), done.history)
+            checkpoint.save(self.spec.uri, snapshot, done)
+            self.coordinator.checkpointed.remote(self.group)
+            if epoch:
+                self.coordinator.epoch.remote(self.spec.uri, epoch)
+
+        self.writer.submit(write)
+
+    def _raise_refusal(self) -> None:
+        """Raises RunFailedError on all ranks if the storage has refused a write."""
+        if any_rank(self.writer.refusal is not None, self.device):
+            raise RunFailedError(
+                f"{self.writer.refusal}; what was saved before is intact: fix this and continue with --run.resume"
+            )
+
+    def _finish_writing(self) -> None:
+        self.writer.wait()
+        self._raise_refusal()
 
 
 def _peak_memory(device: torch.device) -> int:

@@ -23,10 +23,12 @@ from ray.util.placement_group import PlacementGroup, placement_group, remove_pla
 
 from faceae.cluster.controller import End, Outcome, start_controller
 from faceae.cluster.coordinator import start_coordinator
+from faceae.cluster.mask_drawing import draw_masks
 from faceae.cluster.placement import Placement, arrange, wait_for
 from faceae.cluster.protocol import Changes, RunSpec
 from faceae.config import Scale
 from faceae.console import clock
+from faceae.data.dataset import FaceDataset
 from faceae.errors import RunFailedError
 from faceae.ray_compat import GROUP_START_TIMEOUT_S
 
@@ -60,6 +62,7 @@ class WorkerGroups:
         self.placement = placement
         groups = [_WorkerGroup(self.coordinator, placement, scale) for _ in range(placement.concurrent)]
         self.threads = [in_thread(group.run) for group in groups]
+        self.drawing: Future[None] | None = None
 
     def __enter__(self) -> WorkerGroups:
         return self
@@ -72,6 +75,17 @@ class WorkerGroups:
             for thread in self.threads:
                 thread.result()  # waits until the group's resources are free
             ray.kill(self.coordinator)  # and with it its references to the images
+            if self.drawing:
+                self.drawing.result()
+
+    def share(self, dataset: FaceDataset) -> ray.ObjectRef:
+        """Makes the images available to the runs, and draws the masks that they ask for, in a thread.
+
+        Returns:
+            The reference to `dataset` for `RunSpec`.
+        """
+        self.drawing = in_thread(lambda: draw_masks(self.coordinator, dataset))
+        return ray.put(dataset)
 
     def register(self, spec: RunSpec) -> None:
         """Registers a run with the coordinator, without queueing it."""
@@ -158,7 +172,6 @@ class _WorkerGroup:
         return {
             "coordinator": self.coordinator,
             "group": self.name,
-            "mask_tasks": self.placement.mask_tasks(),
             "workers_per_node": self.placement.workers_per_node(),
         }
 

@@ -18,8 +18,10 @@ class Batch(NamedTuple):
         pixels: (n, S, S, 3) uint8, the original images.
         mask: (n, S * S / 8) uint8, one bit per pixel, see `faceae.corruption.masks.pack`.
         global_rows: number of images in the global batch, over all ranks.
+        mirrored: (n,) bool, the images to mirror left to right before they are masked; None if there are none.
     """
 
     pixels: NDArray[np.uint8]
     mask: NDArray[np.uint8]
     global_rows: int
+    mirrored: NDArray[np.bool_] | None = None

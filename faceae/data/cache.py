@@ -15,8 +15,7 @@ import ray
 from numpy.typing import NDArray
 
 from faceae.data.execution import execute
-from faceae.data.mask_generator import MaskGenerator
-from faceae.data.reader import FaceSource, column_rows, image_bytes, pixels_array
+from faceae.data.reader import FaceSource, column_rows, image_bytes
 from faceae.data.rejected import Rejected
 from faceae.data.sources import Entry
 
@@ -26,7 +25,8 @@ class Blocks:
     """Decoded images in the object store.
 
     Attributes:
-        refs: the blocks, in the form that `faceae.data.reader` describes; validation blocks also have a `mask` column.
+        refs: the blocks, in the form that `faceae.data.reader` describes, with the masks that were drawn with them, see
+            `faceae.data.epoch_masks`.
         usable: for each block, the rows that hold a usable image.
         source_index: (N,) int32, for every usable image, block by block, its index in the list of entries that were
             to be decoded. So the order does not depend on where the images are stored. None means the blocks' order.
@@ -40,24 +40,31 @@ class Blocks:
         return sum(len(rows) for rows in self.usable)
 
     def positions(self) -> NDArray[np.int32]:
-        """Returns (N, 2) int32: the block and row of every usable image, in the order of `source_index`."""
+        """Returns (N, 2) int32: the block and row of every usable image, block by block."""
         if not self.usable:
             return np.zeros((0, 2), np.int32)
-        counts = [len(rows) for rows in self.usable]
-        block = np.repeat(np.arange(len(counts), dtype=np.int32), counts)
-        places = np.stack([block, np.concatenate(self.usable)], axis=1)
-        return places if self.source_index is None else places[np.argsort(self.source_index)]
+        block = np.repeat(np.arange(len(self.usable), dtype=np.int32), [len(rows) for rows in self.usable])
+        return np.stack([block, np.concatenate(self.usable)], axis=1)
+
+    def source_order(self) -> NDArray[np.int64]:
+        """Returns (N,) int64: indices into `positions` that put the images in the order of `source_index`."""
+        return np.arange(len(self)) if self.source_index is None else np.argsort(self.source_index)
 
 
-def decode_train(
-    entries: Sequence[Entry], image_size: int, on_images: Callable[[int], None]
+Finish = Callable[[pa.Table], pa.Table]
+"""Adds columns to a block of decoded images, in the task that decoded them."""
+
+
+def decode(
+    entries: Sequence[Entry], image_size: int, on_images: Callable[[int], None], finish: Finish | None = None
 ) -> tuple[Blocks, list[Rejected]]:
-    """Reads and decodes the training images, in parallel over the cluster.
+    """Reads and decodes images, in parallel over the cluster.
 
     Args:
         entries: the images.
         image_size: side of a decoded image in pixels.
         on_images: called for each finished block, with its number of images.
+        finish: applied to each block by the task that decoded it, for example to draw masks.
 
     Returns:
         The decoded images, and the rejected ones.
@@ -65,18 +72,19 @@ def decode_train(
     Raises:
         ray.exceptions.RayError: the storage failed while reading.
     """
-    return _decode_to_blocks(entries, image_size, on_images)
-
-
-def decode_val(
-    entries: Sequence[Entry], mask_generator: MaskGenerator, on_images: Callable[[int], None]
-) -> tuple[Blocks, list[Rejected]]:
-    """Reads and decodes the validation images and draws their masks, which never change. See `decode_train`."""
-
-    def draw(block: pa.Table) -> pa.Table:
-        return block.append_column("mask", pixels_array(mask_generator.draw_validation(block["image_id"].to_pylist())))
-
-    return _decode_to_blocks(entries, mask_generator.image_size, on_images, draw)
+    source = FaceSource(entries, image_size)
+    refs = []
+    for ref, rows in execute(source, len(source.units), finish=finish):
+        refs.append(ref)
+        on_images(rows)
+    states = ray.get([_inspect_block.remote(ref) for ref in refs])
+    usable = [rows for rows, _ in states]
+    rejected = [image for _, bad in states for image in bad]
+    index = {entry.image_id: number for number, entry in enumerate(entries)}
+    rejected_ids = {image_id for image_id, _ in rejected}
+    read = (entry.image_id for unit in source.units for entry in unit)
+    source_index = np.array([index[image_id] for image_id in read if image_id not in rejected_ids], np.int32)
+    return Blocks(refs, usable, source_index), rejected
 
 
 def take(refs: Sequence[ray.ObjectRef], positions: NDArray[np.int32]) -> tuple[list[str], NDArray[np.uint8]]:
@@ -106,27 +114,6 @@ def take(refs: Sequence[ray.ObjectRef], positions: NDArray[np.int32]) -> tuple[l
 def fits(images: int, image_size: int) -> bool:
     """Whether this many decoded images fit in the cluster's object store and leave room for batches in flight."""
     return images * image_bytes(image_size) < 0.7 * ray.cluster_resources().get("object_store_memory", 0)
-
-
-def _decode_to_blocks(
-    entries: Sequence[Entry],
-    image_size: int,
-    on_images: Callable[[int], None],
-    finish: Callable[[pa.Table], pa.Table] | None = None,
-) -> tuple[Blocks, list[Rejected]]:
-    source = FaceSource(entries, image_size)
-    refs = []
-    for ref, rows in execute(source, len(source.units), finish=finish):
-        refs.append(ref)
-        on_images(rows)
-    states = ray.get([_inspect_block.remote(ref) for ref in refs])
-    usable = [rows for rows, _ in states]
-    rejected = [image for _, bad in states for image in bad]
-    index = {entry.image_id: number for number, entry in enumerate(entries)}
-    rejected_ids = {image_id for image_id, _ in rejected}
-    read = (entry.image_id for unit in source.units for entry in unit)
-    source_index = np.array([index[image_id] for image_id in read if image_id not in rejected_ids], np.int32)
-    return Blocks(refs, usable, source_index), rejected
 
 
 @ray.remote

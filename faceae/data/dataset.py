@@ -5,14 +5,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import pyarrow as pa
+
 from faceae.config import Settings
 from faceae.console import Meter, out
 from faceae.data import rejected
-from faceae.data.cache import Blocks, decode_train, decode_val, fits
+from faceae.data.cache import Blocks, Finish, decode, fits
+from faceae.data.epoch import Drawn, EpochKey
+from faceae.data.epoch_masks import draw_with_pixels
 from faceae.data.mask_generator import MaskGenerator
-from faceae.data.reader import image_bytes
+from faceae.data.reader import image_bytes, pixels_array
 from faceae.data.sampler import GlobalBatchSampler
 from faceae.data.split import Split
+from faceae.data.validation import MASK
 from faceae.errors import InputError
 from faceae.run_folder import RunFolder
 
@@ -22,18 +27,25 @@ class FaceDataset:
     """Decoded images in the cluster's object store.
 
     Attributes:
-        train: the training images.
-        val: the validation images, with their masks.
+        train: the training images, with the masks of the epoch `first`.
+        first: the epoch whose masks were drawn as the images were decoded.
+        val: the validation images, with their masks in the column `faceae.data.validation.MASK`.
         mask_generator: draws the masks of the training images.
         counts: numbers of images as in summary.json: `read`, `rejected`, `train` and `val`.
         seconds: duration of reading and decoding.
     """
 
     train: Blocks
+    first: EpochKey
     val: Blocks
     mask_generator: MaskGenerator
     counts: dict[str, int]
     seconds: float
+
+    @property
+    def first_drawn(self) -> Drawn:
+        """The masks of the epoch `first`."""
+        return Drawn(self.first, dict(enumerate(self.train.refs)))
 
     def sampler(self, settings: Settings, max_workers: int) -> GlobalBatchSampler:
         """Returns the sampler of a run that trains on at most `max_workers` workers."""
@@ -42,13 +54,19 @@ class FaceDataset:
             seed=settings.train.seed,
             batch_size=settings.train.batch_size,
             mask_generator=self.mask_generator,
-            mirror=settings.train.augment == "mirror",
+            mirror=_mirrors(settings),
             max_workers=max_workers,
         )
 
 
-def load_dataset(settings: Settings, split: Split, folder: RunFolder[Any]) -> FaceDataset:
+def load_dataset(settings: Settings, split: Split, folder: RunFolder[Any], next_epoch: int = 1) -> FaceDataset:
     """Decodes all images of a run into the cluster's object store, and lists the rejected ones in the run's folder.
+
+    Args:
+        settings: the run's settings, or the grid's.
+        split: the images to train on and to validate.
+        folder: receives rejected.jsonl.
+        next_epoch: the epoch that is trained next, whose masks are drawn in the tasks that decode.
 
     Raises:
         InputError: too many images are unusable, or none is left for training or for validation.
@@ -61,9 +79,10 @@ def load_dataset(settings: Settings, split: Split, folder: RunFolder[Any]) -> Fa
             "store: Ray keeps the rest on the nodes' disks"
         )
     mask_generator = MaskGenerator.from_settings(settings.mask, size)
+    first = EpochKey(settings.train.seed, next_epoch, _mirrors(settings))
     with Meter("decoding", total) as meter:
-        val, bad_val = decode_val(split.val, mask_generator, meter.add)
-        train, bad_train = decode_train(split.train, size, meter.add)
+        val, bad_val = decode(split.val, size, meter.add, draw_validation(mask_generator))
+        train, bad_train = decode(split.train, size, meter.add, draw_with_pixels(first, mask_generator))
     out.print(f"decoded   {meter.summary()}")
     bad = bad_train + bad_val
     rejected.write(bad, split.refused, folder)
@@ -76,4 +95,17 @@ def load_dataset(settings: Settings, split: Split, folder: RunFolder[Any]) -> Fa
         "train": len(train),
         "val": len(val),
     }
-    return FaceDataset(train, val, mask_generator, counts, meter.seconds())
+    return FaceDataset(train, first, val, mask_generator, counts, meter.seconds())
+
+
+def draw_validation(mask_generator: MaskGenerator) -> Finish:
+    """Returns a function that adds validation masks, which never change, to a block."""
+
+    def draw_validation_masks(block: pa.Table) -> pa.Table:
+        return block.append_column(MASK, pixels_array(mask_generator.draw_validation(block["image_id"].to_pylist())))
+
+    return draw_validation_masks
+
+
+def _mirrors(settings: Settings) -> bool:
+    return settings.train.augment == "mirror"

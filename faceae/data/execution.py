@@ -1,7 +1,8 @@
-"""Runs Ray Data over a source, with one read task for each part of it."""
+"""Runs Ray Data: over a source, with one read task for each part, and over blocks that are in the object store."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import warnings
 from collections.abc import Callable, Iterator
@@ -83,10 +84,8 @@ def execute(
     Raises:
         ray.exceptions.RayError: a task failed.
     """
-    dataset = _dataset(source, parts)
-    context = dataset.context
-    context.target_max_block_size = None  # never splits a block
-    context.execution_options.preserve_order = True  # the order of training must not depend on timing
+    dataset = ray.data.read_datasource(source, override_num_blocks=parts)
+    _set_up(dataset)
     if finish:
         dataset = dataset.map_batches(finish, **_WHOLE)
     if pool:
@@ -95,10 +94,37 @@ def execute(
         yield from ((block.ref, block.metadata.num_rows) for block in bundle.blocks)
 
 
-def _map_with_pool(dataset: ray.data.Dataset, pool: ActorPool) -> ray.data.Dataset:
+def map_blocks(dataset: ray.data.Dataset, function: Callable[[pa.Table], pa.Table]) -> list[ray.ObjectRef]:
+    """Applies a function to each block of a data set, in a task on a node that holds the block.
+
+    Args:
+        dataset: blocks in the object store.
+        function: makes one table of each block; it is given the whole block, without a copy.
+
+    Returns:
+        The tables, in the order of the blocks.
+
+    Raises:
+        ray.exceptions.RayError: a task failed.
+    """
+    _set_up(dataset)
+    with _without_named_parameter():
+        # Ray Data spreads tasks over the nodes unless their arguments exceed 50 MiB; this strategy prefers the node
+        # that holds them.
+        mapped = dataset.map_batches(function, scheduling_strategy="DEFAULT", **_WHOLE)
+    return [block.ref for bundle in mapped.iter_internal_ref_bundles() for block in bundle.blocks]
+
+
+@contextlib.contextmanager
+def _without_named_parameter() -> Iterator[None]:
+    """For options of tasks and actors that Ray 2.60 has no other way to set, and yet warns about."""
     with warnings.catch_warnings():
-        # `ray_remote_args_fn` is deprecated, but Ray 2.60 has no other way to set it.
         warnings.simplefilter("ignore", RayDeprecationWarning)
+        yield
+
+
+def _map_with_pool(dataset: ray.data.Dataset, pool: ActorPool) -> ray.data.Dataset:
+    with _without_named_parameter():
         return dataset.map_batches(
             pool.make,
             fn_constructor_args=pool.arguments,
@@ -126,8 +152,10 @@ def stream(source: Datasource, parts: int, pool: ActorPool, then: Callable[[pa.T
     Raises:
         ray.exceptions.RayError: a task failed.
     """
-    dataset = _dataset(source, parts)
+    dataset = ray.data.read_datasource(source, override_num_blocks=parts)
+    _set_up(dataset)
     dataset.context.target_max_block_size = 1
+    dataset.context.execution_options.preserve_order = False
     yield from (
         _map_with_pool(dataset, pool)
         .map_batches(then, **_WHOLE)
@@ -135,8 +163,9 @@ def stream(source: Datasource, parts: int, pool: ActorPool, then: Callable[[pa.T
     )
 
 
-def _dataset(source: Datasource, parts: int) -> ray.data.Dataset:
-    dataset = ray.data.read_datasource(source, override_num_blocks=parts)
-    dataset.context.enable_progress_bars = False
-    dataset.context.memory_usage_poll_interval_s = None  # saves a thread per task, whose estimates nobody reads
-    return dataset
+def _set_up(dataset: ray.data.Dataset) -> None:
+    context = dataset.context
+    context.enable_progress_bars = False
+    context.memory_usage_poll_interval_s = None  # saves a thread per task, whose estimates nobody reads
+    context.target_max_block_size = None  # never splits a block
+    context.execution_options.preserve_order = True  # the order of training must not depend on timing

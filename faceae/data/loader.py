@@ -1,148 +1,197 @@
-"""The batch loader of a training worker: Ray Data gathers and masks its batches on the cluster, epoch after epoch.
+"""The batch loader of a training worker: a thread beside it puts its batches together, from memory on its own node.
 
-Each rank divides its own share of the images (`faceae.data.sampler`) into *chunks* (consecutive steps, one Ray Data
-task each) and has them prepared in *bursts*. A burst is one Ray Data execution, which runs to its end while training
-uses the burst before it; bursts may cross epochs. A single long execution would have to wait for its consumer, and
-Ray's executor waits by spinning: with Ray 2.60 on 2 cores it took half a core and halved the rate of training. A burst
-has as many chunks as tasks may run at the same time, because the executor notices finished tasks with a delay unless
-all of them have finished.
+The pixels stay in the blocks in which they were decoded, in the object store of the node that is home to them (see
+`faceae.data.sampler`), and are copied once, into a batch. The masks of an epoch are drawn by Ray Data before it begins
+(`faceae.data.epoch_masks`). Where a run has several nodes, what a rank needs from another node's blocks is sent to it
+by a rank of that node, as rows. The thread works one *chunk* (some steps) ahead.
 """
 
 from __future__ import annotations
 
-import itertools
-import math
-from collections import deque
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple, Protocol
 
 import numpy as np
-import pyarrow as pa
-import ray
 from numpy.typing import NDArray
 
 from faceae.data.batch import Batch
-from faceae.data.cache import Blocks
-from faceae.data.chunk import Chunk, ChunkSource
-from faceae.data.execution import execute
-from faceae.data.reader import column_bytes, column_rows, image_bytes
-from faceae.data.sampler import GlobalBatchSampler
+from faceae.data.epoch import Drawn, EpochKey
+from faceae.data.mapped import Mapped, node_cache
+from faceae.data.reader import image_bytes
+from faceae.data.sampler import GlobalBatchSampler, assign
 
-BURST_BYTES = 256 * 2**20
-"""Size of a burst, in bytes of decoded images; the object store holds up to two bursts for each rank."""
+CHUNK_BYTES = 16 * 2**20
+"""Size of a chunk, in bytes of decoded images of one rank."""
 
-HEAD_BYTES = 16 * 2**20
-"""Size of the first chunk, in bytes of decoded images; the rank draws it itself, before the first burst is ready."""
+
+class Exchange(Protocol):
+    """Sends rows to the other ranks and receives theirs; all ranks call it together, again and again."""
+
+    def __call__(self, rows: NDArray[np.uint8], sent: list[int], received: list[int]) -> NDArray[np.uint8]:
+        """Exchanges rows.
+
+        Args:
+            rows: (sum of `sent`, width), the rows for rank 0, those for rank 1, and so on.
+            sent: number of rows for each rank.
+            received: number of rows from each rank.
+
+        Returns:
+            (sum of `received`, width), the rows from rank 0, those from rank 1, and so on.
+        """
+
+
+class Ranks(NamedTuple):
+    """The ranks that share a run's images.
+
+    Attributes:
+        rank: this process's.
+        nodes: for each rank, the node on which it runs.
+        exchange: sends rows between the ranks; not needed if all are on one node.
+    """
+
+    rank: int = 0
+    nodes: tuple[str, ...] = ("",)
+    exchange: Exchange | None = None
+
+
+class _Chunk(NamedTuple):
+    """Consecutive steps of an epoch: the images of their global batches, step by step, and the ranks they go to."""
+
+    epoch: int
+    numbers: NDArray[np.int64]
+    ranks: NDArray[np.int64]
 
 
 class BatchLoader:
     """The batches of one rank, epoch after epoch."""
 
     def __init__(
-        self, sampler: GlobalBatchSampler, rank: int, world_size: int, epochs: range, tasks: int, first_step: int = 0
+        self,
+        sampler: GlobalBatchSampler,
+        epochs: range,
+        masks: Callable[[EpochKey, Sequence[int]], Drawn],
+        ranks: Ranks | None = None,
+        mapped: Mapped | None = None,
+        first_step: int = 0,
     ) -> None:
         """Sets up the loader; it prepares nothing until the first batch is requested.
 
         Args:
             sampler: the order of the images, the same on every rank.
-            rank: rank of this training worker.
-            world_size: number of training workers.
             epochs: numbers of the epochs, in the order in which `epoch` yields them.
-            tasks: number of Ray Data tasks that may run for this rank at the same time.
+            masks: returns the masks of some blocks in an epoch, and waits for them if necessary.
+            ranks: the ranks that share the images; by default this process is alone.
+            mapped: the blocks in this process's memory; by default the loader has its own.
             first_step: step at which the first epoch begins; an earlier session did the steps before it.
         """
-        self.sampler, self.rank, self.world_size, self.epochs, self.tasks = sampler, rank, world_size, epochs, tasks
-        self.first_step = first_step
+        self.sampler, self.epochs, self.masks, self.first_step = sampler, epochs, masks, first_step
+        self.rank, nodes, self.exchange = ranks or Ranks()
+        self.world_size = len(nodes)
+        self.mapped = mapped or node_cache(nodes.count(nodes[self.rank]))
+        self._near = np.array(nodes) == nodes[self.rank]
+        self._positions = sampler.blocks.positions()
+        homes = sampler.homes(np.arange(len(self._positions)), self.world_size)
+        self._near_blocks = np.unique(self._positions[self._near[homes], 0]).tolist()
+        self._drawn: Drawn | None = None
+        pixels = image_bytes(sampler.image_size)
+        self._pixels, self._mask = slice(0, pixels), slice(pixels, pixels + sampler.image_size**2 // 8)
+        self._width = self._mask.stop + sampler.mirror
         self._chunks = self._stream(first_step)
 
     def epoch(self) -> Iterator[Batch]:
         """Yields this rank's batches of the next epoch."""
-        steps, step = self.sampler.steps, self.first_step
+        left = self.sampler.steps - self.first_step
         self.first_step = 0
-        while step < steps:
-            chunk = next(self._chunks)
-            pixels, bits = column_bytes(chunk, "pixels"), column_bytes(chunk, "mask")
-            pixels = pixels.reshape(-1, self.sampler.image_size, self.sampler.image_size, 3)
-            start = 0
-            while start < len(pixels):
-                global_rows = self.sampler.global_rows(step)
-                end = start + len(range(self.rank, global_rows, self.world_size))
-                yield Batch(pixels[start:end], bits[start:end], global_rows)
-                start, step = end, step + 1
+        while left > 0:
+            batches = next(self._chunks)
+            left -= len(batches)
+            yield from batches
 
     def close(self) -> None:
-        """Stops preparing batches; may be called at any time."""
+        """Stops preparing batches; may be called at any time, if all ranks do so at the same step."""
         self._chunks.close()
 
-    def _stream(self, first_step: int) -> Generator[pa.Table, None, None]:
-        chunks = self._plan(first_step)
-        # This process draws the first chunk: training can start on it during the seconds that Ray Data takes to start.
-        ready = deque(chunk.draw() for chunk in itertools.islice(chunks, 1))
-        bursts = iter(lambda: list(itertools.islice(chunks, self.tasks)), None)
-        with ThreadPoolExecutor(1, "burst") as thread:
-            coming = thread.submit(self._prepare, next(bursts))
-            yield from ready
-            while ready := coming.result():
-                coming = thread.submit(self._prepare, next(bursts))
-                while ready:
-                    yield ready.popleft()  # keeps no reference, so that its memory is freed after use
+    def _stream(self, first_step: int) -> Generator[list[Batch], None, None]:
+        plan = self._plan(first_step)
+        # A chunk is started when the one before it is taken. So all ranks that stop at the same step have started the
+        # same chunks, and none waits in vain for another's rows.
+        with ThreadPoolExecutor(1, "batches") as thread:
+            coming = thread.submit(self._prepare, plan)
+            while batches := coming.result():
+                coming = thread.submit(self._prepare, plan)
+                yield batches
 
-    def _plan(self, first_step: int) -> Iterator[Chunk]:
-        """Yields all chunks from a step of the first epoch on: a small one, then per epoch chunks of similar length."""
-        head = self._steps_in(HEAD_BYTES)
+    def _plan(self, first_step: int) -> Iterator[_Chunk]:
+        sampler, size = self.sampler, self.sampler.batch_size
+        steps = max(1, CHUNK_BYTES * self.world_size // (size * image_bytes(sampler.image_size)))
         for epoch in self.epochs:
-            batches = self.sampler.batches(epoch, self.rank, self.world_size)[first_step:]
-            max_steps = self._steps_in(BURST_BYTES // self.tasks)
-            pieces = [batches[:head], *_split(batches[head:], max_steps)]
-            yield from (Chunk.of(self.sampler, epoch, np.concatenate(piece)) for piece in pieces if piece)
-            first_step = head = 0
+            order = sampler.permutation(epoch)
+            for start in range(first_step, sampler.steps, steps):
+                numbers = order[start * size : min(start + steps, sampler.steps) * size]
+                yield _Chunk(epoch, numbers, self._share_out(sampler.homes(numbers, self.world_size)))
+            first_step = 0
 
-    def _steps_in(self, size: int) -> int:
-        """Returns the number of steps in which this rank uses `size` bytes of images, at least 1."""
-        return max(1, size // image_bytes(self.sampler.image_size) * self.world_size // self.sampler.batch_size)
+    def _share_out(self, homes: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Returns the ranks that get the images of some global batches, of which the last may be smaller."""
+        size = self.sampler.batch_size
+        full = len(homes) // size * size
+        last = assign(homes[None, full:], self.world_size)[0]
+        return np.concatenate([assign(homes[:full].reshape(-1, size), self.world_size).ravel(), last])
 
-    def _prepare(self, burst: list[Chunk]) -> deque[pa.Table]:
-        if not burst:
-            return deque()
-        return deque(ray.get([ref for ref, _ in execute(ChunkSource(burst), len(burst))]))
+    def _prepare(self, plan: Iterator[_Chunk]) -> list[Batch]:
+        """Puts together this rank's batches of the next chunk; there is none after the last."""
+        chunk = next(plan, None)
+        if chunk is None:
+            return []
+        sampler = self.sampler
+        key = EpochKey(sampler.seed, chunk.epoch, sampler.mirror)
+        if self._drawn is None or self._drawn.key != key:
+            self._drawn = self.masks(key, self._near_blocks)
+        mine = np.flatnonzero(chunk.ranks == self.rank)
+        homes = sampler.homes(chunk.numbers, self.world_size)
+        near = self._near[homes[mine]]
+        # An array for each step, since memory of that size is used again without new page faults.
+        arrays = [np.empty((count, self._width), np.uint8) for count in np.bincount(mine // sampler.batch_size)]
+        rows = [row for array in arrays for row in array]
+        self._copy(chunk.numbers[mine[near]], [rows[place] for place in np.flatnonzero(near)])
+        if self.exchange:
+            far = np.flatnonzero(~near)
+            by_home = far[np.argsort(homes[mine[far]], kind="stable")]
+            for place, row in zip(by_home, self._exchange(chunk, homes, homes[mine[far]]), strict=True):
+                rows[place][...] = row
+        return [self._batch(array, len(chunk.numbers) - step * sampler.batch_size) for step, array in enumerate(arrays)]
 
+    def _batch(self, rows: NDArray[np.uint8], images: int) -> Batch:
+        """Returns rows as a batch; `images` are left of the chunk, on all ranks."""
+        side = self.sampler.image_size
+        pixels = rows[:, self._pixels].reshape(-1, side, side, 3)
+        mirrored = rows[:, -1].astype(bool) if self.sampler.mirror else None
+        return Batch(pixels, rows[:, self._mask], min(images, self.sampler.batch_size), mirrored)
 
-def _split(batches: list[NDArray[np.int32]], max_steps: int) -> list[list[NDArray[np.int32]]]:
-    """Divides batches into pieces of nearly equal length, at most `max_steps` batches each."""
-    pieces = math.ceil(len(batches) / max_steps)
-    return [batches[len(batches) * i // pieces : len(batches) * (i + 1) // pieces] for i in range(pieces)]
+    def _exchange(self, chunk: _Chunk, homes: NDArray[np.int64], wanted: NDArray[np.int64]) -> NDArray[np.uint8]:
+        """Sends what other nodes' ranks need from this rank's home; returns what this rank needs from other nodes."""
+        assert self.exchange
+        away = np.flatnonzero((homes == self.rank) & ~self._near[chunk.ranks])
+        away = away[np.argsort(chunk.ranks[away], kind="stable")]
+        rows = np.empty((len(away), self._width), np.uint8)
+        self._copy(chunk.numbers[away], list(rows))
+        sent, received = (np.bincount(ranks, minlength=self.world_size) for ranks in (chunk.ranks[away], wanted))
+        return self.exchange(rows, sent.tolist(), received.tolist())
 
-
-def validation_batches(
-    blocks: Blocks, image_size: int, batch_size: int, rank: int = 0, world_size: int = 1
-) -> Iterator[Batch]:
-    """Yields one rank's share of the validation images, whose masks never change; each image is on exactly one rank.
-
-    Args:
-        blocks: the validation images, from `faceae.data.cache.decode_val`.
-        image_size: side of an image in pixels.
-        batch_size: maximum number of images in a batch of this rank.
-        rank: rank of this training worker.
-        world_size: number of training workers.
-    """
-    seen = 0
-    images: list[NDArray[np.uint8]] = []
-    bits: list[NDArray[np.uint8]] = []
-    for ref, usable in zip(blocks.refs, blocks.usable, strict=True):
-        mine = usable[(rank - seen) % world_size :: world_size]
-        seen += len(usable)
-        block = ray.get(ref)
-        pixels, masks = column_rows(block, "pixels"), column_rows(block, "mask")
-        for row in mine:
-            images.append(pixels[row])
-            bits.append(masks[row])
-            if len(images) == batch_size:
-                yield stack_batch(images, bits, image_size)
-                images, bits = [], []
-    if images:
-        yield stack_batch(images, bits, image_size)
-
-
-def stack_batch(images: list[NDArray[np.uint8]], bits: list[NDArray[np.uint8]], image_size: int) -> Batch:
-    """Returns a batch of images, each (image_size * image_size * 3,) uint8, and their packed masks."""
-    return Batch(np.stack(images).reshape(-1, image_size, image_size, 3), np.stack(bits), len(images))
+    def _copy(self, numbers: NDArray[np.int64], rows: list[NDArray[np.uint8]]) -> None:
+        """Copies images of this node's homes, their masks and mirroring to rows."""
+        assert self._drawn
+        key, blocks = self._drawn.key, self._positions[numbers, 0]
+        needed, which = np.unique(blocks, return_inverse=True)
+        images = self.mapped.get([self.sampler.blocks.refs[block] for block in needed])
+        drawn = self.mapped.get([self._drawn.tables[block] for block in needed])
+        pixels = [table.rows("pixels") for table in images]
+        masks = [table.rows(key.mask_column) for table in drawn]
+        mirrored = [table.rows(key.mirror_column) for table in drawn] if key.mirror else []
+        places = zip(which.tolist(), self._positions[numbers, 1].tolist(), strict=True)
+        for target, (block, row) in zip(rows, places, strict=True):
+            target[self._pixels] = pixels[block][row]
+            target[self._mask] = masks[block][row]
+            if key.mirror:
+                target[-1:] = mirrored[block][row]

@@ -18,6 +18,9 @@ from faceae.data.reader import read_encoded
 from faceae.data.sources import list_sources
 from faceae.errors import InputError
 
+_AT_ONCE = 64
+"""Masks drawn at once: a byte per pixel, they stay in the processor's cache until they are packed."""
+
 
 @dataclass(frozen=True)
 class MaskGenerator:
@@ -46,8 +49,15 @@ class MaskGenerator:
     def draw(self, image_ids: Sequence[str], seed: int, epoch: int) -> NDArray[np.uint8]:
         """Returns the masks of N images: (N, image_size * image_size / 8) uint8, see `faceae.corruption.masks.pack`."""
         library = ray.get(self.library) if self.library else None
-        drawn = masks.draw(image_ids, self.mask, seed=seed, epoch=epoch, image_size=self.image_size, library=library)
-        return masks.pack(drawn)
+        packed = np.empty((len(image_ids), self.image_size**2 // 8), np.uint8)
+        for start in range(0, len(image_ids), _AT_ONCE):
+            part = slice(start, start + _AT_ONCE)
+            packed[part] = masks.pack(
+                masks.draw(
+                    image_ids[part], self.mask, seed=seed, epoch=epoch, image_size=self.image_size, library=library
+                )
+            )
+        return packed
 
     def draw_validation(self, image_ids: Sequence[str]) -> NDArray[np.uint8]:
         """Returns the validation masks of N images, the same in every epoch and for every seed; see `draw`."""

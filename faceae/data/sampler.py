@@ -1,9 +1,14 @@
-"""The order of the images: which ones make up each global batch.
+"""The order of the images: which ones make up each global batch, and which rank trains on each of them.
 
 The order of an epoch depends on the seed, the epoch and the images, but not on the workers: global batch k holds the
-same images for every world size, and rank r of n takes images r, r + n, r + 2n and so on of it. So a run that resumes
-on another number of workers continues as if it had not stopped. Ray's own streaming_split guarantees neither this nor
-the last rows of an epoch (ray#63285), and a map after it cannot know the epoch.
+same images for every world size. So a run that resumes on another number of workers continues as if it had not stopped.
+Ray's own streaming_split guarantees neither this nor the last rows of an epoch (ray#63285), and a map after it cannot
+know the epoch.
+
+Within a global batch the images go to the ranks by their *home*: rank r of n is home to the r-th n-th of all images, in
+the order of the blocks, so that each rank reads the same few blocks in every epoch. All ranks get equally many images;
+what a rank has too many of goes to those that have too few. Homes depend on the number of ranks only, not on where the
+blocks happen to lie: two runs with the same seed and the same number of workers agree to the last digit.
 """
 
 from __future__ import annotations
@@ -63,20 +68,45 @@ class GlobalBatchSampler:
         """Returns the number of images in a step's global batch, over all ranks."""
         return min(self.batch_size, len(self.blocks) - step * self.batch_size)
 
-    def permutation(self, epoch: int) -> NDArray[np.int32]:
-        """Returns (N, 2) int32: the block and row of every usable image, in the order of an epoch."""
+    def permutation(self, epoch: int) -> NDArray[np.int64]:
+        """Returns (N,) int64: the numbers of all images (their places in `Blocks.positions`) in an epoch's order."""
         rng = np.random.default_rng([self.seed, epoch])
-        positions = self.blocks.positions()
-        shuffled = rng.permutation(len(positions))  # drawn first, so that it does not depend on the number of blocks
+        listed = self.blocks.source_order()
+        shuffled = rng.permutation(len(listed))  # drawn first, so that it does not depend on the number of blocks
         counts = np.array([len(rows) for rows in self.blocks.usable])
         blocks = rng.permutation(len(counts))
         pool = np.cumsum(counts[blocks]) * image_bytes(self.image_size) // POOL_BYTES
         pool_of_block = np.empty_like(blocks)
         pool_of_block[blocks] = pool
-        return positions[shuffled[np.argsort(pool_of_block[positions[shuffled, 0]], kind="stable")]]
+        order = listed[shuffled]
+        return order[np.argsort(np.repeat(pool_of_block, counts)[order], kind="stable")]
 
-    def batches(self, epoch: int, rank: int, world_size: int) -> list[NDArray[np.int32]]:
-        """Returns, for each step of an epoch, (n, 2) int32: the block and row of one rank's images."""
-        order = self.permutation(epoch)
-        starts = range(0, self.steps * self.batch_size, self.batch_size)
-        return [order[start : start + self.batch_size][rank::world_size] for start in starts]
+    def homes(self, numbers: NDArray[np.int64], world_size: int) -> NDArray[np.int64]:
+        """Returns the home ranks of images, given by their numbers."""
+        return numbers * world_size // len(self.blocks)
+
+
+def assign(homes: NDArray[np.int64], world_size: int) -> NDArray[np.int64]:
+    """Shares out the images of global batches among the ranks.
+
+    Args:
+        homes: (steps, rows), the home rank of each image of each global batch.
+        world_size: number of ranks.
+
+    Returns:
+        (steps, rows), the rank that trains on each image: its home where possible, and rank r gets as many images of
+        each batch as there are numbers r, r + n, r + 2n ... below `rows`.
+    """
+    rows = homes.shape[1]
+    room = np.bincount(np.arange(rows) % world_size, minlength=world_size)
+    by_home = np.argsort(homes, axis=1, kind="stable")
+    ranks = np.take_along_axis(homes, by_home, 1)
+    counts = (homes[..., None] == np.arange(world_size)).sum(1)  # (steps, ranks)
+    first = np.cumsum(counts, axis=1) - counts
+    within = np.arange(rows) - np.take_along_axis(first, ranks, 1)  # how many of the same home come before it
+    surplus = within >= room[ranks]
+    free = (room - counts).clip(0)
+    ranks[surplus] = np.repeat(np.tile(np.arange(world_size), len(homes)), free.ravel())
+    shared = np.empty_like(ranks)
+    np.put_along_axis(shared, by_home, ranks, 1)
+    return shared

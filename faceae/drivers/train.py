@@ -10,7 +10,7 @@ from faceae import config, storage
 from faceae.cluster import connection, placement
 from faceae.cluster.protocol import RunSpec, RunStatus
 from faceae.cluster.worker_groups import WorkerGroups
-from faceae.config import Settings
+from faceae.config import Settings, Train
 from faceae.console import Meter, out
 from faceae.data.dataset import FaceDataset, load_dataset
 from faceae.data.split import Split
@@ -47,18 +47,23 @@ def train(settings: Settings) -> dict[str, Any]:
         out.print(f"cluster   {placed}")
         placed.check_shares(f"--train.batch-size {settings.train.batch_size}", settings.train.batch_size)
         with WorkerGroups(placed, settings.scale) as groups:  # start while the images are decoded
-            dataset = load_dataset(settings, split, folder)
+            dataset = load_dataset(settings, split, folder, len(tracker.history) + 1)
             placed.check_shares("--data.source", len(dataset.train))
-            sampler = dataset.sampler(settings, placed.max_workers)
-            spec = RunSpec(folder.uri, settings, sampler, dataset.val)
-            status = _train(spec, groups, tracker)
+            spec = RunSpec(folder.uri, settings, groups.share(dataset), placed.max_workers)
+            status = _train(spec, dataset.sampler(settings, placed.max_workers).images, groups, tracker)
         summary = tracker.summary = _conclude(folder, dataset, status, started)
     _print_result(folder, summary)
     return summary
 
 
-def _train(spec: RunSpec, groups: WorkerGroups, tracker: Tracker) -> RunStatus:
+def _train(spec: RunSpec, images: int, groups: WorkerGroups, tracker: Tracker) -> RunStatus:
     """Has a worker group train a run, from its last checkpoint if it has one, and shows the progress.
+
+    Args:
+        spec: the run.
+        images: number of images in an epoch.
+        groups: the worker groups, of which one trains the run.
+        tracker: receives the finished epochs.
 
     Raises:
         RunFailedError: the loss diverged, workers died repeatedly, or a write to the storage failed.
@@ -68,7 +73,7 @@ def _train(spec: RunSpec, groups: WorkerGroups, tracker: Tracker) -> RunStatus:
     groups.submit(spec.uri)
     groups.close()
     try:
-        with _Screen(spec, tracker) as screen:
+        with _Screen(spec.settings.train, images, tracker) as screen:
             version = 0
             while True:
                 changes = groups.changes(version, {spec.uri: len(screen.history)})
@@ -87,8 +92,8 @@ def _train(spec: RunSpec, groups: WorkerGroups, tracker: Tracker) -> RunStatus:
 class _Screen:
     """Shows a run's status in the terminal, and passes its epochs to the tracker."""
 
-    def __init__(self, spec: RunSpec, tracker: Tracker) -> None:
-        self.train, self.images, self.tracker = spec.settings.train, spec.sampler.images, tracker
+    def __init__(self, train: Train, images: int, tracker: Tracker) -> None:
+        self.train, self.images, self.tracker = train, images, tracker
         trained = sum(record["seconds"] for record in tracker.history)  # in earlier sessions
         self.limit = 60 * self.train.max_minutes - trained if self.train.max_minutes else None
         self.history: list[Record] = []

@@ -20,10 +20,10 @@ from faceae.config import Mask
 from faceae.corruption import masks
 from faceae.data.batch import Batch
 from faceae.data.execution import ActorPool, Replicas, execute
-from faceae.data.loader import stack_batch
 from faceae.data.mask_generator import MaskGenerator
 from faceae.data.reader import FaceSource, column_rows, pixels_array
 from faceae.data.sources import Entry
+from faceae.data.validation import stack_batch
 from faceae.evaluation import baselines
 from faceae.training import engine
 

@@ -11,8 +11,8 @@ from faceae.config import Settings
 from faceae.console import Meter, out
 from faceae.data.cache import Blocks
 from faceae.data.dataset import FaceDataset
-from faceae.data.loader import validation_batches
 from faceae.data.sources import SYNTHETIC
+from faceae.data.validation import validation_batches
 from faceae.evaluation.baselines import measure
 from faceae.metrics import Sums
 from faceae.run_folder import versions

@@ -13,7 +13,7 @@ from torch import nn
 from faceae import metrics, models
 from faceae.data.batch import Batch
 from faceae.data.cache import Blocks
-from faceae.data.loader import validation_batches
+from faceae.data.validation import validation_batches
 from faceae.training import engine
 
 FACES = 8

@@ -13,7 +13,7 @@ from faceae.config import Mask, Settings
 from faceae.config.article import ARTICLE, comparable
 from faceae.console import out
 from faceae.data.batch import Batch
-from faceae.data.cache import decode_train, take
+from faceae.data.cache import decode, take
 from faceae.data.sources import Entry
 from faceae.data.split import sample
 from faceae.evaluation.aggregate import GroupMeans
@@ -129,7 +129,7 @@ def _sheets(
     """Draws contact sheets of images, which are read and restored again, since their pixels were not kept."""
     ids = {row["image_id"] for rows in shown.values() for row in rows}
     mask_generator = scoring.mask_generator
-    blocks, _ = decode_train(
+    blocks, _ = decode(
         [entry for entry in entries if entry.image_id in ids], mask_generator.image_size, lambda images: None
     )
     names, pixels = take(blocks.refs, blocks.positions())

@@ -18,7 +18,7 @@ from faceae import models, storage
 from faceae.errors import RunFailedError
 from faceae.models import files
 from faceae.training.progress import EpochResult, Progress
-from faceae.training.state import TrainState
+from faceae.training.state import Snapshot, TrainState
 
 KEEP = 2
 """Number of checkpoints of a run that are kept: the most recent ones."""
@@ -30,15 +30,15 @@ class _DamagedError(Exception):
     """A checkpoint cannot be used; the message says why."""
 
 
-def save(run_uri: str, state: TrainState, progress: Progress) -> None:
+def save(run_uri: str, snapshot: Snapshot, progress: Progress) -> None:
     """Writes a checkpoint and deletes those beyond `KEEP`.
 
     Raises:
         OSError: the storage refused; earlier checkpoints are untouched.
     """
     buffer = io.BytesIO()
-    torch.save(state.state_dict(), buffer)
-    content = {files.WEIGHTS: models.weights(state.network), STATE: buffer.getvalue()}
+    torch.save(snapshot.state, buffer)
+    content = {files.WEIGHTS: models.weights(snapshot.network), STATE: buffer.getvalue()}
     digests = {name: hashlib.sha256(data).hexdigest() for name, data in content.items()}
     content[PROGRESS] = json.dumps({**asdict(progress), "sha256": digests}).encode()
     uri = storage.join(run_uri, "checkpoints")

@@ -22,6 +22,9 @@ from faceae.training.state import TrainState
 CHECK_STEPS = {"cuda": 20, "cpu": 1}
 """Steps between checks of the loss and of `EpochControl.pause`: each check makes the host wait for the device."""
 
+VALIDATION_PIXELS = {"cuda": 2**22, "cpu": 2**20}
+"""Pixels in a validation batch: 256 or 64 images at 128x128. It needs no gradients, and little memory for its size."""
+
 
 class DeviceBatch(NamedTuple):
     """A batch on the device, all float32 in [0, 1].
@@ -69,17 +72,21 @@ _START, _NO_CONTROL = EpochResult(), EpochControl()
 def to_device(batch: Batch, device: torch.device) -> DeviceBatch:
     """Uploads uint8 pixels and mask bits and expands them to floats on the device: 52 kB per image, not 393 kB."""
     pixels = _upload(batch.pixels, device)
+    if batch.mirrored is not None:
+        mirrored = _upload(batch.mirrored, device)[:, None, None, None]
+        pixels = torch.where(mirrored, pixels.flip(2), pixels)
     original = pixels.permute(0, 3, 1, 2).float().div_(255)  # channels_last, without a copy
     bits = _upload(batch.mask, device)[..., None] >> torch.arange(8, device=device, dtype=torch.uint8)
     mask = bits.bitwise_and_(1).reshape(len(pixels), 1, *pixels.shape[1:3]).float()
     return DeviceBatch(original * (1 - mask), original, mask)
 
 
-def _upload(array: NDArray[np.uint8], device: torch.device) -> Tensor:
-    # The array is in shared memory that must not be written; pinned memory lets the copy overlap with compute.
-    host = torch.empty(array.shape, dtype=torch.uint8, pin_memory=device.type == "cuda")
-    host.numpy()[...] = array
-    return host.to(device, non_blocking=True)
+def _upload(array: NDArray[np.uint8] | NDArray[np.bool_], device: torch.device) -> Tensor:
+    given = torch.from_numpy(array)
+    if device.type != "cuda":
+        return given
+    pinned = torch.empty(array.shape, dtype=given.dtype, pin_memory=True)  # lets the copy overlap with compute
+    return pinned.copy_(given).to(device, non_blocking=True)
 
 
 def in_bf16(precision: str, device: torch.device) -> bool:
@@ -160,6 +167,11 @@ def _check(loss_sum: Tensor, pause: int, time_used: float) -> tuple[int, float]:
     if diverged:
         raise NonFiniteLossError("the training loss is no longer finite")
     return int(pause), time_used
+
+
+def validation_batch(image_size: int, device: torch.device) -> int:
+    """Returns the number of images in a validation batch."""
+    return max(1, VALIDATION_PIXELS[device.type] // image_size**2)
 
 
 def evaluate(network: nn.Module, batches: Iterable[Batch], *, device: torch.device, bf16: bool = False) -> metrics.Sums:

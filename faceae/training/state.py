@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+import copy
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +13,20 @@ from faceae.config import Settings
 from faceae.training.collectives import average
 from faceae.training.losses import LOSSES
 from faceae.training.optim import build_optimizer, lr_factor
+
+
+class Snapshot(NamedTuple):
+    """A train state at some moment.
+
+    Attributes:
+        network: the network.
+        best_network: the network to save as the model, see `TrainState.best_network`.
+        state: what `TrainState.state_dict` returned.
+    """
+
+    network: nn.Module
+    best_network: nn.Module
+    state: dict[str, Any]
 
 
 class TrainState:
@@ -64,6 +79,12 @@ class TrainState:
         """Updates the power function EMA of Karras et al. (arxiv.org/abs/2312.02696); its length grows with the run."""
         if averages[0].is_floating_point():  # batch norm counts its batches in an integer buffer
             torch._foreach_lerp_(averages, weights, 1 - (1 - 1 / self.steps) ** (1 / self.optim.average))
+
+    def snapshot(self) -> Snapshot:
+        """Returns a copy of what a checkpoint and a saved model hold, which further steps do not change."""
+        network = copy.deepcopy(self.network)
+        best = network if self.ema is None else copy.deepcopy(self.best_network)
+        return Snapshot(network, best, copy.deepcopy(self.state_dict()))
 
     def state_dict(self) -> dict[str, Any]:
         """Returns what a checkpoint holds besides the network's weights: tensors, numbers and containers of them."""

@@ -55,9 +55,9 @@ class Search:
         self.seen: Counter[str] = Counter()  # number of records received, by run
         self.notes: Counter[str] = Counter()  # number of notes shown, by trial
         self.free_since = [time.monotonic()] * groups.placement.concurrent  # one time for each free slot
+        shared = groups.share(dataset)
         for uri, trial in self.open.items():
-            sampler = dataset.sampler(trial.folder.settings, groups.placement.max_workers)
-            groups.register(RunSpec(uri, trial.folder.settings, sampler, dataset.val))
+            groups.register(RunSpec(uri, trial.folder.settings, shared, groups.placement.max_workers))
 
     def run(self) -> None:
         """Runs the trials until all are over.

@@ -5,16 +5,18 @@ from contextlib import contextmanager
 
 import numpy as np
 import pytest
+import ray
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from faceae import models
 from faceae.config import Data, Mask, Model, Optim, Settings
 from faceae.corruption import masks
-from faceae.data import cache
-from faceae.data import loader as loader_module
+from faceae.data import cache, epoch_masks, mapped
 from faceae.data.batch import Batch
-from faceae.data.cache import decode_train
+from faceae.data.cache import decode
+from faceae.data.epoch import EpochKey
+from faceae.data.epoch_masks import MaskDrawer
 from faceae.data.loader import BatchLoader
 from faceae.data.mask_generator import MaskGenerator
 from faceae.data.reader import BLOCK_BYTES, image_bytes
@@ -73,12 +75,12 @@ def test_a_batch_is_copied_once_to_the_device():
 
 
 @contextmanager
-def executions(module):
-    """Records the number of tasks of each Ray Data execution."""
-    task_counts, plain = [], module.execute
+def executions():
+    """Records the number of tasks of each execution that decodes images."""
+    task_counts, plain = [], cache.execute
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(
-            module, "execute", lambda source, count, **rest: task_counts.append(count) or plain(source, count, **rest)
+            cache, "execute", lambda source, count, **rest: task_counts.append(count) or plain(source, count, **rest)
         )
         yield task_counts
 
@@ -86,8 +88,8 @@ def executions(module):
 @pytest.fixture(scope="module")
 def decoded(ray_cluster):
     entries = list_sources(["synthetic:80"], "--data.source").entries
-    with executions(cache) as task_counts:
-        blocks, _ = decode_train(entries, SIZE, lambda images: None)
+    with executions() as task_counts:
+        blocks, _ = decode(entries, SIZE, lambda images: None)
     return blocks, task_counts
 
 
@@ -101,28 +103,51 @@ def test_images_are_decoded_by_eight_tasks_or_one_per_block(decoded):
     assert len(FaceSource(many, 128).units) == -(-100_000 // (BLOCK_BYTES // image_bytes(128)))
 
 
-@pytest.mark.parametrize("tasks", [1, 3])
-def test_an_epoch_takes_as_many_tasks_as_its_bytes_need(decoded, tasks, monkeypatch):
-    monkeypatch.setattr(loader_module, "BURST_BYTES", tasks * 3 * BATCH * image_bytes(SIZE))  # three steps per task
-    monkeypatch.setattr(loader_module, "HEAD_BYTES", BATCH * image_bytes(SIZE))
-    with executions(loader_module) as task_counts:
-        loader = BatchLoader(
-            GlobalBatchSampler(decoded[0], 0, BATCH, MaskGenerator(Mask(size=BOX), SIZE)), 0, 1, range(1, 4), tasks
-        )
-        assert sum(len(batch.pixels) for _ in range(3) for batch in loader.epoch()) == 240
-        loader.close()
-    assert sum(task_counts) == 3 + 4 + 4  # 9 steps after the first, which the worker draws itself; then 10 per epoch
-    assert len(task_counts) == -(-11 // tasks)
+def test_an_execution_draws_the_masks_of_as_many_epochs_as_fit(decoded, monkeypatch):
+    drawer = MaskDrawer(decoded[0], MaskGenerator(Mask(size=BOX), SIZE))
+    key = EpochKey(0, 3, False)
+    assert drawer.epoch_bytes == 80 * SIZE * SIZE // 8
+    assert [each.epoch for each in drawer.burst(key, 5)] == [3, 4, 5]
+    monkeypatch.setattr(epoch_masks, "BURST_BYTES", 2 * drawer.epoch_bytes + 1)
+    assert [each.epoch for each in drawer.burst(key, 50)] == [3, 4]
+    monkeypatch.setattr(epoch_masks, "BURST_BYTES", 0)
+    assert [each.epoch for each in drawer.burst(key, 50)] == [3]
 
 
-def test_batches_are_views_of_their_chunk(decoded):
-    loader = BatchLoader(
-        GlobalBatchSampler(decoded[0], 0, BATCH, MaskGenerator(Mask(size=BOX), SIZE)), 0, 1, range(1, 3), 1
-    )
-    list(loader.epoch())
-    first, second, *_ = loader.epoch()  # from a burst, in the object store
+def test_an_execution_makes_one_table_of_masks_for_each_block(decoded):
+    drawer = MaskDrawer(decoded[0], MaskGenerator(Mask(size=BOX), SIZE))
+    keys = [EpochKey(0, epoch, epoch == 2) for epoch in (1, 2)]
+    one, two = drawer.draw(keys)
+    assert one.tables == two.tables
+    assert len(one.tables) == len(decoded[0].refs)
+    table = ray.get(one.tables[0])
+    assert table.column_names == ["mask 0 1", "mask 0 2", "mirrored 0 2"]
+    assert table.num_rows == 10
+    assert table.nbytes == 10 * (2 * SIZE * SIZE // 8 + 1)
+
+
+def test_pixels_are_copied_once_from_the_object_store_into_a_batch(decoded):
+    sampler = GlobalBatchSampler(decoded[0], 0, BATCH, MaskGenerator(Mask(size=BOX), SIZE))
+    drawer = MaskDrawer(decoded[0], sampler.mask_generator)
+    loader = BatchLoader(sampler, range(1, 2), lambda key, _: drawer.draw([key])[0])
+    first, *_ = loader.epoch()
+    (block, *_) = loader.mapped.get(decoded[0].refs)
     loader.close()
-    for one, other in ((first.pixels, second.pixels), (first.mask, second.mask)):
-        assert not one.flags.owndata
-        assert not one.flags.writeable
-        assert other.__array_interface__["data"][0] - one.__array_interface__["data"][0] == one.nbytes
+    assert first.pixels.base is first.mask.base  # one array holds both, row by row
+    pixels = block.rows("pixels")
+    assert not pixels.flags.owndata  # over the memory of the object store
+    assert not pixels.flags.writeable
+
+
+def test_blocks_are_mapped_once(decoded, monkeypatch):
+    fetched, plain = [], ray.get
+    monkeypatch.setattr(mapped.ray, "get", lambda refs: fetched.extend(refs) or plain(refs))
+    keep = mapped.Mapped(10**9)
+    for _ in range(3):
+        keep.get(decoded[0].refs)
+    assert len(fetched) == len(decoded[0].refs)
+    fetched.clear()
+    few = mapped.Mapped(2 * keep.get(decoded[0].refs[:1])[0].bytes)
+    for number in (0, 1, 0, 2, 0, 1):
+        few.get([decoded[0].refs[number]])
+    assert [decoded[0].refs.index(ref) for ref in fetched] == [0, 1, 2, 1]  # the least recently used goes first

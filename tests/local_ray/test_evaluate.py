@@ -16,10 +16,11 @@ import faceae
 from faceae import cli, config, metrics, models, storage
 from faceae.config import Mask
 from faceae.config.jobs import EvaluateData, EvaluateOutput, EvaluateSettings, MaskOverride, ReplicaScale
-from faceae.data.cache import decode_val
-from faceae.data.loader import validation_batches
+from faceae.data.cache import decode
+from faceae.data.dataset import draw_validation
 from faceae.data.mask_generator import MaskGenerator
 from faceae.data.sources import list_sources
+from faceae.data.validation import validation_batches
 from faceae.drivers.evaluate import evaluate
 from faceae.errors import InputError
 from faceae.evaluation import baselines
@@ -73,7 +74,12 @@ def test_the_means_are_those_of_training(mixed, model):
     summary, _, source = mixed
     mask = Mask(kind=("box", "strokes", "half"), size="4:12")
     assert summary["mask"] == json.loads(json.dumps(config.to_dict(mask)))
-    val, _ = decode_val(list_sources([source], "--data.source").entries, MaskGenerator(mask, 32), lambda images: None)
+    val, _ = decode(
+        list_sources([source], "--data.source").entries,
+        32,
+        lambda images: None,
+        draw_validation(MaskGenerator(mask, 32)),
+    )
     network = faceae.load(str(model[1]))
     sums = engine.evaluate(network, validation_batches(val, 32, 16), device=CPU, bf16=engine.in_bf16("auto", CPU))
     assert sums.count == summary["counts"]["val"] == 96

@@ -2,6 +2,8 @@
 
 import dataclasses
 import itertools
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pyarrow as pa
@@ -13,13 +15,16 @@ from PIL import Image
 
 from faceae.config import Mask
 from faceae.corruption import masks
-from faceae.data.cache import decode_train, decode_val
-from faceae.data.loader import BatchLoader, validation_batches
+from faceae.data.cache import decode
+from faceae.data.dataset import draw_validation
+from faceae.data.epoch_masks import MaskDrawer
+from faceae.data.loader import BatchLoader, Ranks
 from faceae.data.mask_generator import MaskGenerator
 from faceae.data.reader import BLOCK_BYTES, image_bytes, pixels_array
-from faceae.data.sampler import GlobalBatchSampler
+from faceae.data.sampler import GlobalBatchSampler, assign
 from faceae.data.sources import list_sources
 from faceae.data.synthetic import portrait
+from faceae.data.validation import validation_batches
 
 SIZE, BOX = 32, 9
 pytestmark = pytest.mark.usefixtures("ray_cluster")
@@ -45,7 +50,7 @@ def decoded(source):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(reader, "BLOCK_BYTES", 7 * reader.image_bytes(SIZE))
         patch.setattr(reader, "MIN_BLOCKS", 1)
-        blocks, rejected = decode_train(entries, SIZE, lambda images: None)
+        blocks, rejected = decode(entries, SIZE, lambda images: None)
     return blocks, rejected
 
 
@@ -53,16 +58,26 @@ def sampler_of(decoded, batch_size=8, seed=0):
     return GlobalBatchSampler(decoded[0], seed, batch_size, MaskGenerator(Mask(size=BOX), SIZE))
 
 
-def load_epochs(sampler, rank, world_size, epochs=range(1, 3), tasks=2, burst_bytes=None, first_step=0):
-    """Returns for each epoch a list of (pixels, mask bits, global rows), one for each step."""
+class Masks:
+    """Draws the masks of one epoch at a time, when they are needed."""
+
+    def __init__(self, sampler):
+        self.drawer = MaskDrawer(sampler.blocks, sampler.mask_generator)
+
+    def __call__(self, key, blocks):
+        (drawn,) = self.drawer.draw([key])
+        return drawn
+
+
+def load_epochs(sampler, rank=0, world_size=1, epochs=range(1, 3), chunk_bytes=None, first_step=0):
+    """Returns for each epoch a list of batches, one for each step."""
     from faceae.data import loader as module
 
     with pytest.MonkeyPatch.context() as patch:
-        if burst_bytes:
-            patch.setattr(module, "BURST_BYTES", burst_bytes)
-            patch.setattr(module, "HEAD_BYTES", burst_bytes // 2)
-        loader = BatchLoader(sampler, rank, world_size, epochs, tasks, first_step)
-        result = [[tuple(batch) for batch in loader.epoch()] for _ in epochs]
+        if chunk_bytes:
+            patch.setattr(module, "CHUNK_BYTES", chunk_bytes)
+        loader = BatchLoader(sampler, epochs, Masks(sampler), Ranks(rank, ("one",) * world_size), first_step=first_step)
+        result = [list(loader.epoch()) for _ in epochs]
         loader.close()
     return result
 
@@ -83,8 +98,8 @@ def test_every_epoch_has_every_image_once_in_a_new_order(decoded):
     originals = {key(portrait(number, SIZE)) for number in range(45)}
     orders = []
     for epoch in (first, second):
-        assert [len(pixels) for pixels, _, _ in epoch] == [8, 8, 8, 8, 8, 5]
-        seen = [key(image) for pixels, _, _ in epoch for image in pixels]
+        assert [len(pixels) for pixels, *_ in epoch] == [8, 8, 8, 8, 8, 5]
+        seen = [key(image) for pixels, *_ in epoch for image in pixels]
         assert len(seen) == 45
         assert set(seen) == originals
         orders.append(seen)
@@ -94,53 +109,130 @@ def test_every_epoch_has_every_image_once_in_a_new_order(decoded):
 def test_masks_are_those_of_the_seed_the_epoch_and_the_image_id(decoded):
     ids = {key(portrait(number, SIZE)): f"{number:02}.png" for number in range(45)}
     for number, epoch in enumerate(load_epochs(sampler_of(decoded, seed=5), 0, 1), start=1):
-        for pixels, bits, _ in epoch:
+        for pixels, bits, *_ in epoch:
             names = [ids[key(image)] for image in pixels]
             expected = masks.draw(names, Mask(size=BOX), seed=5, epoch=number, image_size=SIZE)
             assert (masks.unpack(bits, SIZE) == expected).all()
 
 
 @pytest.mark.parametrize("world_size", [2, 3])
-def test_ranks_split_each_global_batch(decoded, world_size):
+def test_ranks_share_each_global_batch_evenly(decoded, world_size):
     sampler = sampler_of(decoded)
-    alone = load_epochs(sampler, 0, 1)
+    alone = load_epochs(sampler)
     shares = [load_epochs(sampler, rank, world_size) for rank in range(world_size)]
     for number, epoch in enumerate(alone):
-        for step, (pixels, bits, rows) in enumerate(epoch):
-            for rank, share in enumerate(shares):
-                mine_pixels, mine_bits, mine_rows = share[number][step]
-                assert mine_rows == rows
-                assert (mine_pixels == pixels[rank::world_size]).all()
-                assert (mine_bits == bits[rank::world_size]).all()
+        for step, batch in enumerate(epoch):
+            parts = [share[number][step] for share in shares]
+            assert {part.global_rows for part in parts} == {batch.global_rows}
+            assert [len(part.pixels) for part in parts] == [
+                len(range(rank, batch.global_rows, world_size)) for rank in range(world_size)
+            ]
+            together = [(key(image), bits.tobytes()) for part in parts for image, bits in zip(*part[:2], strict=True)]
+            whole = [(key(image), bits.tobytes()) for image, bits in zip(*batch[:2], strict=True)]
+            assert sorted(together) == sorted(whole)
+
+
+def test_a_rank_trains_on_the_images_of_its_home_and_on_others_only_where_it_has_too_few():
+    rng = np.random.default_rng(0)
+    for rows, world_size in ((8, 2), (64, 8), (13, 5), (7, 7), (6, 1)):
+        homes = rng.integers(0, world_size, (20, rows))
+        ranks = assign(homes, world_size)
+        for home, rank in zip(homes, ranks, strict=True):
+            room = [len(range(r, rows, world_size)) for r in range(world_size)]
+            assert np.bincount(rank, minlength=world_size).tolist() == room
+            at_home = np.bincount(rank[rank == home], minlength=world_size)
+            assert (at_home == np.minimum(room, np.bincount(home, minlength=world_size))).all()
+
+
+class Rendezvous:
+    """Exchanges rows between ranks that are threads of this process."""
+
+    def __init__(self, world_size):
+        self.barrier, self.sent = threading.Barrier(world_size), [None] * world_size
+
+    def of(self, rank):
+        def exchange(rows, sent, received):
+            self.sent[rank] = np.split(rows, np.cumsum(sent)[:-1])
+            self.barrier.wait()
+            arrived = [parts[rank] for parts in self.sent]
+            self.barrier.wait()
+            assert [len(part) for part in arrived] == received
+            exchanged[rank] += len(rows)
+            return np.concatenate(arrived)
+
+        exchanged = self.exchanged = getattr(self, "exchanged", [0] * len(self.sent))
+        return exchange
+
+
+@pytest.mark.parametrize("nodes", [("a", "b", "c"), ("a", "a", "b")])
+@pytest.mark.parametrize("mirror", [False, True])
+def test_rows_of_other_nodes_arrive_with_their_masks(decoded, nodes, mirror):
+    """Ranks on several nodes get the same batches as ranks on one, and only what does not come out even is sent."""
+    sampler = dataclasses.replace(sampler_of(decoded), mirror=mirror)
+    together = Rendezvous(len(nodes))
+
+    def load(rank):
+        loader = BatchLoader(sampler, range(1, 4), Masks(sampler), Ranks(rank, nodes, together.of(rank)))
+        batches = [list(loader.epoch()) for _ in range(2)]
+        next(loader.epoch())  # all leave the third epoch at the same step
+        loader.close()
+        return batches
+
+    with ThreadPoolExecutor(len(nodes)) as threads:
+        spread = list(threads.map(load, range(len(nodes))))
+    for rank, epochs in enumerate(spread):
+        for batches, others in zip(epochs, load_epochs(sampler, rank, len(nodes)), strict=True):
+            for batch, other in zip(batches, others, strict=True):
+                for one, two in zip(batch, other, strict=True):
+                    assert np.array_equal(one, two)
+    assert 0 < sum(together.exchanged) < 3 * 45 / 2
+
+
+def test_half_of_the_images_are_mirrored_in_the_engine(decoded):
+    import torch
+
+    from faceae.training import engine
+
+    sampler = dataclasses.replace(sampler_of(decoded), mirror=True)
+    mirrored = []
+    for batch in itertools.chain(*load_epochs(sampler)):
+        data = engine.to_device(batch, torch.device("cpu"))
+        for image, flip, original in zip(batch.pixels, batch.mirrored, data.original, strict=True):
+            expected = image[:, ::-1] if flip else image
+            assert np.array_equal(original.permute(1, 2, 0).mul(255).round().byte().numpy(), expected)
+        mirrored.append(batch.mirrored)
+    first, second = np.concatenate(mirrored[:6]), np.concatenate(mirrored[6:])
+    assert 10 < first.sum() < 35
+    assert (first != second).any()
 
 
 def test_a_last_batch_too_small_for_all_workers_is_left_out(decoded):
     sampler = sampler_of(decoded, batch_size=44)  # 45 images: the last batch has one
     shared = dataclasses.replace(sampler, max_workers=2)
     assert [(each.steps, each.images) for each in (sampler, shared)] == [(2, 45), (1, 44)]
-    assert len(load_epochs(shared, 1, 2)[0]) == len(load_epochs(shared, 0, 1)[0]) == 1
+    assert len(load_epochs(shared, 1, 2)[0]) == len(load_epochs(shared)[0]) == 1
 
 
 @pytest.mark.parametrize("first_step", [1, 3, 6])
 def test_a_resumed_epoch_continues_with_the_remaining_images(decoded, first_step):
     sampler = sampler_of(decoded)
-    whole = load_epochs(sampler, 0, 1, burst_bytes=36 * SIZE * SIZE * 3)
-    rest = load_epochs(sampler, 0, 1, burst_bytes=36 * SIZE * SIZE * 3, first_step=first_step)
+    whole = load_epochs(sampler, 0, 1, chunk_bytes=18 * SIZE * SIZE * 3)
+    rest = load_epochs(sampler, 0, 1, chunk_bytes=18 * SIZE * SIZE * 3, first_step=first_step)
     for batches, others in zip([whole[0][first_step:], whole[1]], rest, strict=True):
         assert len(batches) == len(others)
-        for (pixels, bits, _), (other_pixels, other_bits, _) in zip(batches, others, strict=True):
+        for (pixels, bits, *_), (other_pixels, other_bits, *_) in zip(batches, others, strict=True):
             assert (pixels == other_pixels).all()
             assert (bits == other_bits).all()
 
 
-def test_the_order_does_not_depend_on_chunks_tasks_or_the_first_epoch(decoded):
+def test_the_order_does_not_depend_on_chunks_or_the_first_epoch(decoded):
     sampler = sampler_of(decoded)
     usual = load_epochs(sampler, 0, 1, range(1, 4))
-    small = load_epochs(sampler, 0, 1, range(1, 4), tasks=1, burst_bytes=9 * SIZE * SIZE * 3)
+    small = load_epochs(sampler, 0, 1, range(1, 4), chunk_bytes=1)
     later = load_epochs(sampler, 0, 1, range(3, 4))
     for one, other in ((usual, small), (usual[2:], later)):
         for batches, others in zip(one, other, strict=True):
-            for (pixels, bits, _), (other_pixels, other_bits, _) in zip(batches, others, strict=True):
+            for (pixels, bits, *_), (other_pixels, other_bits, *_) in zip(batches, others, strict=True):
                 assert (pixels == other_pixels).all()
                 assert (bits == other_bits).all()
 
@@ -150,7 +242,7 @@ def test_shuffle_pools_cover_every_image(decoded, monkeypatch):
 
     monkeypatch.setattr(module, "POOL_BYTES", 15 * SIZE * SIZE * 3)
     sampler = sampler_of(decoded)
-    positions = [tuple(p) for p in sampler.permutation(1)]
+    positions = [tuple(p) for p in sampler.blocks.positions()[sampler.permutation(1)]]
     assert sorted(positions) == sorted(tuple(p) for p in sampler.blocks.positions())
     changes = sum(a[0] != b[0] for a, b in itertools.pairwise(positions))
     assert 6 < changes < 40  # mixed within pools of two or three blocks, not over all of them
@@ -165,7 +257,7 @@ def test_another_seed_gives_another_order(decoded):
 @pytest.mark.parametrize("world_size", [1, 2, 5])
 def test_validation_has_every_image_once_with_masks_that_never_change(source, world_size):
     entries = list_sources([str(source)], "--data.source").entries
-    blocks, _ = decode_val(entries, MaskGenerator(Mask(size=BOX), SIZE), lambda images: None)
+    blocks, _ = decode(entries, SIZE, lambda images: None, draw_validation(MaskGenerator(Mask(size=BOX), SIZE)))
     ids = {key(portrait(number, SIZE)): f"{number:02}.png" for number in range(45)}
     seen = []
     for rank in range(world_size):
@@ -185,7 +277,7 @@ def test_images_are_decoded_once_for_all_epochs(source, tmp_path, monkeypatch):
 
     counting = _Counting(str(log))
     monkeypatch.setattr(cache, "FaceSource", lambda e, size: counting.wrap(reader.FaceSource(e, size)))
-    blocks, _ = decode_train(entries, SIZE, lambda images: None)
+    blocks, _ = decode(entries, SIZE, lambda images: None)
     load_epochs(GlobalBatchSampler(blocks, 0, 8, MaskGenerator(Mask(size=BOX), SIZE)), 0, 1, range(1, 6))
     assert sum(int(line) for line in log.read_text().split()) == len(entries)
 
@@ -228,13 +320,13 @@ def test_a_row_group_larger_than_a_block_is_read_whole(ray_cluster, tmp_path):
     pq.write_table(table, tmp_path / "one.parquet", row_group_size=count)
     entries = list_sources([str(tmp_path)], "--data.source").entries
     originals = sorted(key(image) for image in pixels)
-    blocks, _ = decode_train(entries, SIZE, lambda images: None)
+    blocks, _ = decode(entries, SIZE, lambda images: None)
     assert len(blocks.refs) == 1
     ((*epoch,),) = load_epochs(
         GlobalBatchSampler(blocks, 0, 64, MaskGenerator(Mask(size=BOX), SIZE)), 0, 1, range(1, 2)
     )
-    assert sorted(key(image) for batch, _, _ in epoch for image in batch) == originals
-    val, _ = decode_val(entries, MaskGenerator(Mask(size=BOX), SIZE), lambda images: None)
+    assert sorted(key(image) for batch, *_ in epoch for image in batch) == originals
+    val, _ = decode(entries, SIZE, lambda images: None, draw_validation(MaskGenerator(Mask(size=BOX), SIZE)))
     batches = list(validation_batches(val, SIZE, 64))
     assert sorted(key(image) for batch in batches for image in batch.pixels) == originals
     ids = {key(image): str(i) for i, image in enumerate(pixels)}
@@ -246,7 +338,7 @@ def test_a_row_group_larger_than_a_block_is_read_whole(ray_cluster, tmp_path):
 def test_pixels_reach_the_engine_without_float_copies(decoded):
     """A chunk holds uint8 pixels and one mask bit per pixel: 4.2 % more than the image, not 8 times as much."""
     (batch, *_), *_ = load_epochs(sampler_of(decoded), 0, 1)
-    pixels, bits, _ = batch
+    pixels, bits, *_ = batch
     assert pixels.dtype == bits.dtype == np.uint8
     assert bits.nbytes * 24 == pixels.nbytes
 

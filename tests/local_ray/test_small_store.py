@@ -14,7 +14,8 @@ logging.getLogger("ray.data").setLevel(logging.ERROR)
 ray.init(address="local", num_cpus=3, include_dashboard=False, object_store_memory=80 * 2**20, log_to_driver=False)
 from faceae.config import Mask
 from faceae.data.mask_generator import MaskGenerator
-from faceae.data.cache import decode_train, fits
+from faceae.data.cache import decode, fits
+from faceae.data.epoch_masks import MaskDrawer
 from faceae.data.loader import BatchLoader
 from faceae.data.sampler import GlobalBatchSampler
 from faceae.data.sources import list_sources
@@ -22,9 +23,10 @@ from faceae.data.synthetic import portrait
 
 entries = list_sources(["synthetic:1000"], "--data.source").entries
 assert not fits(len(entries), 256)
-blocks, _ = decode_train(entries, 256, lambda images: None)
+blocks, _ = decode(entries, 256, lambda images: None)
 sampler = GlobalBatchSampler(blocks, 0, 64, MaskGenerator(Mask(), 256))
-loader = BatchLoader(sampler, 0, 1, range(1, 3), tasks=2)
+drawer = MaskDrawer(blocks, sampler.mask_generator)
+loader = BatchLoader(sampler, range(1, 3), lambda key, _: drawer.draw([key])[0])
 drawn = {hashlib.sha256(portrait(number, 256).tobytes()).digest() for number in range(len(entries))}
 for _ in range(2):
     seen = [hashlib.sha256(image.tobytes()).digest() for batch in loader.epoch() for image in batch.pixels]
@@ -36,6 +38,6 @@ print("all there")
 
 @pytest.mark.slow
 def test_a_cache_larger_than_the_object_store_loses_nothing():
-    """197 MB of images, and the chunks gathered from them, in a store of 84 MB."""
+    """197 MB of images, and the masks of two epochs, in a store of 84 MB."""
     done = subprocess.run([sys.executable, "-c", SCRIPT], cwd=ROOT, capture_output=True, text=True, timeout=280)
     assert done.stdout.endswith("all there\n"), done.stderr[-3000:]

@@ -71,14 +71,17 @@ def test_a_run_writes_all_its_files(finished):
 def test_the_saved_model_gives_the_reported_metrics(finished, ray_cluster):
     import torch
 
-    from faceae.data.cache import decode_val
-    from faceae.data.loader import validation_batches
+    from faceae.data.cache import decode
+    from faceae.data.dataset import draw_validation
     from faceae.data.split import Split
+    from faceae.data.validation import validation_batches
     from faceae.training import engine
 
     settings, summary, folder = finished
     network = faceae.load(str(folder / "model"))
-    val, _ = decode_val(Split(settings.data).val, MaskGenerator(settings.mask, 32), lambda images: None)
+    val, _ = decode(
+        Split(settings.data).val, 32, lambda images: None, draw_validation(MaskGenerator(settings.mask, 32))
+    )
     cpu = torch.device("cpu")
     sums = engine.evaluate(network, validation_batches(val, 32, 5), device=cpu, bf16=engine.in_bf16("auto", cpu))
     assert sums.count == summary["counts"]["val"]

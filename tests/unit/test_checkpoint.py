@@ -31,7 +31,7 @@ def progress(epoch, images=0):
 def run(tmp_path):
     """Checkpoints after epoch 1, and at images 64 and 128 of epoch 2; the seeds of their weights are 0, 1 and 2."""
     for seed, (epoch, images) in enumerate([(1, 0), (1, 64), (1, 128)]):
-        checkpoint.save(str(tmp_path), make(seed), progress(epoch, images))
+        checkpoint.save(str(tmp_path), make(seed).snapshot(), progress(epoch, images))
     return tmp_path
 
 
@@ -65,7 +65,7 @@ def test_the_last_checkpoint_is_loaded_and_two_are_kept(run):
 
 
 def test_a_checkpoint_after_an_epoch_sorts_after_those_inside_it(run):
-    checkpoint.save(str(run), make(3), progress(2))
+    checkpoint.save(str(run), make(3).snapshot(), progress(2))
     assert names(run) == ["00001-000000128", "00002"]
     assert load(run)[0].epoch == 2
 

@@ -1,0 +1,27 @@
+"""The driver's thread that draws the masks for which the training workers ask."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Any
+
+import ray
+
+from faceae.data.dataset import FaceDataset
+from faceae.data.epoch_masks import MaskDrawer
+from faceae.errors import one_line
+
+
+def draw_masks(coordinator: Any, dataset: FaceDataset) -> None:  # noqa: ANN401  (an actor's handle)
+    """Draws masks on the cluster as the coordinator orders them, one Ray Data execution at a time, until it is gone."""
+    drawer = MaskDrawer(dataset.train, dataset.mask_generator)
+    drawn = [dataset.first_drawn]
+    with contextlib.suppress(ray.exceptions.RayActorError):
+        while True:
+            ray.get(coordinator.put_masks.remote(drawn, drawer.capacity))
+            key, last = ray.get(coordinator.next_masks.remote())
+            try:
+                drawn = drawer.draw(drawer.burst(key, last))
+            except ray.exceptions.RayError as error:
+                ray.get(coordinator.fail_masks.remote(f"the masks of epoch {key.epoch}: {one_line(error)}"))
+                return

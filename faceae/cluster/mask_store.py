@@ -1,0 +1,83 @@
+"""The coordinator's masks: training workers ask for those of an epoch, the driver's thread has them drawn."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter, OrderedDict, deque
+from collections.abc import Sequence
+
+from faceae.data.epoch import Drawn, EpochKey
+from faceae.errors import RunFailedError
+
+
+class MaskStore:
+    """Masks of epochs, drawn on request and kept for the runs that need them later.
+
+    Whoever asks for an epoch also orders the one after it, so that it is drawn while the first one is trained.
+    """
+
+    def __init__(self) -> None:
+        self._drawn: OrderedDict[EpochKey, Drawn] = OrderedDict()
+        self._orders: deque[tuple[EpochKey, int]] = deque()
+        self._awaited: Counter[EpochKey] = Counter()
+        self._failure: str | None = None
+        self._changed = asyncio.Event()
+
+    async def get(self, key: EpochKey, last: int, blocks: Sequence[int]) -> Drawn:
+        """Waits for the masks of an epoch.
+
+        Args:
+            key: the epoch.
+            last: number of the run's last epoch.
+            blocks: numbers of the blocks whose masks are wanted.
+
+        Raises:
+            RunFailedError: they could not be drawn.
+        """
+        self._awaited[key] += 1
+        try:
+            while key not in self._drawn:
+                if self._failure:
+                    raise RunFailedError(self._failure)
+                self._order(key, last)
+                await self._changed.wait()
+        finally:
+            self._awaited[key] -= 1
+        if key.epoch < last:
+            self._order(key._replace(epoch=key.epoch + 1), last)
+        self._drawn.move_to_end(key)
+        tables = self._drawn[key].tables
+        return Drawn(key, {block: tables[block] for block in blocks})
+
+    def _order(self, key: EpochKey, last: int) -> None:
+        if key not in self._drawn and all(key != ordered for ordered, _ in self._orders):
+            self._orders.append((key, last))
+            self._notify()
+
+    async def next_order(self) -> tuple[EpochKey, int]:
+        """Waits for an order that is not filled yet; returns the epoch, and the last one of the run that needs it."""
+        while True:
+            while self._orders and self._orders[0][0] in self._drawn:
+                self._orders.popleft()
+            if self._orders:
+                return self._orders[0]
+            await self._changed.wait()
+
+    async def put(self, drawn: Sequence[Drawn], capacity: int) -> None:
+        """Adds epochs, and drops those not used for longest beyond `capacity`, unless somebody waits for them."""
+        for each in drawn:
+            self._drawn[each.key] = each
+        new = {each.key for each in drawn}
+        for key in list(self._drawn)[: max(0, len(self._drawn) - capacity)]:
+            if not self._awaited[key] and key not in new:
+                del self._drawn[key]
+        self._notify()
+
+    async def fail(self, reason: str) -> None:
+        """Records that masks cannot be drawn any more."""
+        self._failure = reason
+        self._notify()
+
+    def _notify(self) -> None:
+        self._changed.set()
+        self._changed = asyncio.Event()

@@ -1,0 +1,67 @@
+"""The validation images as batches: each image on exactly one rank, with a mask that never changes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+from numpy.typing import NDArray
+
+from faceae.data.batch import Batch
+from faceae.data.cache import Blocks
+from faceae.data.mapped import Mapped
+
+MASK = "mask"
+"""Name of the column of masks in the blocks of validation images."""
+
+
+def validation_batches(
+    blocks: Blocks,
+    image_size: int,
+    batch_size: int,
+    rank: int = 0,
+    world_size: int = 1,
+    mapped: Mapped | None = None,
+) -> Iterator[Batch]:
+    """Yields one rank's share of the validation images, the next batch prepared by a thread.
+
+    A rank's share is consecutive in the order of the blocks, so that it needs few blocks, the same in every epoch.
+
+    Args:
+        blocks: the validation images, with their masks (see `faceae.data.dataset`).
+        image_size: side of an image in pixels.
+        batch_size: maximum number of images in a batch of this rank.
+        rank: rank of this training worker.
+        world_size: number of training workers.
+        mapped: the blocks in this process's memory; by default one block at a time is kept.
+    """
+    cache = mapped or Mapped(0)
+    share = [len(blocks) * each // world_size for each in (rank, rank + 1)]
+    mine = blocks.positions()[share[0] : share[1]]
+
+    def prepare(start: int) -> Batch | None:
+        part = mine[start : start + batch_size]
+        return _batch(blocks, part, cache, image_size) if len(part) else None
+
+    with ThreadPoolExecutor(1, "validation") as thread:
+        coming, start = thread.submit(prepare, 0), batch_size
+        while batch := coming.result():
+            coming, start = thread.submit(prepare, start), start + batch_size
+            yield batch
+
+
+def _batch(blocks: Blocks, positions: NDArray[np.int32], cache: Mapped, image_size: int) -> Batch:
+    images: list[NDArray[np.uint8]] = []
+    bits: list[NDArray[np.uint8]] = []
+    for block in dict.fromkeys(positions[:, 0].tolist()):
+        (table,) = cache.get([blocks.refs[block]])
+        rows = positions[positions[:, 0] == block, 1].tolist()
+        images += [table.rows("pixels")[row] for row in rows]
+        bits += [table.rows(MASK)[row] for row in rows]
+    return stack_batch(images, bits, image_size)
+
+
+def stack_batch(images: Sequence[NDArray[np.uint8]], bits: Sequence[NDArray[np.uint8]], image_size: int) -> Batch:
+    """Returns a batch of images, each (image_size * image_size * 3,) uint8, and their packed masks."""
+    return Batch(np.stack(images).reshape(-1, image_size, image_size, 3), np.stack(bits), len(images))

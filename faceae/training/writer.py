@@ -1,0 +1,53 @@
+"""Writes the files of a run in a thread, so that training does not wait for the storage."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+
+from pyarrow import ArrowException
+
+from faceae import storage
+
+
+class Writer:
+    """Carries out writes one after another; after one that the storage refuses, none is tried any more."""
+
+    def __init__(self, uri: str) -> None:
+        """Starts no thread before the first write.
+
+        Args:
+            uri: the run's folder, for error messages.
+        """
+        self.uri = uri
+        self._thread = ThreadPoolExecutor(1, "writer")
+        self._last: Future[None] | None = None
+        self._refusal: str | None = None
+
+    @property
+    def idle(self) -> bool:
+        """Whether all writes are done."""
+        return self._last is None or self._last.done()
+
+    @property
+    def refusal(self) -> str | None:
+        """Why the storage refused a write; None if it has not refused any."""
+        return self._refusal
+
+    def submit(self, write: Callable[[], None]) -> None:
+        """Has something written; waits for the write before it, so that a slow storage does not fill the memory."""
+        self.wait()
+        self._last = self._thread.submit(self._run, write)
+
+    def wait(self) -> None:
+        """Waits until all writes are done."""
+        if self._last:
+            self._last.result()
+
+    def _run(self, write: Callable[[], None]) -> None:
+        if self._refusal:
+            return
+        try:
+            write()
+        except (OSError, ArrowException) as error:
+            self._refusal = str(storage.explain(error, self.uri))
