@@ -6,7 +6,8 @@ images were batched or shared among workers.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor
@@ -23,6 +24,22 @@ NAMES = (
 )
 _SSIM_REACH = 5  # pixels on each side of the centre of the 11-pixel window of the similarity
 _PSNR_FLOOR = 1e-10  # a perfect image has 100 dB, not infinity, which would be the mean of any set that contains it
+
+
+@contextmanager
+def full_fp32() -> Iterator[None]:
+    """A context in which GPUs compute float32 in full; it restores what was set before.
+
+    By default torch lets convolutions round float32 to TF32, with 10 bits of mantissa. SSIM subtracts means of squares
+    that are nearly equal: there the rounding would be larger than what models differ by.
+    """
+    cudnn, cublas = torch.backends.cudnn, torch.backends.cuda.matmul
+    before = cudnn.allow_tf32, cublas.allow_tf32
+    cudnn.allow_tf32 = cublas.allow_tf32 = False
+    try:
+        yield
+    finally:
+        cudnn.allow_tf32, cublas.allow_tf32 = before
 
 
 def composite(output: Tensor, original: Tensor, mask: Tensor) -> Tensor:
@@ -57,6 +74,7 @@ def bounds(mask: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     return top, bottom, left, right
 
 
+@full_fp32()
 def per_example(output: Tensor, original: Tensor, mask: Tensor) -> dict[str, Tensor]:
     """Computes all metrics for each image of a batch.
 

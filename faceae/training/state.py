@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import copy
+from itertools import chain
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel
 
 from faceae.config import Settings
 from faceae.training.collectives import average
@@ -48,15 +48,17 @@ class TrainState:
         # resume changes them, not even in their last digits, of which validation in bfloat16 makes differences of 1e-5.
         # On GPUs SyncBatchNorm already has the same on all ranks.
         self._statistics = [each for each in network.buffers() if each.is_floating_point() and not each.is_cuda]
-        self.ema: AveragedModel | None = None
+        self.ema: nn.Module | None = None
         if settings.optim.average:
-            self.ema = AveragedModel(network, multi_avg_fn=self._average, use_buffers=True)
-            self.ema.eval().requires_grad_(False)
+            self.ema = copy.deepcopy(network).eval().requires_grad_(False)
+            # Listed once, and not by torch's AveragedModel: that walks both networks in every step and copies its count
+            # of steps to the device, for which the host waits until the device has nothing left to do.
+            self._averages, self._weights = _floats(self.ema), _floats(network)
 
     @property
     def best_network(self) -> nn.Module:
         """The network to validate and to save: the EMA if there is one."""
-        return self.network if self.ema is None else self.ema.module
+        return self.network if self.ema is None else self.ema
 
     def step(self, loss: Tensor, progress: float) -> None:
         """Takes one optimizer step.
@@ -73,12 +75,12 @@ class TrainState:
         self.steps += 1
         average(self._statistics)
         if self.ema is not None:
-            self.ema.update_parameters(self.network)
+            self._average()
 
-    def _average(self, averages: Any, weights: Any, _: Any) -> None:  # noqa: ANN401  (torch's signature)
+    @torch.no_grad()
+    def _average(self) -> None:
         """Updates the power function EMA of Karras et al. (arxiv.org/abs/2312.02696); its length grows with the run."""
-        if averages[0].is_floating_point():  # batch norm counts its batches in an integer buffer
-            torch._foreach_lerp_(averages, weights, 1 - (1 - 1 / self.steps) ** (1 / self.optim.average))
+        torch._foreach_lerp_(self._averages, self._weights, 1 - (1 - 1 / self.steps) ** (1 / self.optim.average))
 
     def snapshot(self) -> Snapshot:
         """Returns a copy of what a checkpoint and a saved model hold, which further steps do not change."""
@@ -92,8 +94,17 @@ class TrainState:
         return {"optimizer": self.optimizer.state_dict(), "steps": self.steps, "ema": ema}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restores what `state_dict` returned."""
+        """Restores what `state_dict` returned.
+
+        Raises:
+            KeyError: another version of faceae wrote the state.
+        """
         self.optimizer.load_state_dict(state["optimizer"])
         self.steps = state["steps"]
         if self.ema is not None:
-            self.ema.load_state_dict(state["ema"])
+            self.ema.load_state_dict({name: state["ema"][name] for name in self.ema.state_dict()})
+
+
+def _floats(network: nn.Module) -> list[Tensor]:
+    """Returns the parameters and buffers to average, but not the integers in which batch norm counts its batches."""
+    return [each for each in chain(network.parameters(), network.buffers()) if each.is_floating_point()]

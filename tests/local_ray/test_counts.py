@@ -48,8 +48,9 @@ def batch(images=BATCH):
     return Batch(pixels, masks.pack(drawn), images)
 
 
-def count_operations(steps):
-    settings = Settings(data=Data(image_size=SIZE), model=Model(latent_dim=8), optim=Optim(name="sgd"))
+def count_operations(steps, average):
+    optim = Optim(name="sgd", average=average)
+    settings = Settings(data=Data(image_size=SIZE), model=Model(latent_dim=8), optim=optim)
     network = models.build(settings).to(memory_format=torch.channels_last)
     state = TrainState(network, settings)
     with Operations() as operations:
@@ -57,9 +58,10 @@ def count_operations(steps):
     return operations.counts
 
 
-def test_the_host_waits_for_the_device_once_in_twenty_steps(monkeypatch):
+@pytest.mark.parametrize("average", [0, 0.1])
+def test_the_host_waits_for_the_device_once_in_twenty_steps(average, monkeypatch):
     monkeypatch.setitem(engine.CHECK_STEPS, "cpu", engine.CHECK_STEPS["cuda"])
-    few, many = (count_operations(steps)["_local_scalar_dense"] for steps in (20, 60))
+    few, many = (count_operations(steps, average)["_local_scalar_dense"] for steps in (20, 60))
     assert many - few <= 2 * 2  # two more checks, of two flags each
     assert few <= 4
 

@@ -58,7 +58,7 @@ def test_the_last_checkpoint_is_loaded_and_two_are_kept(run):
     assert loaded == progress(1, 128)
     expected = make(2)
     assert torch.equal(state.network.weight, expected.network.weight)
-    assert torch.equal(state.ema.module.weight, expected.ema.module.weight)
+    assert torch.equal(state.ema.weight, expected.ema.weight)
     assert state.steps == 1
     moments, expected_moments = (each.optimizer.state_dict()["state"][0] for each in (state, expected))
     assert moments["exp_avg"].equal(expected_moments["exp_avg"])

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from torch.overrides import TorchFunctionMode
 from torchmetrics.functional.image import structural_similarity_index_measure
 
 from faceae import metrics
@@ -73,6 +74,30 @@ def test_means_do_not_depend_on_the_batches():
         return sums.means()
 
     assert means([1, 8]) == pytest.approx(means([]), rel=1e-6)
+
+
+@pytest.mark.parametrize("allowed", [True, False])
+def test_metrics_are_computed_in_full_float32_whatever_training_allows(allowed):
+    """The flags matter on GPUs only, but exist everywhere."""
+    seen = []
+
+    class Seen(TorchFunctionMode):
+        def __torch_function__(self, func, types, args=(), kwargs=None):
+            seen.append((torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32))
+            return func(*args, **(kwargs or {}))
+
+    before = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = allowed
+    output, original, mask = images(1, 0), images(1, 1), holes(1)
+    try:
+        with Seen():
+            metrics.per_example(output, original, mask)
+        assert set(seen) == {(False, False)}
+        with pytest.raises(IndexError):  # also after an error
+            metrics.per_example(output, original, mask[0])
+        assert (torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32) == (allowed, allowed)
+    finally:
+        torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = before
 
 
 def batch_of(count=6, size=64, box=14):

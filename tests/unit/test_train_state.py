@@ -34,9 +34,27 @@ def test_the_ema_covers_about_the_last_share_of_the_steps():
     state = TrainState(network, Settings(optim=Optim(name="sgd", lr=1, average=0.1)))
     for _ in range(1000):  # the weight falls by one per step
         state.step(network.weight.sum(), progress=0)
-    assert state.best_network is state.ema.module
+    assert state.best_network is state.ema
     # The mean age of a power function average with exponent 1 / share is n / (1 / share + 2).
-    assert state.ema.module.weight.item() - network.weight.item() == pytest.approx(1000 / 11, rel=0.1)
+    assert state.ema.weight.item() - network.weight.item() == pytest.approx(1000 / 11, rel=0.1)
+
+
+def test_the_average_takes_the_weights_of_the_first_step_and_batch_norms_statistics():
+    network = nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2))
+    state = TrainState(network, Settings(optim=Optim(average=0.5)))
+    state.step(network(torch.rand(4, 2)).square().sum(), progress=0)
+    for one, other in zip(state.ema.parameters(), network.parameters(), strict=True):
+        assert torch.equal(one, other)
+    assert torch.equal(state.ema[1].running_mean, network[1].running_mean)
+    assert not state.ema.training
+
+
+def test_the_average_of_an_earlier_version_is_refused():
+    """It stood under `module.` (torch's AveragedModel); `checkpoint.load` says so in words."""
+    state = TrainState(nn.Linear(1, 1), Settings(optim=Optim(average=0.5)))
+    earlier = {f"module.{name}": value for name, value in state.state_dict()["ema"].items()}
+    with pytest.raises(KeyError, match="weight"):
+        state.load_state_dict({**state.state_dict(), "ema": earlier})
 
 
 def test_without_an_ema_the_network_itself_is_the_result():
