@@ -2,7 +2,7 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN = .venv/bin
 
-.PHONY: setup train test lint format bench faults cluster cluster-local
+.PHONY: setup train test lint format bench gpu faults cluster cluster-local
 
 setup: .venv/ready
 
@@ -19,6 +19,9 @@ test: setup
 
 bench: setup  ## measure data path, training and grid against their bounds, into bench/results.json: about 17 minutes on two cores
 	$(BIN)/python -m bench
+
+gpu: setup  ## compare a GPU with the CPU and measure its steps, into bench/gpu.json; without a GPU small and into no file
+	$(BIN)/python -m bench.gpu
 
 faults: setup  ## test what a run loses when workers, nodes, drivers and stores fail: about 20 minutes on two cores
 	$(BIN)/pytest -m slow tests/local_ray

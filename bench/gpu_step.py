@@ -1,0 +1,306 @@
+"""What a training step costs on a device, against what its arithmetic and its memory traffic would take alone.
+
+- `from host batches`: `engine.train_one_epoch`, uploads included. `on the device`: the same step on a batch that lies
+  there already: the bound of any feed.
+- `host`: the same step on two images: as many kernels, and hardly any work in them. What the step cannot be faster than
+  as long as Python issues its kernels one by one.
+- Peaks are measured here, not read off a data sheet: a large matrix product in bfloat16, a large copy.
+- Arithmetic is counted by torch's FlopCounterMode. Traffic counts what each operator reads and writes, as if nothing
+  stayed in a cache: less is moved where neighbours share the cache, more where a kernel needs scratch memory.
+- CUDA graphs replay the same kernels without Python: `graph` forward and backward, `whole graph` the optimizer too.
+  `compile` is torch.compile, which also merges kernels; `reduce-overhead` puts those into CUDA graphs. The loss after
+  `STEPS` steps says whether a variant trains as the plain step does.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.profiler import ProfilerActivity, profile
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.flop_counter import FlopCounterMode
+
+from bench.gpu_case import NAMES, batch, build, settings, stepper, wait
+from faceae.config import Settings
+from faceae.data.batch import Batch
+from faceae.errors import one_line
+from faceae.training import engine
+from faceae.training.state import TrainState
+
+WARM, STEPS = 3, 20
+"""Steps before a CUDA graph is recorded, and those after which the losses are compared."""
+
+Step = Callable[[], Tensor]
+
+_OF_THE_PROFILER = ("Activity Buffer Request", "Lazy Function Loading", "Instrumentation", "Buffer Flush")
+
+
+def measure(device: torch.device, *, small: bool, seconds: float) -> dict[str, Any]:
+    """Measures the peaks and the steps of both presets; each figure takes about so many seconds."""
+    found: dict[str, Any] = {"peaks": peaks(device, small)}
+    for name in NAMES:
+        found[name] = _preset(settings(name, small=small), device, found["peaks"], seconds)
+    return found
+
+
+def peaks(device: torch.device, small: bool) -> dict[str, float]:
+    """Measures what the device can do: bf16 FLOP/s, and bytes/s of a copy, counting those read and those written."""
+    side, length = (256, 2**22) if small else (8192, 2**30)
+    one, other = (torch.randn(side, side, device=device, dtype=torch.bfloat16) for _ in range(2))
+    source = torch.randint(256, (length,), device=device, dtype=torch.uint8)
+    target = torch.empty_like(source)
+    product = _ms(lambda: torch.mm(one, other), device, 0.5)
+    copy = _ms(lambda: target.copy_(source), device, 0.5)
+    return {"flops_per_second": 2 * side**3 / product * 1e3, "bytes_per_second": 2 * length / copy * 1e3}
+
+
+def _ms(work: Callable[[], object], device: torch.device, seconds: float) -> float:
+    """Returns the milliseconds of work that is done over and over: the median of five stretches, after a warm-up."""
+    work()
+    wait(device)
+    start = time.perf_counter()
+    work()
+    wait(device)
+    count = max(1, math.ceil(seconds / 6 / max(time.perf_counter() - start, 1e-6)))
+    stretches = []
+    for _ in range(6):
+        start = time.perf_counter()
+        for _ in range(count):
+            work()
+        wait(device)
+        stretches.append((time.perf_counter() - start) / count * 1e3)
+    return statistics.median(stretches[1:])
+
+
+def _preset(preset: Settings, device: torch.device, peak: dict[str, float], seconds: float) -> dict[str, Any]:
+    bf16, data = engine.in_bf16("auto", device), batch(preset)
+    plain = _plain(preset, data, device, bf16)
+    found: dict[str, Any] = {"batch": len(data.pixels), "bf16": bf16}
+    found["ms"] = {
+        "from host batches": _ms_from_host(preset, data, device, bf16, seconds),
+        "on the device": _ms(plain, device, seconds),
+        "host": _ms(_plain(preset, batch(preset, 2), device, bf16), device, seconds),
+        "upload": _ms(lambda: engine.to_device(data, device), device, seconds / 4),
+        "evaluation": _ms_of_evaluation(preset, data, device, bf16, seconds / 4),
+    }
+    found["python_ms"] = _phases(preset, device, bf16)
+    found |= _kernels(plain, device) | _work(_plain(preset, data, device, bf16))
+    ms = found["ms"]["on the device"]
+    found["share_of_arithmetic"] = found["flops"] / peak["flops_per_second"] * 1e3 / ms
+    found["share_of_bandwidth"] = found["bytes"] / peak["bytes_per_second"] * 1e3 / ms
+    found["variants"] = _variants(preset, data, device, seconds)
+    return found
+
+
+def _plain(preset: Settings, data: Batch, device: torch.device, bf16: bool) -> Step:
+    network = build(preset, device).train()
+    return stepper(network, TrainState(network, preset), engine.to_device(data, device), bf16=bf16)
+
+
+def _ms_from_host(preset: Settings, data: Batch, device: torch.device, bf16: bool, seconds: float) -> float:
+    network, batches = build(preset, device), [data] * engine.CHECK_STEPS["cuda"]
+    state = TrainState(network, preset)
+    return _ms(
+        lambda: engine.train_one_epoch(network, batches, state, device=device, bf16=bf16), device, seconds
+    ) / len(batches)
+
+
+def _ms_of_evaluation(preset: Settings, data: Batch, device: torch.device, bf16: bool, seconds: float) -> float:
+    network = build(preset, device)
+    return _ms(lambda: engine.evaluate(network, [data] * 4, device=device, bf16=bf16), device, seconds) / 4
+
+
+def _phases(preset: Settings, device: torch.device, bf16: bool) -> dict[str, float]:
+    """Returns the milliseconds that Python takes for each part of a step, on two images; medians of 30 steps."""
+    network, host = build(preset, device).train(), batch(preset, 2)
+    state = TrainState(network, preset)
+    times: dict[str, list[float]] = {}
+    for _ in range(30):
+        wait(device)
+        start = time.perf_counter()
+
+        def passed(name: str) -> None:
+            nonlocal start
+            now = time.perf_counter()
+            times.setdefault(name, []).append((now - start) * 1e3)
+            start = now
+
+        data = engine.to_device(host, device)
+        passed("upload")
+        with engine.autocast(device, bf16):
+            output = network(data.given, data.mask)
+        passed("forward")
+        loss = state.loss(output, data.original, data.mask)
+        passed("loss")
+        state.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        passed("backward")
+        state.optimizer.step()
+        passed("optimizer")
+        state.steps += 1
+        if state.ema is not None:
+            state._average()
+            passed("average")
+    return {name: statistics.median(each) for name, each in times.items()}
+
+
+def _kernels(step: Step, device: torch.device) -> dict[str, float]:
+    """Counts the kernels of a step, copies included, and adds up their milliseconds; on a CPU, the operators."""
+    many, on_gpu = 5, device.type == "cuda"
+    with profile(activities=[ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if on_gpu else [])]) as profiled:
+        for _ in range(many):
+            step()
+        wait(device)
+    events = list(profiled.events() or [])
+    if not on_gpu:
+        return {"operators": sum(each.name.startswith("aten::") and not each.cpu_children for each in events) / many}
+    kernels = [
+        each
+        for each in events
+        if each.device_type.name == "CUDA"
+        and not getattr(each, "is_user_annotation", False)  # such as Optimizer.step#Adam.step, around its kernels
+        and each.name not in _OF_THE_PROFILER
+    ]
+    busy = sum(each.time_range.elapsed_us() for each in kernels) / 1e3
+    return {"kernels": len(kernels) / many, "kernels_ms": busy / many}
+
+
+class _Traffic(TorchDispatchMode):
+    """Adds up the bytes of the tensors that operators read and write; views move nothing."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.bytes = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:  # noqa: ANN401
+        result = func(*args, **(kwargs or {}))
+        view = any(each.alias_info and not each.alias_info.is_write for each in func._schema.returns)
+        if not view and "empty" not in func.name():
+            moved = [each for each in tree_leaves((args, kwargs, result)) if isinstance(each, Tensor)]
+            self.bytes += sum(each.numel() * each.element_size() for each in moved)
+        return result
+
+
+def _work(step: Step) -> dict[str, float]:
+    with FlopCounterMode(display=False) as counter, _Traffic() as traffic:
+        step()
+    return {"flops": float(counter.get_total_flops()), "bytes": float(traffic.bytes)}
+
+
+def _variants(preset: Settings, data: Batch, device: torch.device, seconds: float) -> dict[str, Any]:
+    """Returns the milliseconds of each variant of the step on the device, and its loss after `STEPS` steps."""
+    found: dict[str, Any] = {}
+    for name, make in VARIANTS.items():
+        if device.type != "cuda" and name not in ON_CPU:
+            found[name] = {"skipped": "needs a GPU"}
+            continue
+        torch.compiler.reset()
+        begun = time.perf_counter()
+        try:
+            with make(preset, data, device) as step:  # which has taken WARM steps
+                loss = [step() for _ in range(STEPS - WARM)][-1].item()
+                start_up = time.perf_counter() - begun
+                found[name] = {"ms": _ms(step, device, seconds), "loss": loss, "start_up_seconds": start_up}
+        except Exception as error:  # a variant that this torch or GPU cannot run costs its row, not the others
+            found[name] = {"skipped": f"{type(error).__name__}: {one_line(error)}"[:200]}
+    return found
+
+
+@contextmanager
+def _eager(
+    preset: Settings,
+    data: Batch,
+    device: torch.device,
+    *,
+    bf16: bool = True,
+    tf32: bool = True,
+    benchmark: bool = False,
+    compiled: str | None = None,
+) -> Iterator[Step]:
+    cudnn, cublas = torch.backends.cudnn, torch.backends.cuda.matmul
+    before = cudnn.allow_tf32, cublas.allow_tf32, cudnn.benchmark
+    cudnn.allow_tf32 = cublas.allow_tf32 = tf32
+    cudnn.benchmark = benchmark
+    try:
+        network = build(preset, device).train()
+        state = TrainState(network, preset)
+        called: Any = torch.compile(network, mode=compiled) if compiled else network
+        step = stepper(called, state, engine.to_device(data, device), bf16=bf16)
+        for _ in range(WARM):
+            step()
+        yield step
+    finally:
+        cudnn.allow_tf32, cublas.allow_tf32, cudnn.benchmark = before
+
+
+@contextmanager
+def _graph(preset: Settings, data: Batch, device: torch.device, *, whole: bool = False) -> Iterator[Step]:
+    """Records forward and backward, or with `whole` also the optimizer, as one CUDA graph."""
+    network = build(preset, device).train()
+    state, there = TrainState(network, preset), engine.to_device(data, device)
+    if whole:  # the rate must be a tensor that the graph reads
+        rate = torch.tensor(preset.optim.lr, device=device)
+        state.optimizer = torch.optim.Adam(network.parameters(), lr=rate, fused=True, capturable=True)
+
+    def passes() -> Tensor:
+        with torch.autocast(device.type, torch.bfloat16, cache_enabled=False):
+            output = network(there.given, there.mask)
+        loss = state.loss(output, there.original, there.mask)
+        loss.backward()
+        if whole:
+            state.optimizer.step()
+        return loss.detach()
+
+    def average() -> None:
+        state.steps += 1
+        if state.ema is not None:
+            state._average()
+
+    side = torch.cuda.Stream()
+    side.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(side):
+        for _ in range(WARM):
+            state.optimizer.zero_grad(set_to_none=True)
+            passes()
+            if not whole:
+                state.optimizer.step()
+            average()
+    torch.cuda.current_stream().wait_stream(side)
+    state.optimizer.zero_grad(set_to_none=True)  # so that the graph writes the gradients instead of adding to them
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        loss = passes()
+
+    def step() -> Tensor:
+        graph.replay()
+        if not whole:
+            state.optimizer.step()
+        average()
+        return loss
+
+    yield step
+
+
+def _make(build: Callable[..., Any], **options: Any) -> Callable[..., Any]:  # noqa: ANN401
+    return lambda *arguments: build(*arguments, **options)
+
+
+VARIANTS: dict[str, Callable[..., Any]] = {
+    "fp32": _make(_eager, bf16=False, tf32=False),
+    "tf32": _make(_eager, bf16=False),
+    "bf16": _make(_eager),
+    "bf16, cudnn.benchmark": _make(_eager, benchmark=True),
+    "bf16, graph": _make(_graph),
+    "bf16, whole graph": _make(_graph, whole=True),
+    "bf16, compile": _make(_eager, compiled="default"),
+    "bf16, compile, reduce-overhead": _make(_eager, compiled="reduce-overhead"),
+}
+ON_CPU = ("fp32", "bf16")
