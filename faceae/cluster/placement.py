@@ -6,6 +6,7 @@ import dataclasses
 import math
 import time
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -16,13 +17,20 @@ from ray.util import placement_group, remove_placement_group
 
 from faceae import ray_compat
 from faceae.cluster.connection import DATA_CPUS
-from faceae.config import Scale
+from faceae.config import Scale, Settings
 from faceae.console import clock, count, out
 from faceae.errors import InputError
 from faceae.ray_compat import is_local
 
 BOOTSTRAP = Path("~/ray_bootstrap_config.yaml")
 """Where `ray up` leaves its configuration on the head node."""
+
+SHARING_A_GPU = 6
+"""Trials that share a GPU at most, unless the settings say more: how much memory each will need is not known before."""
+
+SMALL_STEP = 64 * 128 * 128
+"""Pixels of a step of the article's network. By the arithmetic of docs/scale.md its kernels take a GPU no more than a
+sixth of the time that Python takes to launch them, so that many such trials keep one GPU busy."""
 
 WAIT_SAYS_S = 30
 """Seconds between two messages while machines are awaited."""
@@ -89,17 +97,24 @@ def place(scale: Scale) -> Placement:
 def arrange(scale: Scale) -> Placement:
     """Decides the same for the cluster as it is now, however small, without waiting."""
     there = resources()
-    gpus, share = int(there["GPU"]), scale.gpus_per_worker
+    gpus, share = int(there["GPU"]), scale.gpus_per_worker or 1.0
     gpu = 0.0 if scale.gpu == "off" or (scale.gpu == "auto" and not gpus and not _gpus_may_come()) else share
     least, most = scale.bounds or ((max(1, gpus),) * 2 if gpu == 1 else (1, 1))
     room = int(gpus / gpu) if gpu else int(there["CPU"]) - DATA_CPUS
     return Placement(max(least, min(most, room)), gpu, most)
 
 
-def place_trials(scale: Scale, concurrent: int | Literal["auto"], trials: int) -> Placement:
+def place_trials(scale: Scale, concurrent: int | Literal["auto"], trials: int, sharing: int = 1) -> Placement:
     """Decides how many trials run at a time, each with one worker unless the settings say more.
 
     At least one CPU is left to Ray Data: the trials wait for Ray Data, which would otherwise wait for them.
+
+    Args:
+        scale: the settings that say what a trial gets.
+        concurrent: trials to run at a time, or as many as there is room for.
+        trials: number of trials.
+        sharing: number of trials that may share a GPU, see `trials_sharing_a_gpu`; used if the settings leave open both
+            how many run at a time and how much of a GPU each gets.
 
     Raises:
         InputError: the cluster has no room for the trials, or gets none within `scale.wait_minutes`.
@@ -109,9 +124,13 @@ def place_trials(scale: Scale, concurrent: int | Literal["auto"], trials: int) -
         raise InputError(f"--scale.workers {scale.workers}: the trials of a grid have a fixed number; give one")
     one = place(dataclasses.replace(scale, workers=least))
     there = resources()
+    gpus = int(there["GPU"])
     room = max(1, (int(there["CPU"]) - DATA_CPUS) // least)  # one trial needs to leave only one CPU, see `place`
+    if one.gpu and least == 1 and concurrent == "auto" and scale.gpus_per_worker is None:
+        each = min(sharing, math.ceil(min(room, trials) / gpus))
+        one = dataclasses.replace(one, gpu=math.floor(100 / each) / 100)
     if one.gpu:
-        room = min(room, int(there["GPU"] / (least * one.gpu)))
+        room = min(room, gpus * int(1 / one.gpu) // least)
     wanted = max(1, min(room, trials)) if concurrent == "auto" else concurrent
     if wanted > room and is_local():
         raise InputError(
@@ -119,6 +138,23 @@ def place_trials(scale: Scale, concurrent: int | Literal["auto"], trials: int) -
             f"{one}, next to Ray Data ({count(there['CPU'], 'CPU')}, {count(there['GPU'], 'GPU')})"
         )
     return wait_for(dataclasses.replace(one, concurrent=min(wanted, trials)), scale)
+
+
+def trials_sharing_a_gpu(trials: Iterable[Settings]) -> int:
+    """Returns how many trials may share a GPU: fewer, the more pixels a step of the largest of them has."""
+    return max(1, min(SHARING_A_GPU, SHARING_A_GPU * SMALL_STEP // max(_step_pixels(each) for each in trials)))
+
+
+def _step_pixels(settings: Settings) -> int:
+    """Returns the pixels of a step, as many as the article's network would have for the same work.
+
+    The U-Net moves as many bytes for a window of 64x64 in a frame of 128x128 as the article's network for that frame
+    (counted by bench/gpu_step.py), and at most in proportion to its width and blocks.
+    """
+    model, pixels = settings.model, settings.data.image_size**2
+    if model.name == "unet":
+        pixels = max(pixels, (2 * model.window) ** 2 * model.width // 32 * model.blocks)
+    return settings.train.batch_size * pixels
 
 
 def wait_for(placement: Placement, scale: Scale, groups: int | None = None) -> Placement:

@@ -151,8 +151,9 @@ class Scale(Strict):
     Such a run grows when machines join and shrinks when they leave, with the same batches and masks."""
     gpu: Literal["auto", "on", "off"] = "auto"
     """auto: train on GPUs if the cluster has any. on: only on GPUs. off: only on CPUs."""
-    gpus_per_worker: Annotated[float, Field(gt=0, le=1)] = 1.0
-    """Share of a GPU that each worker takes: with 0.25, four small trials of a grid run on one GPU.
+    gpus_per_worker: Annotated[float, Field(gt=0, le=1)] | None = None
+    """Share of a GPU that each worker takes: with 0.25, four trials of a grid run on one GPU.
+    The default is a whole GPU, but small trials of a grid share one, see tune.concurrent.
     Workers of the same run cannot share a GPU."""
     wait_minutes: Annotated[float, Field(ge=0)] = 20.0
     """On a cluster, how many minutes to wait for machines that an autoscaler may still have to start."""
@@ -257,7 +258,7 @@ def _check_together(settings: Settings) -> None:
             f"--train.batch-size {train.batch_size}: the global batch is smaller than the {most} workers "
             "that share it; use a larger batch or fewer workers"
         )
-    if scale.gpu != "off" and scale.gpus_per_worker < 1 < most:
+    if scale.gpu != "off" and scale.gpus_per_worker and scale.gpus_per_worker < 1 < most:
         raise InputError(
             f"--scale.gpus-per-worker {scale.gpus_per_worker:g}: the {scale.workers} workers of a run cannot share a "
             "GPU (NCCL refuses); use one worker, or a whole GPU for each"

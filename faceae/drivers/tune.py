@@ -67,8 +67,11 @@ def _place(settings: GridSettings, points: list[Point]) -> Placement:
     (workers, _), wanted = settings.scale.bounds or (1, 1), settings.tune.concurrent
     at_once = max(1, (os.cpu_count() or 1) // workers) if wanted == "auto" else wanted
     connection.connect(min(at_once, len(points)) * workers)
-    placed = placement.place_trials(settings.scale, wanted, len(points))
+    sharing = placement.trials_sharing_a_gpu(point.settings for point in points)
+    placed = placement.place_trials(settings.scale, wanted, len(points), sharing)
     out.print(f"cluster   {count(len(points), 'trial')}, {placed.concurrent} at a time, each with {placed}")
+    if placed.gpu < 1 and placed.gpu and settings.scale.gpus_per_worker is None:
+        out.print("          small trials share a GPU; --scale.gpus-per-worker 1 gives each a whole one")
     for point in points:
         batch = point.settings.train.batch_size
         placed.check_shares(f"--train.batch-size {batch}", batch)

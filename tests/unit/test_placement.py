@@ -1,11 +1,13 @@
-"""How many workers a run gets, by its settings and the cluster's resources. Only the arithmetic."""
+"""How many workers a run gets, by its settings and the cluster's resources. The arithmetic, and once Ray's own."""
 
+import subprocess
+import sys
 from collections import Counter
 
 import pytest
 
 from faceae.cluster import placement
-from faceae.config import Scale
+from faceae.config import Data, Model, Scale, Settings, Train
 from faceae.errors import InputError
 
 
@@ -68,3 +70,78 @@ def test_the_trials_of_a_grid_have_a_fixed_size(cluster):
     cluster(64, 8)
     with pytest.raises(InputError, match=r"--scale\.workers 2:8: the trials of a grid have a fixed number"):
         placement.place_trials(Scale(workers="2:8"), "auto", 6)
+
+
+@pytest.mark.parametrize(
+    ("cpus", "gpus", "trials", "sharing", "expected"),
+    [
+        (16, 1, 6, 6, (6, 0.16)),  # the article's grid on one GPU
+        (64, 2, 20, 6, (12, 0.16)),
+        (64, 8, 6, 6, (6, 1.0)),  # a GPU for each
+        (64, 4, 6, 6, (6, 0.5)),  # evenly, not six on the first
+        (5, 1, 6, 6, (3, 0.33)),  # each needs a CPU, and Ray Data two
+        (3, 1, 6, 6, (1, 1.0)),
+        (64, 1, 20, 1, (1, 1.0)),  # large trials
+        (64, 1, 20, 3, (3, 0.33)),
+        (64, 0, 20, 6, (20, 0.0)),
+    ],
+)
+def test_small_trials_share_gpus_by_themselves(cluster, cpus, gpus, trials, sharing, expected):
+    cluster(cpus, gpus)
+    placed = placement.place_trials(Scale(), "auto", trials, sharing)
+    assert (placed.concurrent, placed.gpu) == expected
+
+
+@pytest.mark.parametrize(
+    ("scale", "concurrent", "expected"),
+    [
+        (Scale(gpus_per_worker=1.0), "auto", (2, 1.0)),
+        (Scale(gpus_per_worker=0.4), "auto", (4, 0.4)),  # two on each GPU, although 2 / 0.4 is 5
+        (Scale(), 2, (2, 1.0)),
+        (Scale(workers=2), "auto", (1, 1.0)),  # NCCL cannot have two ranks on one GPU
+        (Scale(gpu="off"), "auto", (20, 0.0)),
+    ],
+)
+def test_what_the_settings_say_is_not_shared(cluster, scale, concurrent, expected):
+    cluster(64, 2)
+    placed = placement.place_trials(scale, concurrent, 20, 6)
+    assert (placed.concurrent, placed.gpu) == expected
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        (Settings(), 6),
+        (Settings(train=Train(batch_size=32)), 6),
+        (Settings(train=Train(batch_size=128)), 3),
+        (Settings(data=Data(image_size=256)), 1),
+        (Settings(data=Data(image_size=1024)), 1),
+        (Settings(model=Model(name="unet")), 6),
+        (Settings(model=Model(name="unet", width=64)), 3),
+        (Settings(model=Model(name="unet", window=128)), 1),
+    ],
+)
+def test_trials_share_a_gpu_by_the_size_of_their_steps(settings, expected):
+    assert placement.trials_sharing_a_gpu([Settings(train=Train(batch_size=8)), settings]) == expected
+
+
+SHARED = """
+import ray
+from ray.util import placement_group
+from faceae.cluster import placement
+from faceae.config import Scale
+
+ray.init(address="local", num_cpus=16, num_gpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+placed = placement.place_trials(Scale(), "auto", 20, 6)
+assert placed.concurrent == 12
+groups = [placement_group([placed.bundle]) for _ in range(placed.concurrent)]
+assert all(group.wait(60) for group in groups), "no room"
+
+assert not placement_group([placed.bundle]).wait(2), "a thirteenth trial has room"
+"""
+
+
+def test_ray_puts_six_small_trials_on_each_gpu():
+    """Ray with two GPUs that do not exist, in a process of its own: it counts them all the same."""
+    done = subprocess.run([sys.executable, "-c", SHARED], capture_output=True, text=True, timeout=200, check=False)
+    assert done.returncode == 0, done.stderr
