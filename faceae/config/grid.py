@@ -80,8 +80,9 @@ class Tune(Strict):
     """How to run the trials."""
 
     concurrent: Literal["auto"] | PositiveInt = "auto"
-    """Trials that run at the same time. auto: as many as the cluster has room for besides Ray Data. Small trials (up to
-    64 images of 128x128 a step) then share a GPU, up to six, each with a CPU; scale.gpus-per-worker 1 keeps them apart.
+    """Trials that run at the same time. auto: as many as the cluster has room for besides Ray Data.
+    Up to six small trials (64 images of 128x128 a step, or less) then share a GPU, each with a CPU of its own;
+    scale.gpus-per-worker 1 gives each trial a whole GPU.
     On a cluster that grows, give a number."""
 
 
