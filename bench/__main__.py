@@ -6,7 +6,8 @@
 
 The variants of a part take turns, --repeats times, so that a machine that slows down slows all of them. Prints a table
 with median and spread, and writes bench/results.json. The file that measures a part says what its variants can and
-cannot show: ingest.py, training.py, grid.py.
+cannot show: ingest.py and peers.py, training.py, grid.py. A peer that is not installed is left out, with a line that
+says how to install it.
 """
 
 from __future__ import annotations
@@ -26,8 +27,9 @@ from PIL import Image
 from rich.table import Table
 from seaweed import Seaweed
 
-from bench import grid, ingest, training
+from bench import grid, ingest, peers, training
 from bench.machine import describe
+from bench.settings import SIZE
 from faceae import config, storage
 from faceae.config import jobs as job_settings
 from faceae.console import count, out
@@ -41,7 +43,11 @@ Values = dict[str, list[float]]
 
 GOALS = {
     "ingest_later_vs_dataloader": (">=", 4),
-    "ingest_first_vs_dataloader": (">=", 0.8),
+    "ingest_first_vs_dataloader": (">=", 1.1),
+    "ingest_first_vs_litdata": (">=", 1),
+    "ingest_later_vs_best_peer": (">=", 2),
+    "ingest_later_vs_in_process": (">=", 0.5),
+    "ingest_cpu_us_per_image": ("<=", 20),
     "train_vs_in_memory": (">=", 0.97),
     "data_wait_fraction": ("<=", 0.02),
     "seconds_to_first_step": ("<=", 15),
@@ -75,15 +81,16 @@ def draw(folder: Path, images: int) -> Path:
     """Draws portraits as PNG files; returns their folder."""
     folder.mkdir()
     for number in range(images):
-        Image.fromarray(portrait(number, ingest.SIZE)).save(folder / f"{number:05}.png")
+        Image.fromarray(portrait(number, SIZE)).save(folder / f"{number:05}.png")
     return folder
 
 
 def measure_ingest(source: Path, scratch: Path, repeats: int, values: Values) -> None:
-    """Measures every source, the DataLoader and the bounds."""
+    """Measures every source, the DataLoader, the peers and the bounds."""
     paths = sorted(path for path in source.rglob("*") if path.suffix.lower() in (".png", ".jpg", ".jpeg"))
     loader = ingest.dataloader(paths)
     next(loader)
+    formats = _convert(paths, scratch, values)
     with _stored(source, paths, scratch) as sources:
         for kind in sources.values():
             ingest.faceae(kind)  # warms up: starts Ray's worker processes
@@ -93,12 +100,40 @@ def measure_ingest(source: Path, scratch: Path, repeats: int, values: Values) ->
                 measured = ingest.faceae(uri)
                 values[f"ingest {name}: first epoch, images/s"].append(measured.first)
                 values[f"ingest {name}: later epochs, images/s"].append(measured.later)
+                values[f"ingest {name}: later epochs, processor us an image"].append(measured.cpu * 1e6)
                 values["bytes in the object store for each image"].append(measured.cached)
             values["ingest PNG: DataLoader, images/s"].append(next(loader))
+            _measure_peers(formats, values)
             values["ingest PNG: decode bound, images/s"].append(ingest.decode_bound(paths))
             values["ingest: copy bound, images/s"].append(ingest.copy_bound(len(paths)))
+            bound = ingest.in_process_bound(len(paths))
+            values["ingest: in one process, images/s"].append(bound.rate)
+            values["ingest: in one process, processor us an image"].append(bound.cpu * 1e6)
+    for name, folder in formats.items():
+        cost = peers.kill(name, folder, len(paths))
+        values[f"peer {name}: images repeated after a kill in mid-epoch"].append(cost.repeated)
+        values[f"peer {name}: images lost after a kill in mid-epoch"].append(cost.lost)
     loader.close()
     ray.shutdown()
+
+
+def _convert(paths: list[Path], scratch: Path, values: Values) -> dict[str, Path]:
+    """Writes the images in the format of every peer that is installed; returns their folders."""
+    folders = {name: scratch / name.replace(" ", "-") for name in peers.available()}
+    for name, folder in folders.items():
+        out.print(f"ingest    converting for {name}")
+        values[f"peer {name}: seconds to convert"].append(peers.convert(name, paths, folder))
+    return folders
+
+
+def _measure_peers(folders: dict[str, Path], values: Values) -> None:
+    """Measures every peer once."""
+    for name, folder in folders.items():
+        measured = peers.measure(name, folder)
+        values[f"peer {name}: first epoch, images/s"].append(measured.first)
+        values[f"peer {name}: later epochs, images/s"].append(measured.later)
+        values[f"peer {name}: later epochs, processor us an image"].append(measured.cpu * 1e6)
+        values[f"peer {name}: memory, MB"].append(measured.memory / 1e6)
 
 
 @contextlib.contextmanager
@@ -143,9 +178,18 @@ def measure_grid(folder: Path, values: Values) -> None:
 
 def ratios(middle: dict[str, float]) -> dict[str, float]:
     """Returns the figures that the goals refer to, from medians; those of parts that were not measured are left out."""
+    best = max(
+        (name for name in middle if name.startswith("peer ") and name.endswith(": later epochs, images/s")),
+        key=middle.__getitem__,
+        default="no peer",
+    )
     formulas = {
         "ingest_first_vs_dataloader": ("ingest PNG: first epoch, images/s", "ingest PNG: DataLoader, images/s"),
         "ingest_later_vs_dataloader": ("ingest PNG: later epochs, images/s", "ingest PNG: DataLoader, images/s"),
+        "ingest_first_vs_litdata": ("ingest PNG: first epoch, images/s", "peer litdata PNG: first epoch, images/s"),
+        "ingest_later_vs_best_peer": ("ingest PNG: later epochs, images/s", best),
+        "ingest_later_vs_in_process": ("ingest PNG: later epochs, images/s", "ingest: in one process, images/s"),
+        "ingest_cpu_us_per_image": ("ingest PNG: later epochs, processor us an image",),
         "train_vs_in_memory": ("training, 1 worker: job, images/s", "training, 1 worker: in memory, images/s"),
         "train_vs_in_memory_2_workers": (
             "training, 2 workers: job, images/s",

@@ -15,8 +15,8 @@ import numpy as np
 from PIL import Image
 from rich.table import Table
 
-from bench.ingest import rate
 from bench.machine import describe
+from bench.settings import rate
 from faceae.console import out
 from faceae.data.images import decode
 from faceae.data.synthetic import portrait

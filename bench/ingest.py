@@ -1,16 +1,22 @@
 """Measures the path from image files to batches with holes, in images/s, against a torch DataLoader and the bounds.
 
+`peers.py` measures the other loaders that people would choose.
+
 All variants make the same thing from the same images: decoded uint8 pixels and a mask of one box, in batches of 64.
 
 - `first epoch`, `later epochs`: faceae's own path, `decode_train` and `BatchLoader`, as a training worker uses it: the
   first epoch, which includes the decoding, and the mean of the epochs after it. Ray and a process for each of its tasks
   are started beforehand. The sources are a folder of PNG files, the same files in a bucket, and Parquet shards made by
-  jobs/prepare.py.
+  jobs/prepare.py. The processor time is that of all processes, Ray's included, over the later epochs; what they do
+  besides, such as Ray's dashboard, counts as well. It cannot show the processor time that a training step saves them.
 - `DataLoader`: torch.utils.data.DataLoader on the folder, with as many worker processes as cores, which decode and mask
   in every epoch, as a training script without Ray does. The workers are started beforehand. It cannot show what a
   cluster adds.
 - `decode bound`: Pillow alone on bytes in memory, one process per core. Nothing that decodes is faster.
-- `copy bound`: decoded pixels gathered into batches in a new order by one process. Nothing that shuffles is faster.
+- `in one process`: one process without workers that gathers batches in a new order from decoded pixels in its memory
+  and draws the same masks. Nothing that hands batches from process to process is as cheap. It cannot show several
+  workers, a set larger than memory, or what its time would cost a training step, which it does not overlap.
+- `copy bound`: the same without masks. Nothing that shuffles is faster.
 
 None of them shows the cost next to a training step, which shares the cores; `training.py` does.
 """
@@ -18,10 +24,9 @@ None of them shows the cost next to a training step, which shares the cores; `tr
 from __future__ import annotations
 
 import multiprocessing
-import os
 import signal
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -30,6 +35,8 @@ import ray
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset
 
+from bench.processes import cpu_seconds
+from bench.settings import BATCH, BOX, CORES, LATER_EPOCHS, SIZE, rate
 from faceae.config import Mask
 from faceae.corruption import masks
 from faceae.data.cache import Blocks, decode_train
@@ -39,10 +46,6 @@ from faceae.data.mask_generator import MaskGenerator
 from faceae.data.sampler import GlobalBatchSampler
 from faceae.data.sources import list_sources
 
-SIZE, BOX, BATCH = 128, 28, 64
-LATER_EPOCHS = 6
-CORES = len(os.sched_getaffinity(0))
-
 
 class Ingest(NamedTuple):
     """The figures of a source.
@@ -50,11 +53,13 @@ class Ingest(NamedTuple):
     Attributes:
         first: images/s of the first epoch.
         later: images/s of the epochs after it.
+        cpu: processor time of all processes for an image of these epochs, in seconds.
         cached: bytes per image in the object store.
     """
 
     first: float
     later: float
+    cpu: float
     cached: float
 
 
@@ -73,10 +78,12 @@ def faceae(source: str) -> Ingest:
     try:
         images = consume(loader)
         first = images / (time.perf_counter() - start)
+        before = cpu_seconds()
         later = rate(lambda: sum(consume(loader) for _ in range(LATER_EPOCHS)))
+        cpu = (cpu_seconds() - before) / (LATER_EPOCHS * images)
     finally:
         loader.close()
-    return Ingest(first, later, cached_bytes(blocks) / len(entries))
+    return Ingest(first, later, cpu, cached_bytes(blocks) / len(entries))
 
 
 def consume(loader: BatchLoader) -> int:
@@ -136,7 +143,32 @@ def copy_bound(images: int) -> float:
     return rate(lambda: sum(len(pixels[order[start : start + BATCH]]) for start in range(0, images, BATCH)))
 
 
-def rate(work: Callable[[], int]) -> float:
-    """Returns the images/s of work that returns how many images it has done."""
-    start = time.perf_counter()
-    return work() / (time.perf_counter() - start)
+class InProcess(NamedTuple):
+    """The figures of one process that gathers by itself.
+
+    Attributes:
+        rate: images/s.
+        cpu: processor time for an image, in seconds.
+    """
+
+    rate: float
+    cpu: float
+
+
+def in_process_bound(images: int) -> InProcess:
+    """Measures gathering decoded pixels in a new order in each epoch, and drawing their masks, in this process."""
+    pixels = np.random.default_rng(0).integers(0, 256, (images, SIZE * SIZE * 3), np.uint8)
+    names = np.array([f"{number:05}.png" for number in range(images)])
+
+    def epoch(number: int) -> int:
+        order = np.random.default_rng(number).permutation(images)
+        return sum(len(batch(order[start : start + BATCH], number)[0]) for start in range(0, images, BATCH))
+
+    def batch(rows: NDArray[np.int64], number: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+        drawn = masks.draw(names[rows].tolist(), Mask(size=BOX), seed=0, epoch=number, image_size=SIZE)
+        return pixels[rows], masks.pack(drawn)
+
+    epoch(0)
+    before = time.process_time()
+    measured = rate(lambda: sum(epoch(number) for number in range(1, LATER_EPOCHS + 1)))
+    return InProcess(measured, (time.process_time() - before) / (LATER_EPOCHS * images))

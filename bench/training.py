@@ -25,7 +25,7 @@ import torch.distributed as dist
 from torch.multiprocessing.spawn import spawn
 from torch.nn.parallel import DistributedDataParallel
 
-from bench.ingest import BATCH, BOX, CORES, SIZE
+from bench.settings import BATCH, BOX, CORES, SIZE
 from faceae import models
 from faceae.config import Mask, Settings
 from faceae.corruption import masks
