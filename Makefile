@@ -2,7 +2,7 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN = .venv/bin
 
-.PHONY: setup train test lint format bench gpu faults cluster cluster-local
+.PHONY: setup train test lint format bench scale gpu faults cluster cluster-local
 
 setup: .venv/ready
 
@@ -22,6 +22,9 @@ bench: setup  ## measure data path, training and grid against their bounds, into
 
 gpu: setup  ## compare a GPU with the CPU and measure its steps, into bench/gpu.json; without a GPU small and into no file
 	$(BIN)/python -m bench.gpu
+
+scale: setup  ## count what a run does on 8 and 16 nodes that this machine pretends to be, into bench/scale.json: about 3 minutes
+	$(BIN)/python -m bench.scale
 
 faults: setup  ## test what a run loses when workers, nodes, drivers and stores fail: about 20 minutes on two cores
 	$(BIN)/pytest -m slow tests/local_ray

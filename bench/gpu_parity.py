@@ -194,7 +194,7 @@ def _resume(name: str, preset: Settings, network: nn.Module, data: Batch) -> Row
                 state = TrainState(fresh, preset)
                 checkpoint.load(folder, state, device)
                 engine.train_one_epoch(fresh, [data] * steps, state, device=device, bf16=bf16)
-                checkpoint.save(folder, state, Progress(part=EpochResult(images=number + 1)))
+                checkpoint.save(folder, state.snapshot(), Progress(part=EpochResult(images=number + 1)))
         return _flat([each.float() for each in state.best_network.state_dict().values()])
 
     whole, again, resumed = train([STEPS]), train([STEPS]), train([STEPS // 2, STEPS - STEPS // 2])

@@ -4,7 +4,7 @@
 
 All variants make the same thing from the same images: decoded uint8 pixels and a mask of one box, in batches of 64.
 
-- `first epoch`, `later epochs`: faceae's own path, `decode_train` and `BatchLoader`, as a training worker uses it: the
+- `first epoch`, `later epochs`: faceae's own path, from `decode` to `BatchLoader`, as a training worker uses it: the
   first epoch, which includes the decoding, and the mean of the epochs after it. Ray and a process for each of its tasks
   are started beforehand. The sources are a folder of PNG files, the same files in a bucket, and Parquet shards made by
   jobs/prepare.py. The processor time is that of all processes, Ray's included, over the later epochs; what they do
@@ -37,10 +37,16 @@ from torch.utils.data import DataLoader, Dataset
 
 from bench.processes import cpu_seconds
 from bench.settings import BATCH, BOX, CORES, LATER_EPOCHS, SIZE, rate
+from faceae.cluster.coordinator import start_coordinator
+from faceae.cluster.mask_drawing import draw_masks
+from faceae.cluster.worker_groups import in_thread
 from faceae.config import Mask
 from faceae.corruption import masks
-from faceae.data.cache import Blocks, decode_train
-from faceae.data.images import decode
+from faceae.data import images as image_files
+from faceae.data.cache import Blocks, decode
+from faceae.data.dataset import FaceDataset
+from faceae.data.epoch import EpochKey
+from faceae.data.epoch_masks import draw_with_pixels
 from faceae.data.loader import BatchLoader
 from faceae.data.mask_generator import MaskGenerator
 from faceae.data.sampler import GlobalBatchSampler
@@ -66,14 +72,17 @@ class Ingest(NamedTuple):
 def faceae(source: str) -> Ingest:
     """Measures how fast a source is read and handed to a training worker as batches."""
     entries = list_sources([source], "--source").entries
+    coordinator, _ = start_coordinator()
+    ray.get(coordinator.wake.remote())
+    mask_generator, first_key, last = MaskGenerator(Mask(size=BOX), SIZE), EpochKey(0, 1, False), LATER_EPOCHS + 1
     start = time.perf_counter()
-    blocks, _ = decode_train(entries, SIZE, lambda images: None)
+    blocks, _ = decode(entries, SIZE, lambda images: None, draw_with_pixels(first_key, mask_generator))
+    dataset = FaceDataset(blocks, first_key, Blocks([], []), mask_generator, {}, 0.0)
+    drawing = in_thread(lambda: draw_masks(coordinator, dataset))
     loader = BatchLoader(
-        GlobalBatchSampler(blocks, 0, BATCH, MaskGenerator(Mask(size=BOX), SIZE)),
-        0,
-        1,
-        range(1, LATER_EPOCHS + 2),
-        tasks=CORES,
+        GlobalBatchSampler(blocks, 0, BATCH, mask_generator),
+        range(1, last + 1),
+        lambda key, needed: ray.get(coordinator.get_masks.remote(key, last, needed)),
     )
     try:
         images = consume(loader)
@@ -83,6 +92,8 @@ def faceae(source: str) -> Ingest:
         cpu = (cpu_seconds() - before) / (LATER_EPOCHS * images)
     finally:
         loader.close()
+        ray.kill(coordinator)
+        drawing.result()
     return Ingest(first, later, cpu, cached_bytes(blocks) / len(entries))
 
 
@@ -108,7 +119,7 @@ class Files(Dataset[tuple[NDArray[np.uint8], NDArray[np.uint8]]]):
     def __getitem__(self, index: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
         path = self.paths[index]
         drawn = masks.draw([path.name], Mask(size=BOX), seed=0, epoch=1, image_size=SIZE)
-        return np.array(decode(path.read_bytes(), SIZE)), masks.pack(drawn)[0]
+        return np.array(image_files.decode(path.read_bytes(), SIZE)), masks.pack(drawn)[0]
 
 
 def dataloader(paths: list[Path]) -> Generator[float, None, None]:
@@ -132,7 +143,7 @@ def decode_bound(paths: list[Path]) -> float:
 
 def _decode_all(contents: list[bytes]) -> int:
     for content in contents:
-        decode(content, SIZE)
+        image_files.decode(content, SIZE)
     return len(contents)
 
 
