@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import io
+import zlib
 from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
+from kornia_rs.io import decode_image_png_u8
 from numpy.typing import NDArray
 from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 
@@ -18,6 +20,11 @@ MAX_PIXELS = 80_000_000
 _LOSSLESS = frozenset({"PNG", "BMP", "TIFF", "GIF"})
 
 _SRGB = ImageCms.createProfile("sRGB")
+
+_PNG_HEADER = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR"
+_PNG_RGB = b"\x08\x02\0\0\0"  # 8 bits a sample, RGB, deflated, filtered by rows, not interlaced
+# Length in bytes of the chunks that bear on no pixel. Others may hold a profile, an orientation or a transparent colour.
+_PNG_PLAIN = {b"gAMA": 4, b"cHRM": 32, b"sRGB": 1, b"pHYs": 9, b"tIME": 7, b"IEND": 0}
 
 
 class BadImage(Exception):  # noqa: N818  (it describes the data, and costs a line in a list, not the run)
@@ -41,13 +48,16 @@ def decode(encoded: bytes, size: int) -> NDArray[np.uint8]:
         BadImage: the file is damaged or not an image, or the image has a side of less than half of `size`, more than
             `MAX_PIXELS` pixels, or 32-bit samples.
     """
+    if (pixels := _decode_plain_png(encoded, size)) is not None:
+        return pixels if pixels.shape == (size, size, 3) else np.asarray(_square(Image.fromarray(pixels), size))
     with _opened(encoded) as image:
-        _check_dimensions(image, size)
+        _check_dimensions(image.size, size)
         # JPEG decodes at a half, a quarter or an eighth of its size at almost no cost; from twice the final size,
         # Lanczos is accurate enough.
         image.draft(None, (2 * size, 2 * size))
         image.load()
-        return np.asarray(_square(to_rgb(ImageOps.exif_transpose(image)), size))
+        ImageOps.exif_transpose(image, in_place=True)
+        return np.asarray(_square(to_rgb(image), size))
 
 
 class Picture(NamedTuple):
@@ -68,9 +78,43 @@ def decode_whole(encoded: bytes) -> Picture:
     Raises:
         BadImage: the file is damaged or not an image, or the image has more than `MAX_PIXELS` pixels or 32-bit samples.
     """
+    if (pixels := _decode_plain_png(encoded, 1)) is not None:
+        return Picture(pixels, lossy=False)
     with _opened(encoded) as image:
-        _check_dimensions(image, 1)
-        return Picture(np.asarray(to_rgb(ImageOps.exif_transpose(image))), image.format not in _LOSSLESS)
+        _check_dimensions(image.size, 1)
+        ImageOps.exif_transpose(image, in_place=True)
+        return Picture(np.asarray(to_rgb(image)), image.format not in _LOSSLESS)
+
+
+def _decode_plain_png(encoded: bytes, size: int) -> NDArray[np.uint8] | None:
+    """Decodes a PNG whose samples are its pixels, three times as fast as Pillow and to the same (H, W, 3).
+
+    Returns None for any other file: Pillow decodes it, or says what is wrong.
+    """
+    if not _is_plain_png(encoded):
+        return None
+    width, height = (int.from_bytes(encoded[at : at + 4]) for at in (16, 20))
+    try:
+        _check_dimensions((width, height), size)
+        return decode_image_png_u8(encoded, (height, width), "rgb")
+    except Exception:  # the decoder raises no narrower class
+        return None
+
+
+def _is_plain_png(encoded: bytes) -> bool:
+    """Whether a file is a complete PNG of 8-bit RGB samples, and nothing but its samples bears on its pixels."""
+    if not encoded.startswith(_PNG_HEADER) or encoded[24:29] != _PNG_RGB:
+        return False
+    at, kind = 33, b""
+    while kind != b"IEND":
+        length, kind = int.from_bytes(encoded[at : at + 4]), encoded[at + 4 : at + 8]
+        end = at + 12 + length
+        if kind != b"IDAT":
+            whole = zlib.crc32(encoded[at + 4 : end - 4]).to_bytes(4) == encoded[end - 4 : end]
+            if _PNG_PLAIN.get(kind) != length or not whole:  # Pillow refuses a damaged one, the other decoder does not
+                return False
+        at = end
+    return True
 
 
 @contextlib.contextmanager
@@ -91,8 +135,8 @@ def _opened(encoded: bytes) -> Iterator[Image.Image]:
         raise BadImage(f"damaged: {str(error) or type(error).__name__}") from None
 
 
-def _check_dimensions(image: Image.Image, size: int) -> None:
-    width, height = image.size
+def _check_dimensions(dimensions: tuple[int, int], size: int) -> None:
+    width, height = dimensions
     if width * height > MAX_PIXELS:
         raise BadImage(f"{width}x{height} pixels is more than the {MAX_PIXELS // 1_000_000} million allowed")
     if 2 * min(width, height) < size:
@@ -122,7 +166,7 @@ def to_rgb(image: Image.Image) -> Image.Image:
             return converted
         except (ImageCms.PyCMSError, OSError):
             pass  # broken profiles are common and harmless: the samples are taken as sRGB
-    return image.convert("RGB")
+    return image if image.mode == "RGB" else image.convert("RGB")
 
 
 def _square(image: Image.Image, size: int) -> Image.Image:
