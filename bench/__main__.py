@@ -17,6 +17,7 @@ import contextlib
 import json
 import os
 import statistics
+import tarfile
 import tempfile
 from collections import defaultdict
 from collections.abc import Iterator
@@ -48,6 +49,8 @@ GOALS = {
     "ingest_later_vs_best_peer": (">=", 2),
     "ingest_later_vs_in_process": (">=", 0.5),
     "ingest_cpu_us_per_image": ("<=", 20),
+    "ingest_first_s3_parquet_vs_folder": (">=", 0.8),
+    "ingest_first_s3_tar_vs_folder": (">=", 0.8),
     "train_vs_in_memory": (">=", 0.97),
     "data_wait_fraction": ("<=", 0.02),
     "seconds_to_first_step": ("<=", 15),
@@ -138,7 +141,7 @@ def _measure_peers(folders: dict[str, Path], values: Values) -> None:
 
 @contextlib.contextmanager
 def _stored(source: Path, paths: list[Path], scratch: Path) -> Iterator[dict[str, str]]:
-    """Yields the same images as a folder, as prepared Parquet, and in a bucket of a SeaweedFS server."""
+    """Yields the same images as a folder and as prepared Parquet, and in a bucket: files, Parquet and a tar."""
     settings = job_settings.PrepareSettings(
         data=config.Source(source=(str(source),)), run=config.Output(name="parquet", storage=str(scratch))
     )
@@ -149,7 +152,13 @@ def _stored(source: Path, paths: list[Path], scratch: Path) -> Iterator[dict[str
         prepare(settings)
         for path in paths:
             storage.write(f"s3://faces/png/{path.name}", path.read_bytes())
-        yield {"PNG": str(source), "Parquet": str(scratch / "parquet"), "S3": "s3://faces/png"}
+        for name in storage.list_files(parquet := str(scratch / "parquet")):
+            storage.write(f"s3://faces/parquet/{name}", storage.read(f"{parquet}/{name}"))
+        with tarfile.open(scratch / "faces.tar", "w") as archive:
+            archive.add(source, ".")
+        storage.write("s3://faces/faces.tar", (scratch / "faces.tar").read_bytes())
+        in_bucket = {"S3": "png", "S3 Parquet": "parquet", "S3 tar": "faces.tar"}
+        yield {"PNG": str(source), "Parquet": parquet} | {n: f"s3://faces/{key}" for n, key in in_bucket.items()}
 
 
 def measure_training(source: Path, repeats: int, values: Values) -> None:
@@ -190,6 +199,11 @@ def ratios(middle: dict[str, float]) -> dict[str, float]:
         "ingest_later_vs_best_peer": ("ingest PNG: later epochs, images/s", best),
         "ingest_later_vs_in_process": ("ingest PNG: later epochs, images/s", "ingest: in one process, images/s"),
         "ingest_cpu_us_per_image": ("ingest PNG: later epochs, processor us an image",),
+        "ingest_first_s3_parquet_vs_folder": (
+            "ingest S3 Parquet: first epoch, images/s",
+            "ingest PNG: first epoch, images/s",
+        ),
+        "ingest_first_s3_tar_vs_folder": ("ingest S3 tar: first epoch, images/s", "ingest PNG: first epoch, images/s"),
         "train_vs_in_memory": ("training, 1 worker: job, images/s", "training, 1 worker: in memory, images/s"),
         "train_vs_in_memory_2_workers": (
             "training, 2 workers: job, images/s",

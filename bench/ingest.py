@@ -6,13 +6,14 @@ All variants make the same thing from the same images: decoded uint8 pixels and 
 
 - `first epoch`, `later epochs`: faceae's own path, from `decode` to `BatchLoader`, as a training worker uses it: the
   first epoch, which includes the decoding, and the mean of the epochs after it. Ray and a process for each of its tasks
-  are started beforehand. The sources are a folder of PNG files, the same files in a bucket, and Parquet shards made by
-  jobs/prepare.py. The processor time is that of all processes, Ray's included, over the later epochs; what they do
-  besides, such as Ray's dashboard, counts as well. It cannot show the processor time that a training step saves them.
-- `DataLoader`: torch.utils.data.DataLoader on the folder, with as many worker processes as cores, which decode and mask
-  in every epoch, as a training script without Ray does. The workers are started beforehand. It cannot show what a
-  cluster adds.
-- `decode bound`: Pillow alone on bytes in memory, one process per core. Nothing that decodes is faster.
+  are started beforehand. The sources are a folder of PNG files and Parquet shards made by jobs/prepare.py, and in a
+  bucket the same files, the same shards and a tar. The bucket's server shares the cores. The processor time is that of
+  all processes, Ray's included, over the later epochs; what they do besides counts as well. It cannot show the processor
+  time that a training step saves them.
+- `DataLoader`: torch.utils.data.DataLoader on the folder, with as many worker processes as cores, which decode (with
+  Pillow) and mask in every epoch, as a training script without Ray does. The workers are started beforehand. It cannot
+  show what a cluster adds.
+- `decode bound`: faceae's decoding alone, of bytes in memory, one process per core. Nothing that decodes is faster.
 - `in one process`: one process without workers that gathers batches in a new order from decoded pixels in its memory
   and draws the same masks. Nothing that hands batches from process to process is as cheap. It cannot show several
   workers, a set larger than memory, or what its time would cost a training step, which it does not overlap.
@@ -33,6 +34,7 @@ from typing import NamedTuple
 import numpy as np
 import ray
 from numpy.typing import NDArray
+from PIL import Image, ImageOps
 from torch.utils.data import DataLoader, Dataset
 
 from bench.processes import cpu_seconds
@@ -119,7 +121,9 @@ class Files(Dataset[tuple[NDArray[np.uint8], NDArray[np.uint8]]]):
     def __getitem__(self, index: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
         path = self.paths[index]
         drawn = masks.draw([path.name], Mask(size=BOX), seed=0, epoch=1, image_size=SIZE)
-        return np.array(image_files.decode(path.read_bytes(), SIZE)), masks.pack(drawn)[0]
+        with Image.open(path) as image:
+            square = ImageOps.fit(image.convert("RGB"), (SIZE, SIZE), Image.Resampling.LANCZOS)
+        return np.array(square), masks.pack(drawn)[0]
 
 
 def dataloader(paths: list[Path]) -> Generator[float, None, None]:
@@ -133,7 +137,7 @@ def dataloader(paths: list[Path]) -> Generator[float, None, None]:
 
 
 def decode_bound(paths: list[Path]) -> float:
-    """Returns the images/s of Pillow on all cores, from memory."""
+    """Returns the images/s of decoding on all cores, from memory."""
     shares = [[path.read_bytes() for path in paths[share :: 8 * CORES]] for share in range(8 * CORES)]
     quietly = (signal.SIGTERM, signal.SIG_DFL)  # ends the pool's processes; faceae turns it into a KeyboardInterrupt
     with multiprocessing.get_context("fork").Pool(CORES, signal.signal, quietly) as pool:

@@ -1,4 +1,4 @@
-"""Lists the files in zip and tar archives, and reads each with one request; nothing is unpacked to disk.
+"""Lists the files in zip and tar archives, and reads adjacent ones with one request; nothing is unpacked to disk.
 
 Listing an archive reads a zip's central directory or a tar's headers, once. The names of members serve only as names:
 no file is ever written under them.
@@ -10,7 +10,7 @@ import io
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from faceae import storage
@@ -24,6 +24,8 @@ _LOCAL_HEADER = 30  # bytes before a member's name in a zip; the name and an ext
 _MAX_BYTES = 2**29  # limit for an unpacked member: a larger one is a zip bomb, not an image that we would accept
 # A request to an object store takes as long as transferring this many bytes, which often include the next header.
 _TAR_BUFFER = 64 * 1024
+_MAX_GAP = 256 * 1024  # bytes between two files that are read and thrown away rather than making another request
+_MAX_REQUEST = 4 * 2**20  # bytes of a request for several files; one task makes several at a time
 
 
 class Zipped(NamedTuple):
@@ -108,17 +110,42 @@ def _tar_members(file: io.RawIOBase) -> Iterator[tuple[str, Span]]:
             raise tarfile.ReadError(f"neither a file nor the end marker at byte {archive.offset}")
 
 
-def read_member(uri: str, span: Span) -> bytes:
-    """Reads a file of an archive.
+def is_adjacent(spans: Sequence[Span], span: Span) -> bool:
+    """Whether a file is to be read with those before it in the same archive: it follows them, and not too far away."""
+    gap = span.offset - _end(spans[-1])
+    return 0 <= gap <= _MAX_GAP and _end(span) - spans[0].offset <= _MAX_REQUEST
+
+
+def read_members(uri: str, spans: Sequence[Span]) -> list[bytes | BadImage]:
+    """Reads files of an archive, with one request.
+
+    Args:
+        uri: the archive.
+        spans: where the files are, in the order of storage.
+
+    Returns:
+        For each file its content, or why it cannot be used: the archive is damaged there, or the file is encrypted or
+        packed by an unsupported method.
 
     Raises:
-        BadImage: the archive is damaged at this file, or the file is encrypted or packed by an unsupported method.
         OSError: the storage failed.
     """
-    stored = storage.read(uri, span.offset, span.length)
+    start = spans[0].offset
+    stored = memoryview(storage.read(uri, start, _end(spans[-1]) - start))
+    return [_unpack(bytes(stored[span.offset - start : _end(span) - start]), span) for span in spans]
+
+
+def _end(span: Span) -> int:
+    return span.offset + span.length
+
+
+def _unpack(stored: bytes, span: Span) -> bytes | BadImage:
     if len(stored) < span.length:
-        raise BadImage("the archive ends before the end of this file")
-    return _unzip(stored, span.zipped) if span.zipped else stored
+        return BadImage("the archive ends before the end of this file")
+    try:
+        return _unzip(stored, span.zipped) if span.zipped else stored
+    except BadImage as error:
+        return error
 
 
 def _unzip(stored: bytes, zipped: Zipped) -> bytes:

@@ -23,7 +23,7 @@ _SRGB = ImageCms.createProfile("sRGB")
 
 _PNG_HEADER = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR"
 _PNG_RGB = b"\x08\x02\0\0\0"  # 8 bits a sample, RGB, deflated, filtered by rows, not interlaced
-# Length in bytes of the chunks that bear on no pixel. Others may hold a profile, an orientation or a transparent colour.
+# Lengths in bytes of the chunks that bear on no pixel. Others may hold a profile, an orientation or a transparency.
 _PNG_PLAIN = {b"gAMA": 4, b"cHRM": 32, b"sRGB": 1, b"pHYs": 9, b"tIME": 7, b"IEND": 0}
 
 

@@ -24,7 +24,7 @@ from ray.data.datasource import ReadTask
 
 from faceae import storage
 from faceae.data import synthetic
-from faceae.data.archives import read_member
+from faceae.data.archives import Span, is_adjacent, read_members
 from faceae.data.execution import lower_priority
 from faceae.data.images import BadImage, decode
 from faceae.data.sources import SYNTHETIC, Entry
@@ -97,7 +97,8 @@ def units(entries: Sequence[Entry], rows: int) -> list[Sequence[Entry]]:
         entries: the images.
         rows: maximum number of images in a unit. Only a single row group of Parquet may exceed it: none is divided.
     """
-    divided: list[Sequence[Entry]] = list(_slices([entry for entry in entries if not entry.column], rows))
+    files = sorted((entry for entry in entries if not entry.column), key=_place_in_archive)
+    divided: list[Sequence[Entry]] = list(_slices(files, rows))
     in_parquet = sorted((entry for entry in entries if entry.column), key=lambda entry: entry[1:5])
     unit: list[Entry] = []
     for _, group in itertools.groupby(in_parquet, _row_group):
@@ -107,6 +108,11 @@ def units(entries: Sequence[Entry], rows: int) -> list[Sequence[Entry]]:
             unit = []
         unit += wanted  # row groups with few wanted images, as after a split, share a task and a block
     return [*divided, unit] if unit else divided
+
+
+def _place_in_archive(entry: Entry) -> tuple[str, int]:
+    """Sorts by it: a task reads adjacent files of an archive with one request, but training's order is random."""
+    return (entry.uri, entry.span.offset) if entry.span else ("", 0)
 
 
 def _row_group(entry: Entry) -> tuple[str, str, int]:
@@ -164,26 +170,41 @@ Stored = bytes | NDArray[np.uint8] | BadImage
 def fetch(unit: Sequence[Entry], image_size: int) -> Iterator[Stored]:
     """Yields what is stored for each entry of a unit: an encoded image, (S, S, 3) pixels, or why it cannot be read."""
     if unit[0].column:  # a unit has either row groups, or any mixture of image files and synthetic portraits
-        for _, entries in itertools.groupby(unit, _row_group):
-            yield from _fetch_row_group(list(entries))
+        for _, entries in itertools.groupby(unit, lambda entry: (entry.uri, entry.column)):
+            yield from _fetch_rows(list(entries))
     elif any(storage.is_remote(entry.uri) for entry in unit):
         with ThreadPoolExecutor(_FETCHES) as threads:
-            yield from threads.map(lambda entry: _fetch_one(entry, image_size), unit)
+            for stored in threads.map(lambda run: _fetch_run(run, image_size), _runs(unit)):
+                yield from stored
     else:
-        yield from (_fetch_one(entry, image_size) for entry in unit)
+        for run in _runs(unit):
+            yield from _fetch_run(run, image_size)
 
 
-def _fetch_one(entry: Entry, image_size: int) -> Stored:
-    if entry.uri == SYNTHETIC:
-        return synthetic.portrait(entry.row, image_size)
+def _runs(unit: Sequence[Entry]) -> Iterator[list[Entry]]:
+    """Divides a unit into what is read with one request each: adjacent files of an archive, or a file of its own."""
+    run: list[Entry] = []
+    spans: list[Span] = []
+    for entry in unit:
+        if run and not (spans and entry.span and entry.uri == run[0].uri and is_adjacent(spans, entry.span)):
+            yield run
+            run, spans = [], []
+        run.append(entry)
+        spans += [entry.span] if entry.span else []
+    yield run
+
+
+def _fetch_run(run: Sequence[Entry], image_size: int) -> Sequence[Stored]:
+    first = run[0]
+    if first.uri == SYNTHETIC:
+        return [synthetic.portrait(first.row, image_size)]
     try:
-        return read_member(entry.uri, entry.span) if entry.span else storage.read(entry.uri)
-    except BadImage as error:
-        return error
+        spans = [entry.span for entry in run if entry.span]
+        return read_members(first.uri, spans) if spans else [storage.read(first.uri)]
     except FileNotFoundError:
-        return BadImage("the file has disappeared since it was listed")
+        return [BadImage("the file has disappeared since it was listed")] * len(run)
     except PermissionError:
-        return BadImage("no permission to read the file")
+        return [BadImage("no permission to read the file")] * len(run)
 
 
 def read_encoded(entry: Entry) -> bytes:
@@ -198,26 +219,32 @@ def read_encoded(entry: Entry) -> bytes:
     raise stored if isinstance(stored, BadImage) else BadImage("it is not an image file")
 
 
-def _fetch_row_group(unit: Sequence[Entry]) -> Iterator[Stored]:
-    first = unit[0]
-    values = _read_row_group(first.uri, first.row_group, first.column)
-    for entry in unit:
-        value = values[entry.row].as_py()
-        if isinstance(value, dict):
-            value = value["bytes"]
-        if value is None:
-            yield BadImage("the table has no bytes for this image")
-        elif first.column == "pixels":
-            yield _square_pixels(value)
-        else:
-            yield value
+def _fetch_rows(entries: Sequence[Entry]) -> Iterator[Stored]:
+    """Yields what a column of one Parquet file holds for each entry; opens the file and reads its footer once."""
+    uri, column = entries[0].uri, entries[0].column
+    with _open_parquet(uri) as file:
+        for group, in_group in itertools.groupby(entries, lambda entry: entry.row_group):
+            values = _read_row_group(uri, file, group, column)
+            yield from (_stored(values[entry.row].as_py(), column) for entry in in_group)
 
 
 @storage.retry_outages
-def _read_row_group(uri: str, group: int, column: str) -> pa.ChunkedArray:
+def _open_parquet(uri: str) -> pq.ParquetFile:
     filesystem, path = storage.resolve(uri)
-    with pq.ParquetFile(filesystem.open_input_file(path)) as file:
-        return file.read_row_group(group, columns=[column])[0]
+    return pq.ParquetFile(filesystem.open_input_file(path), pre_buffer=True)
+
+
+@storage.retry_outages
+def _read_row_group(uri: str, file: pq.ParquetFile, group: int, column: str) -> pa.ChunkedArray:
+    return file.read_row_group(group, columns=[column])[0]
+
+
+def _stored(value: Any, column: str) -> Stored:  # noqa: ANN401  (bytes, or a struct of bytes and path)
+    if isinstance(value, dict):
+        value = value["bytes"]
+    if value is None:
+        return BadImage("the table has no bytes for this image")
+    return _square_pixels(value) if column == "pixels" else value
 
 
 def _square_pixels(value: bytes) -> Stored:

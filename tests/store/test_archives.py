@@ -15,7 +15,7 @@ from PIL import Image
 
 from faceae import storage
 from faceae.config import Data
-from faceae.data.archives import list_members, read_member
+from faceae.data.archives import list_members, read_members
 from faceae.data.sources import list_sources
 from faceae.data.split import Split
 from faceae.data.synthetic import portrait
@@ -39,7 +39,7 @@ class Pipe(io.BytesIO):
 
 
 def contents(path):
-    return {name: read_member(str(path), span) for name, span in list_members(str(path))}
+    return {name: read_members(str(path), [span])[0] for name, span in list_members(str(path))}
 
 
 def reasons(path):

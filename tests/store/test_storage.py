@@ -13,9 +13,12 @@ from faceae.errors import InputError
 @pytest.fixture
 def new_clients():
     """Discards the clients that were made for another environment."""
-    storage._filesystem.cache_clear()
+    caches = (storage._filesystem, storage._s3_client)
+    for cache in caches:
+        cache.cache_clear()
     yield
-    storage._filesystem.cache_clear()
+    for cache in caches:
+        cache.cache_clear()
 
 
 def test_reads_writes_and_lists_wait_for_an_unreachable_server(seaweed, caplog):
