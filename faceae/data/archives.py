@@ -11,7 +11,9 @@ import tarfile
 import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+from pyarrow import NativeFile
 
 from faceae import storage
 from faceae.data.images import BadImage
@@ -22,8 +24,7 @@ COMPRESSED = (".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".tar.z
 
 _LOCAL_HEADER = 30  # bytes before a member's name in a zip; the name and an extra field follow, at most 64 KiB each
 _MAX_BYTES = 2**29  # limit for an unpacked member: a larger one is a zip bomb, not an image that we would accept
-# A request to an object store takes as long as transferring this many bytes, which often include the next header.
-_TAR_BUFFER = 64 * 1024
+_HEADER_REQUEST = 64 * 1024  # bytes to begin with when looking for a tar's next header
 _MAX_GAP = 256 * 1024  # bytes between two files that are read and thrown away rather than making another request
 _MAX_REQUEST = 4 * 2**20  # bytes of a request for several files; one task makes several at a time
 
@@ -96,8 +97,46 @@ def _zip_members(file: io.BufferedIOBase) -> Iterator[tuple[str, Span]]:
             yield info.filename, Span(info.header_offset, length, Zipped(info.compress_size, info.CRC))
 
 
-def _tar_members(file: io.RawIOBase) -> Iterator[tuple[str, Span]]:
-    buffered = io.BufferedReader(file, _TAR_BUFFER)
+class _ReadAhead(io.RawIOBase):
+    """Reads a file forwards, in requests that grow as long as little between them is skipped.
+
+    So the headers of a tar of thumbnails are read with few requests, and those of a tar of large files in few bytes.
+    """
+
+    def __init__(self, file: NativeFile) -> None:
+        self._file, self._size, self._ahead = file, file.size(), _HEADER_REQUEST
+        self._at = self._start = 0
+        self._held = b""
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._at
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        if whence != io.SEEK_SET:
+            raise io.UnsupportedOperation("only absolute positions")
+        self._at = offset
+        return offset
+
+    def readinto(self, buffer: Any) -> int:  # noqa: ANN401  (what io hands in)
+        end = self._start + len(self._held)
+        if not self._start <= self._at < end:
+            self._ahead = min(2 * self._ahead, _MAX_REQUEST) if self._at - end <= self._ahead else _HEADER_REQUEST
+            count = max(0, min(self._ahead, self._size - self._at))
+            self._start, self._held = self._at, self._file.read_at(count, self._at) if count else b""
+        piece = self._held[self._at - self._start :][: len(buffer)]
+        buffer[: len(piece)] = piece
+        self._at += len(piece)
+        return len(piece)
+
+
+def _tar_members(file: NativeFile) -> Iterator[tuple[str, Span]]:
+    buffered = io.BufferedReader(_ReadAhead(file), tarfile.BLOCKSIZE)
     spans: dict[str, Span] = {}
     with tarfile.open(fileobj=buffered, mode="r:") as archive:
         for info in archive:

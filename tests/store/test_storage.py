@@ -27,6 +27,7 @@ def test_reads_writes_and_lists_wait_for_an_unreachable_server(seaweed, caplog):
     results = {}
     actions = {
         "read": lambda: storage.read("s3://faces/old"),
+        "range": lambda: storage.read("s3://faces/old", 3, 2),
         "write": lambda: storage.write("s3://faces/new", b"late"),
         "list": lambda: storage.list_files("s3://faces"),
     }
@@ -43,10 +44,11 @@ def test_reads_writes_and_lists_wait_for_an_unreachable_server(seaweed, caplog):
         for thread in threads:
             thread.join(60)
     assert results["read"] == b"content"
+    assert results["range"] == b"te"
     assert "old" in results["list"]
     assert storage.read("s3://faces/new") == b"late"
     notes = [record.getMessage() for record in caplog.records]
-    assert len(notes) == 3
+    assert len(notes) == 4
     assert all("the server cannot be reached" in text and "trying again for 120 s" in text for text in notes)
 
 
