@@ -237,8 +237,12 @@ def _s3_client(bucket: str) -> S3Store | None:
     if in_files and "AWS_ACCESS_KEY_ID" not in os.environ:
         return None
     filesystem, _ = _filesystem(f"s3://{bucket}")  # it has asked for the bucket's region
-    once = {"max_retries": 0, "retry_timeout": timedelta(0)}
-    return S3Store(bucket, region=filesystem.region, client_options={"allow_http": True}, retry_config=once)
+    return S3Store(
+        bucket,
+        region=filesystem.region,
+        client_options={"allow_http": True},
+        retry_config={"max_retries": 0, "retry_timeout": timedelta(0)},
+    )
 
 
 @retry_outages

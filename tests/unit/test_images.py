@@ -6,10 +6,13 @@ import zlib
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from pictures import png
 from PIL import Image, ImageCms
 
-from faceae.data.images import MAX_PIXELS, BadImage, decode
+from faceae.data import images
+from faceae.data.images import MAX_PIXELS, BadImage, decode, decode_whole
 
 RED, BLUE = (255, 0, 0), (0, 0, 255)
 
@@ -87,12 +90,12 @@ def tiff(samples: np.ndarray) -> bytes:
     return buffer.getvalue()
 
 
+def chunk(kind: bytes, body: bytes) -> bytes:
+    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+
 def bomb(width: int, height: int) -> bytes:
     """A PNG whose header claims far more pixels than its data holds."""
-
-    def chunk(kind: bytes, body: bytes) -> bytes:
-        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
-
     header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))
     return b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(b"\0" * 1000)) + chunk(b"IEND", b"")
 
@@ -125,3 +128,66 @@ def test_real_bad_files_are_rejected_and_unusual_ones_decoded(shared):
         else:
             with pytest.raises(BadImage):
                 decode(path.read_bytes(), 128)
+
+
+def outcome(encoded: bytes, size: int) -> bytes | str:
+    try:
+        return decode(encoded, size).tobytes()
+    except BadImage as error:
+        return str(error)
+
+
+def assert_as_with_pillow(encoded: bytes, size: int) -> bytes | str:
+    """Asserts that `decode` does the same as it does with Pillow alone; returns that."""
+    result = outcome(encoded, size)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(images, "_decode_plain_png", lambda *_: None)
+        assert outcome(encoded, size) == result
+    return result
+
+
+NOISE = png(Image.effect_noise((48, 40), 90).convert("RGB"))
+
+
+def test_real_images_have_the_pixels_that_pillow_decodes(shared):
+    for path in [*shared.glob("ffhq/**/*.png"), *(shared / "bad").iterdir()]:
+        for size in (128, 96):
+            assert_as_with_pillow(path.read_bytes(), size)
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "P", "L"])
+def test_only_a_png_of_rgb_samples_takes_the_fast_decoder(mode):
+    encoded = png(halves(mode))
+    assert (images._decode_plain_png(encoded, 64) is not None) == (mode == "RGB")
+    assert_as_with_pillow(encoded, 64)
+    assert decode_whole(encoded).pixels.shape == (64, 64, 3)
+    assert not decode_whole(encoded).lossy
+
+
+@pytest.mark.parametrize("name", ["exif", "icc_profile", "transparency"])
+def test_a_png_with_more_than_samples_is_left_to_pillow(name):
+    exif = Image.Exif()
+    exif[0x0112] = 3
+    srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    encoded = png(halves(), **{name: {"exif": exif, "icc_profile": srgb, "transparency": RED}[name]})
+    assert images._decode_plain_png(encoded, 64) is None
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.data())
+def test_a_damaged_png_is_rejected_as_by_pillow_alone(data):
+    damaged = bytearray(NOISE)
+    for at in data.draw(st.lists(st.integers(0, len(NOISE) - 1), min_size=1, max_size=3)):
+        damaged[at] ^= 1 << data.draw(st.integers(0, 7))
+    assert_as_with_pillow(bytes(damaged[: data.draw(st.integers(1, len(NOISE)))]), 40)
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    st.lists(st.sampled_from([b"gAMA", b"cHRM", b"sRGB", b"pHYs", b"tIME", b"tEXt", b"tRNS", b"IHDR", b"IEND"])),
+    st.sampled_from([0, 1, 4, 7, 9, 32]),
+    st.booleans(),
+)
+def test_other_chunks_change_nothing_that_pillow_alone_would_not(kinds, length, last):
+    at = len(NOISE) - 12 if last else 33  # before the end, or after the header
+    assert_as_with_pillow(NOISE[:at] + b"".join(chunk(kind, bytes(length)) for kind in kinds) + NOISE[at:], 40)
