@@ -111,7 +111,8 @@ def units(entries: Sequence[Entry], rows: int) -> list[Sequence[Entry]]:
 
 
 def _place_in_archive(entry: Entry) -> tuple[str, int]:
-    """Sorts by it: a task reads adjacent files of an archive with one request, but training's order is random."""
+    """Returns a key that sorts the files of an archive as they are stored: training's own order is random, and a task
+    reads with one request what lies side by side."""
     return (entry.uri, entry.span.offset) if entry.span else ("", 0)
 
 

@@ -2,6 +2,7 @@
 
 import os
 import random
+import threading
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -11,6 +12,8 @@ from pictures import SIZE, png, read_all, tarred, write_parquet, zipped
 from PIL import Image
 
 from faceae import storage
+from faceae.data import archives
+from faceae.data.reader import fetch
 from faceae.data.sources import list_sources
 from faceae.data.synthetic import portrait
 
@@ -132,3 +135,23 @@ def test_the_footer_of_a_parquet_file_is_read_once_a_unit(requests, tmp_path):
     groups, units = pq.ParquetFile(tmp_path / "a.parquet").num_row_groups, 8
     assert reading["HEAD"] == units
     assert reading["GET"] <= groups + 2 * units
+
+
+@pytest.mark.parametrize("form", ["tar", "parquet"])
+def test_an_outage_in_the_middle_of_a_unit_is_waited_for(seaweed, tmp_path, monkeypatch, form):
+    uri = f"s3://faces/outage/a.{form}"
+    if form == "tar":
+        monkeypatch.setattr(archives, "_MAX_REQUEST", 8192)  # a few images a request
+        storage.write(uri, tarred(FILES))
+    else:
+        write_parquet(tmp_path / "a.parquet", "hugging face", count=64, row_group=8)
+        storage.write(uri, (tmp_path / "a.parquet").read_bytes())
+    fetched = fetch(list_sources([uri], "--data.source").entries, SIZE)
+    first = next(fetched)
+    seaweed.stop()
+    restart = threading.Timer(2, seaweed.start)
+    restart.start()
+    try:
+        assert [first, *fetched] == list(FILES.values())
+    finally:
+        restart.join()
