@@ -89,7 +89,8 @@ def decode_whole(encoded: bytes) -> Picture:
 def _decode_plain_png(encoded: bytes, size: int) -> NDArray[np.uint8] | None:
     """Decodes a PNG whose samples are its pixels, three times as fast as Pillow and to the same (H, W, 3).
 
-    Returns None for any other file: Pillow decodes it, or says what is wrong.
+    Returns None for any other file: Pillow decodes it, or says what is wrong. Damage is noticed by the chunks' CRC-32;
+    unlike Pillow, this decoder does not check zlib's own sum, which a file damaged before it was written could fail.
     """
     if not _is_plain_png(encoded):
         return None
