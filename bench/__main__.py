@@ -32,6 +32,7 @@ from bench import grid, ingest, peers, training
 from bench.machine import describe
 from bench.settings import SIZE
 from faceae import config, storage
+from faceae.cluster import connection
 from faceae.config import jobs as job_settings
 from faceae.console import count, out
 from faceae.data.synthetic import portrait
@@ -95,6 +96,7 @@ def measure_ingest(source: Path, scratch: Path, repeats: int, values: Values) ->
     next(loader)
     formats = _convert(paths, scratch, values)
     with _stored(source, paths, scratch) as sources:
+        connection.connect(1)
         for kind in sources.values():
             ingest.faceae(kind)  # warms up: starts Ray's worker processes
         for turn in range(repeats):

@@ -8,8 +8,8 @@ All variants make the same thing from the same images: decoded uint8 pixels and 
   first epoch, which includes the decoding, and the mean of the epochs after it. Ray and a process for each of its tasks
   are started beforehand. The sources are a folder of PNG files and Parquet shards made by jobs/prepare.py, and in a
   bucket the same files, the same shards and a tar. The bucket's server shares the cores. The processor time is that of
-  all processes, Ray's included, over the later epochs; what they do besides counts as well. It cannot show the processor
-  time that a training step saves them.
+  all processes, Ray's included, over the later epochs; what they do besides counts as well. It cannot show what a
+  training step at the same time would cost them.
 - `DataLoader`: torch.utils.data.DataLoader on the folder, with as many worker processes as cores, which decode (with
   Pillow) and mask in every epoch, as a training script without Ray does. The workers are started beforehand. It cannot
   show what a cluster adds.
@@ -34,11 +34,10 @@ from typing import NamedTuple
 import numpy as np
 import ray
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
 from torch.utils.data import DataLoader, Dataset
 
 from bench.processes import cpu_seconds
-from bench.settings import BATCH, BOX, CORES, LATER_EPOCHS, SIZE, rate
+from bench.settings import BATCH, BOX, CORES, LATER_EPOCHS, SIZE, pillow, rate
 from faceae.cluster.coordinator import start_coordinator
 from faceae.cluster.mask_drawing import draw_masks
 from faceae.cluster.worker_groups import in_thread
@@ -121,9 +120,7 @@ class Files(Dataset[tuple[NDArray[np.uint8], NDArray[np.uint8]]]):
     def __getitem__(self, index: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
         path = self.paths[index]
         drawn = masks.draw([path.name], Mask(size=BOX), seed=0, epoch=1, image_size=SIZE)
-        with Image.open(path) as image:
-            square = ImageOps.fit(image.convert("RGB"), (SIZE, SIZE), Image.Resampling.LANCZOS)
-        return np.array(square), masks.pack(drawn)[0]
+        return pillow(path.read_bytes(), SIZE), masks.pack(drawn)[0]
 
 
 def dataloader(paths: list[Path]) -> Generator[float, None, None]:

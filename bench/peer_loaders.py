@@ -20,10 +20,9 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from bench.settings import BATCH, BOX, CORES
+from bench.settings import BATCH, BOX, CORES, pillow
 from faceae.config import Mask
 from faceae.corruption import masks
-from faceae.data.images import decode
 
 PREFETCH = 4
 SHARDS = 16
@@ -112,7 +111,7 @@ class Memmap(Peer):
         shape = (len(paths), size, size, 3)
         pixels = np.lib.format.open_memmap(folder / "pixels.npy", "w+", np.uint8, shape)
         for row, path in enumerate(paths):
-            pixels[row] = decode(path.read_bytes(), size)
+            pixels[row] = pillow(path.read_bytes(), size)
         pixels.flush()
 
     def epoch(self) -> Iterator[Delivered]:
@@ -173,7 +172,7 @@ class LitdataPng(Peer):
                 number, content = super().__getitem__(index)
                 return number, content, self.current_epoch
 
-        pixels = _from_raw if self.raw else decode
+        pixels = _from_raw if self.raw else pillow
         self.loader = litdata.StreamingDataLoader(
             Stream(str(folder), shuffle=True, seed=0),
             batch_size=BATCH,
@@ -221,7 +220,7 @@ class LitdataRaw(LitdataPng):
 def _litdata_sample(item: tuple[int, str], size: int | None) -> tuple[int, bytes]:
     number, path = item
     content = Path(path).read_bytes()
-    return number, decode(content, size).tobytes() if size else content
+    return number, pillow(content, size).tobytes() if size else content
 
 
 def _from_raw(content: bytes, size: int) -> NDArray[np.uint8]:
@@ -251,7 +250,7 @@ class Webdataset(Peer):
             webdataset.WebDataset(sorted(map(str, folder.glob("*.tar"))), shardshuffle=SHARDS)
             .shuffle(MIXED)
             .compose(_Epochs())
-            .batched(BATCH, collation_fn=partial(_collate, size=size, pixels=decode))
+            .batched(BATCH, collation_fn=partial(_collate, size=size, pixels=pillow))
         )
         self.loader = webdataset.WebLoader(
             stream, batch_size=None, num_workers=CORES, prefetch_factor=PREFETCH, persistent_workers=True
