@@ -18,6 +18,7 @@ test: setup
 	$(BIN)/pytest
 
 bench: setup  ## measure data path, training and grid against their bounds, into bench/results.json: about 17 minutes on two cores
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --constraint constraints.txt --requirement bench/peers.txt
 	$(BIN)/python -m bench
 
 gpu: setup  ## compare a GPU with the CPU and measure its steps, into bench/gpu.json; without a GPU small and into no file
