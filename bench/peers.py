@@ -76,7 +76,10 @@ def available() -> list[str]:
     installed = {name: importlib.util.find_spec(peer.module) is not None for name, peer in PEERS.items()}
     for name, found in installed.items():
         if not found:
-            out.print(f"ingest    without {name}: pip install --no-deps -c constraints.txt -r bench/peers.txt brings it", markup=False)
+            out.print(
+                f"ingest    without {name}: pip install --no-deps -c constraints.txt -r bench/peers.txt brings it",
+                markup=False,
+            )
     return [name for name, found in installed.items() if found]
 
 

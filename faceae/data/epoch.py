@@ -22,14 +22,9 @@ class EpochKey(NamedTuple):
     mirror: bool
 
     @property
-    def mask_column(self) -> str:
-        """Name of the column with the masks: fixed-size binary, see `faceae.corruption.masks.pack`."""
-        return f"mask {self.seed} {self.epoch}"
-
-    @property
-    def mirror_column(self) -> str:
-        """Name of the column that says which images are mirrored: fixed-size binary, one byte, 0 or 1."""
-        return f"mirrored {self.seed} {self.epoch}"
+    def column(self) -> str:
+        """Name of the column with the masks, see `faceae.data.epoch_masks.rows_of`."""
+        return f"masks of seed {self.seed}, epoch {self.epoch}{', mirrored' * self.mirror}"
 
 
 class Drawn(NamedTuple):
@@ -37,7 +32,7 @@ class Drawn(NamedTuple):
 
     Attributes:
         key: the epoch.
-        tables: the tables that hold the masks of each block, row by row, by the block's number.
+        tables: the tables that hold the masks of each block, by the block's number.
     """
 
     key: EpochKey

@@ -8,6 +8,8 @@ by a rank of that node, as rows. The thread works one *chunk* (some steps) ahead
 
 from __future__ import annotations
 
+import sys
+from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple, Protocol
@@ -17,12 +19,17 @@ from numpy.typing import NDArray
 
 from faceae.data.batch import Batch
 from faceae.data.epoch import Drawn, EpochKey
-from faceae.data.mapped import Mapped, node_cache
+from faceae.data.epoch_masks import MaskRows
+from faceae.data.mapped import Mapped, Recent, node_cache
 from faceae.data.reader import image_bytes
-from faceae.data.sampler import GlobalBatchSampler, assign
+from faceae.data.sampler import POOL_BYTES, GlobalBatchSampler, assign
 
-CHUNK_BYTES = 16 * 2**20
-"""Size of a chunk, in bytes of decoded images of one rank."""
+CHUNK_BYTES = 8 * 2**20
+"""Size of a chunk, in bytes of decoded images of one rank: small enough to stay in the processor's cache until it is
+used, which halves the cost of copying."""
+
+CHUNKS_AHEAD = 2
+"""Number of chunks that are prepared before they are needed."""
 
 
 class Exchange(Protocol):
@@ -63,6 +70,27 @@ class _Chunk(NamedTuple):
     ranks: NDArray[np.int64]
 
 
+class Buffers:
+    """Arrays for batches, each used again once nothing refers to it any more.
+
+    Memory from the system costs a page fault every 4 kB, more than the copy that follows; and an array that was just
+    read is still in the processor's cache.
+    """
+
+    def __init__(self, rows: int, width: int) -> None:
+        """Creates no array yet; each will have `rows` rows of `width` bytes."""
+        self._shape = rows, width
+        self._arrays: list[NDArray[np.uint8]] = []
+
+    def take(self, rows: int) -> NDArray[np.uint8]:
+        """Returns (rows, width) uint8 with arbitrary content."""
+        for array in self._arrays:
+            if sys.getrefcount(array) == 3:  # the list, this name and the argument: no batch
+                return array[:rows]
+        self._arrays.append(np.empty(self._shape, np.uint8))
+        return self._arrays[-1][:rows]
+
+
 class BatchLoader:
     """The batches of one rank, epoch after epoch."""
 
@@ -94,9 +122,11 @@ class BatchLoader:
         homes = sampler.homes(np.arange(len(self._positions)), self.world_size)
         self._near_blocks = np.unique(self._positions[self._near[homes], 0]).tolist()
         self._drawn: Drawn | None = None
-        pixels = image_bytes(sampler.image_size)
-        self._pixels, self._mask = slice(0, pixels), slice(pixels, pixels + sampler.image_size**2 // 8)
-        self._width = self._mask.stop + sampler.mirror
+        self._unpacked: Recent[tuple[EpochKey, int], MaskRows] = Recent(POOL_BYTES // 20)  # those of a pool
+        self._pixel_bytes = image_bytes(sampler.image_size)
+        self._mask_bytes = sampler.image_size**2 // 8
+        self._width = self._pixel_bytes + self._mask_bytes + sampler.mirror
+        self._buffers = Buffers(-(-sampler.batch_size // self.world_size), self._width)
         self._chunks = self._stream(first_step)
 
     def epoch(self) -> Iterator[Batch]:
@@ -114,12 +144,12 @@ class BatchLoader:
 
     def _stream(self, first_step: int) -> Generator[list[Batch], None, None]:
         plan = self._plan(first_step)
-        # A chunk is started when the one before it is taken. So all ranks that stop at the same step have started the
-        # same chunks, and none waits in vain for another's rows.
+        # A chunk is ordered when one before it is taken. So all ranks that stop at the same step have ordered the same
+        # chunks, and none waits in vain for another's rows.
         with ThreadPoolExecutor(1, "batches") as thread:
-            coming = thread.submit(self._prepare, plan)
-            while batches := coming.result():
-                coming = thread.submit(self._prepare, plan)
+            coming = deque(thread.submit(self._prepare, plan) for _ in range(CHUNKS_AHEAD))
+            while batches := coming.popleft().result():
+                coming.append(thread.submit(self._prepare, plan))
                 yield batches
 
     def _plan(self, first_step: int) -> Iterator[_Chunk]:
@@ -151,8 +181,7 @@ class BatchLoader:
         mine = np.flatnonzero(chunk.ranks == self.rank)
         homes = sampler.homes(chunk.numbers, self.world_size)
         near = self._near[homes[mine]]
-        # An array for each step, since memory of that size is used again without new page faults.
-        arrays = [np.empty((count, self._width), np.uint8) for count in np.bincount(mine // sampler.batch_size)]
+        arrays = [self._buffers.take(count) for count in np.bincount(mine // sampler.batch_size).tolist()]
         rows = [row for array in arrays for row in array]
         self._copy(chunk.numbers[mine[near]], [rows[place] for place in np.flatnonzero(near)])
         if self.exchange:
@@ -165,9 +194,10 @@ class BatchLoader:
     def _batch(self, rows: NDArray[np.uint8], images: int) -> Batch:
         """Returns rows as a batch; `images` are left of the chunk, on all ranks."""
         side = self.sampler.image_size
-        pixels = rows[:, self._pixels].reshape(-1, side, side, 3)
+        pixels = rows[:, : self._pixel_bytes].reshape(-1, side, side, 3)
+        mask = rows[:, self._pixel_bytes : self._pixel_bytes + self._mask_bytes]
         mirrored = rows[:, -1].astype(bool) if self.sampler.mirror else None
-        return Batch(pixels, rows[:, self._mask], min(images, self.sampler.batch_size), mirrored)
+        return Batch(pixels, mask, min(images, self.sampler.batch_size), mirrored)
 
     def _exchange(self, chunk: _Chunk, homes: NDArray[np.int64], wanted: NDArray[np.int64]) -> NDArray[np.uint8]:
         """Sends what other nodes' ranks need from this rank's home; returns what this rank needs from other nodes."""
@@ -181,17 +211,23 @@ class BatchLoader:
 
     def _copy(self, numbers: NDArray[np.int64], rows: list[NDArray[np.uint8]]) -> None:
         """Copies images of this node's homes, their masks and mirroring to rows."""
-        assert self._drawn
-        key, blocks = self._drawn.key, self._positions[numbers, 0]
-        needed, which = np.unique(blocks, return_inverse=True)
+        needed, which = np.unique(self._positions[numbers, 0], return_inverse=True)
         images = self.mapped.get([self.sampler.blocks.refs[block] for block in needed])
-        drawn = self.mapped.get([self._drawn.tables[block] for block in needed])
         pixels = [table.rows("pixels") for table in images]
-        masks = [table.rows(key.mask_column) for table in drawn]
-        mirrored = [table.rows(key.mirror_column) for table in drawn] if key.mirror else []
+        masks = [drawn.rows for drawn in self._masks(needed.tolist())]
         places = zip(which.tolist(), self._positions[numbers, 1].tolist(), strict=True)
+        middle = self._pixel_bytes
         for target, (block, row) in zip(rows, places, strict=True):
-            target[self._pixels] = pixels[block][row]
-            target[self._mask] = masks[block][row]
-            if key.mirror:
-                target[-1:] = mirrored[block][row]
+            target[:middle] = pixels[block][row]
+            target[middle:] = masks[block][row]
+
+    def _masks(self, blocks: list[int]) -> list[MaskRows]:
+        """Returns the masks of some blocks in the current epoch, row by row."""
+        assert self._drawn
+        key, tables = self._drawn
+
+        def unpack(missing: list[tuple[EpochKey, int]]) -> list[MaskRows]:
+            drawn = self.mapped.get([tables[block] for _, block in missing])
+            return [MaskRows(table, key, self._width - self._pixel_bytes) for table in drawn]
+
+        return self._unpacked.get([(key, block) for block in blocks], unpack)
