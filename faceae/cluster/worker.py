@@ -8,6 +8,7 @@ import os
 from collections.abc import Iterator
 from typing import Any
 
+import psutil
 import ray
 import ray.train
 import torch
@@ -65,9 +66,19 @@ def _ranks(rank: int) -> Ranks:
     """Returns the ranks of this group, and a way to exchange rows if they are on several nodes."""
     if world_size() == 1:
         return Ranks()
+    if interface := _interface(ray.util.get_node_ip_address()):
+        os.environ.setdefault("GLOO_SOCKET_IFNAME", interface)
     exchange = RowExchange()
     nodes = tuple(exchange.gather(ray.get_runtime_context().get_node_id()))
     return Ranks(rank, nodes, exchange if len(set(nodes)) > 1 else None)
+
+
+def _interface(address: str) -> str | None:
+    """Returns the network interface with an address. Gloo would look up the machine's name: on Debian, 127.0.1.1."""
+    for name, addresses in psutil.net_if_addrs().items():
+        if any(each.address == address for each in addresses):
+            return name
+    return None
 
 
 @contextlib.contextmanager

@@ -21,7 +21,7 @@ from faceae.data.mapped import MappedTable, Rows
 from faceae.data.mask_generator import MaskGenerator
 from faceae.data.reader import pixels_array
 
-BURST_BYTES = 64 * 2**20
+BURST_BYTES = 256 * 2**20
 """Bytes of masks that an execution draws, before they are compressed; more if those of a single epoch take more."""
 
 CACHE_SHARE = 0.1
