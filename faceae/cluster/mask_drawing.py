@@ -22,6 +22,6 @@ def draw_masks(coordinator: Any, dataset: FaceDataset) -> None:  # noqa: ANN401 
             key, last = ray.get(coordinator.next_masks.remote())
             try:
                 drawn = drawer.draw(drawer.burst(key, last))
-            except ray.exceptions.RayError as error:
+            except Exception as error:  # whatever it is, the workers that wait must hear of it
                 ray.get(coordinator.fail_masks.remote(f"the masks of epoch {key.epoch}: {one_line(error)}"))
                 return

@@ -3,7 +3,7 @@
 The pixels stay in the blocks in which they were decoded, in the object store of the node that is home to them (see
 `faceae.data.sampler`), and are copied once, into a batch. The masks of an epoch are drawn by Ray Data before it begins
 (`faceae.data.epoch_masks`). Where a run has several nodes, what a rank needs from another node's blocks is sent to it
-by a rank of that node, as rows. The thread works one *chunk* (some steps) ahead.
+by a rank of that node, as rows. The thread works some *chunks* (of some steps each) ahead.
 """
 
 from __future__ import annotations
@@ -78,17 +78,22 @@ class Buffers:
     """
 
     def __init__(self, rows: int, width: int) -> None:
-        """Creates no array yet; each will have `rows` rows of `width` bytes."""
+        """Creates the first array; each has `rows` rows of `width` bytes."""
         self._shape = rows, width
-        self._arrays: list[NDArray[np.uint8]] = []
+        self._arrays = [np.empty(self._shape, np.uint8)]
+        (self._free,) = self._references()
 
     def take(self, rows: int) -> NDArray[np.uint8]:
         """Returns (rows, width) uint8 with arbitrary content."""
-        for array in self._arrays:
-            if sys.getrefcount(array) == 3:  # the list, this name and the argument: no batch
-                return array[:rows]
+        for number, references in enumerate(self._references()):
+            if references == self._free:
+                return self._arrays[number][:rows]
         self._arrays.append(np.empty(self._shape, np.uint8))
         return self._arrays[-1][:rows]
+
+    def _references(self) -> list[int]:
+        """Returns how many references there are to each array; how many there are to a free one, Python decides."""
+        return [sys.getrefcount(array) for array in self._arrays]
 
 
 class BatchLoader:
@@ -127,6 +132,7 @@ class BatchLoader:
         self._mask_bytes = sampler.image_size**2 // 8
         self._width = self._pixel_bytes + self._mask_bytes + sampler.mirror
         self._buffers = Buffers(-(-sampler.batch_size // self.world_size), self._width)
+        self._failed = False
         self._chunks = self._stream(first_step)
 
     def epoch(self) -> Iterator[Batch]:
@@ -147,10 +153,20 @@ class BatchLoader:
         # A chunk is ordered when one before it is taken. So all ranks that stop at the same step have ordered the same
         # chunks, and none waits in vain for another's rows.
         with ThreadPoolExecutor(1, "batches") as thread:
-            coming = deque(thread.submit(self._prepare, plan) for _ in range(CHUNKS_AHEAD))
+            coming = deque(thread.submit(self._next, plan) for _ in range(CHUNKS_AHEAD))
             while batches := coming.popleft().result():
-                coming.append(thread.submit(self._prepare, plan))
+                coming.append(thread.submit(self._next, plan))
                 yield batches
+
+    def _next(self, plan: Iterator[_Chunk]) -> list[Batch]:
+        """Puts together this rank's batches of the next chunk; there are none after the last."""
+        if self._failed:  # the other ranks are still at the chunk that failed: they must not get the rows of this one
+            return []
+        self._failed = True
+        chunk = next(plan, None)
+        batches = self._prepare(chunk) if chunk else []
+        self._failed = False
+        return batches
 
     def _plan(self, first_step: int) -> Iterator[_Chunk]:
         sampler, size = self.sampler, self.sampler.batch_size
@@ -169,11 +185,7 @@ class BatchLoader:
         last = assign(homes[None, full:], self.world_size)[0]
         return np.concatenate([assign(homes[:full].reshape(-1, size), self.world_size).ravel(), last])
 
-    def _prepare(self, plan: Iterator[_Chunk]) -> list[Batch]:
-        """Puts together this rank's batches of the next chunk; there is none after the last."""
-        chunk = next(plan, None)
-        if chunk is None:
-            return []
+    def _prepare(self, chunk: _Chunk) -> list[Batch]:
         sampler = self.sampler
         key = EpochKey(sampler.seed, chunk.epoch, sampler.mirror)
         if self._drawn is None or self._drawn.key != key:

@@ -188,6 +188,22 @@ def test_rows_of_other_nodes_arrive_with_their_masks(decoded, nodes, mirror):
     assert 0 < sum(together.exchanged) < 3 * 45 / 2
 
 
+def test_after_a_failed_exchange_no_other_is_begun(decoded):
+    """The other ranks would take its rows for those of the one that failed."""
+    calls = []
+
+    def fail(rows, sent, received):
+        calls.append(len(rows))
+        raise RuntimeError("the connection was closed")
+
+    sampler = sampler_of(decoded)
+    loader = BatchLoader(sampler, range(1, 4), Masks(sampler), Ranks(0, ("a", "b"), fail))
+    with pytest.raises(RuntimeError, match="the connection was closed"):
+        next(loader.epoch())
+    loader.close()
+    assert len(calls) == 1
+
+
 def test_half_of_the_images_are_mirrored_in_the_engine(decoded):
     import torch
 
