@@ -144,7 +144,7 @@ class Coordinator:
         """Waits for the masks of an epoch."""
         return await self.masks.get(key, last, blocks)
 
-    async def next_masks(self) -> tuple[EpochKey, int]:
+    async def next_masks(self) -> tuple[EpochKey, int] | None:
         """Waits for an order of masks."""
         return await self.masks.next_order()
 
@@ -153,7 +153,7 @@ class Coordinator:
         await self.masks.put(drawn, capacity)
 
     async def fail_masks(self, reason: str) -> None:
-        """Records that masks cannot be drawn any more."""
+        """Records that no masks are drawn any more."""
         await self.masks.fail(reason)
 
     # The worker groups' side

@@ -13,13 +13,16 @@ from faceae.errors import one_line
 
 
 def draw_masks(coordinator: Any, dataset: FaceDataset) -> None:  # noqa: ANN401  (an actor's handle)
-    """Draws masks on the cluster as the coordinator orders them, one Ray Data execution at a time, until it is gone."""
+    """Draws masks as the coordinator orders them, one Ray Data execution at a time, until it orders no more."""
     drawer = MaskDrawer(dataset.train, dataset.mask_generator)
     drawn = [dataset.first_drawn]
     with contextlib.suppress(ray.exceptions.RayActorError):
         while True:
             ray.get(coordinator.put_masks.remote(drawn, drawer.capacity))
-            key, last = ray.get(coordinator.next_masks.remote())
+            order = ray.get(coordinator.next_masks.remote())
+            if not order:
+                return
+            key, last = order
             try:
                 drawn = drawer.draw(drawer.burst(key, last))
             except Exception as error:  # whatever it is, the workers that wait must hear of it

@@ -54,14 +54,19 @@ class MaskStore:
             self._orders.append((key, last))
             self._notify()
 
-    async def next_order(self) -> tuple[EpochKey, int]:
-        """Waits for an order that is not filled yet; returns the epoch, and the last one of the run that needs it."""
-        while True:
+    async def next_order(self) -> tuple[EpochKey, int] | None:
+        """Waits for an order that is not filled yet.
+
+        Returns:
+            The epoch, and the last epoch of the run that needs it; None if no more masks are to be drawn.
+        """
+        while not self._failure:
             while self._orders and self._orders[0][0] in self._drawn:
                 self._orders.popleft()
             if self._orders:
                 return self._orders[0]
             await self._changed.wait()
+        return None
 
     async def put(self, drawn: Sequence[Drawn], capacity: int) -> None:
         """Adds epochs, and drops those not used for longest beyond `capacity`, unless somebody waits for them."""
@@ -74,8 +79,8 @@ class MaskStore:
         self._notify()
 
     async def fail(self, reason: str) -> None:
-        """Records that masks cannot be drawn any more."""
-        self._failure = reason
+        """Records that no masks are drawn any more, and why."""
+        self._failure = self._failure or reason
         self._notify()
 
     def _notify(self) -> None:

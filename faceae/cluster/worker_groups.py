@@ -74,9 +74,11 @@ class WorkerGroups:
         if error is None:
             for thread in self.threads:
                 thread.result()  # waits until the group's resources are free
-            ray.kill(self.coordinator)  # and with it its references to the images
+        self.coordinator.fail_masks.remote("the job has ended")  # and with it the thread that draws them
+        if error is None:
             if self.drawing:
                 self.drawing.result()
+            ray.kill(self.coordinator)  # and with it its references to the images
 
     def share(self, dataset: FaceDataset) -> ray.ObjectRef:
         """Makes the images available to the runs, and draws the masks that they ask for, in a thread.

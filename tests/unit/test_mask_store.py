@@ -75,5 +75,6 @@ def test_a_failure_reaches_those_who_wait_and_those_who_ask_later():
             with pytest.raises(RunFailedError, match="the store is full"):
                 await asked
         assert (await store.get(key(1), 3, [0])).key == key(1)
+        assert await store.next_order() is None
 
     run(scenario())
