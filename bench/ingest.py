@@ -6,9 +6,9 @@ All variants make the same thing from the same images: decoded uint8 pixels and 
 
 - `first epoch`, `later epochs`: faceae's own path, from `decode` to `BatchLoader`, as a training worker uses it: the
   first epoch, which includes the decoding, and the mean of the 24 epochs after it. Ray and a process for each of its
-  tasks are started beforehand. The sources are a folder of PNG files and Parquet shards made by jobs/prepare.py, and in a
-  bucket the same files, the same shards and a tar. The bucket's server shares the cores. The processor time is that of
-  all processes, Ray's included, over the later epochs; what they do besides counts as well. It cannot show what a
+  tasks are started beforehand. The sources are a folder of PNG files and Parquet shards made by jobs/prepare.py, and in
+  a bucket the same files, the same shards and a tar. The bucket's server shares the cores. The processor time is that
+  of all processes, Ray's included, over the later epochs; what they do besides counts as well. It cannot show what a
   training step at the same time would cost them.
 - `DataLoader`: torch.utils.data.DataLoader on the folder, with as many worker processes as cores, which decode (with
   Pillow) and mask in every epoch, as a training script without Ray does. The workers are started beforehand. It cannot
