@@ -3,9 +3,9 @@
     python -m bench.scale              # about 5 minutes on two cores
     python -m bench.scale --nodes 4
 
-Each node is a raylet of Ray's cluster_utils with an object store of its own, 8 pretended CPUs and one pretended GPU; a
-process on each takes the batches of one rank, as a training worker does, and trains nothing. The images are noise, as
-Parquet of decoded pixels, in 15 blocks for each node, as FFHQ at 128x128 has on 8 nodes.
+Each node is a raylet of Ray's cluster_utils with an object store of its own, 8 pretended CPUs (4 where there are 16
+nodes) and one pretended GPU; a process on each takes the batches of one rank, as a training worker does, and trains
+nothing. The images are noise, as Parquet of decoded pixels, in 15 blocks for each node, as FFHQ has on 8 nodes.
 
 What is counted does not depend on the machine: bytes that reach a node in the second and third epoch, as a multiple of
 its share of the images (objects that its store received or made, which includes the masks drawn there, and rows that
@@ -63,6 +63,7 @@ from faceae.data.sources import list_sources
 RESULTS = Path(__file__).with_name("scale.json")
 SIZE, IMAGES, BATCH = 128, 4096, 64
 CPUS, BLOCKS_PER_NODE, ROWS = 8, 15, block_rows(SIZE)
+MAX_CPUS = 64  # a process for each of them takes 0.2 GB
 STORE_BYTES = 3 * 2**30  # of all nodes together
 EPOCHS = 24
 TRIALS = 100
@@ -89,8 +90,9 @@ def main() -> None:
 
 def count(nodes: int) -> dict[str, Any]:
     """Counts on a cluster of some nodes."""
-    out.print(f"scale     {nodes} nodes of {CPUS} CPUs and a GPU, all of them pretended")
-    with _run(nodes, CPUS, IMAGES // (nodes * BLOCKS_PER_NODE)) as run:
+    cpus = min(CPUS, MAX_CPUS // nodes)
+    out.print(f"scale     {nodes} nodes of {cpus} CPUs and a GPU, all of them pretended")
+    with _run(nodes, cpus, IMAGES // (nodes * BLOCKS_PER_NODE)) as run:
         with _sampled(_executors) as executors:
             before = _store_bytes(run.ids)
             rows = _epochs(run.ranks, 2)
@@ -100,6 +102,7 @@ def count(nodes: int) -> dict[str, Any]:
         at_once, on_a_node = _overlaps(run.log, run.ids)
         return {
             "nodes": nodes,
+            "cpus_of_a_node": cpus,
             "bytes_vs_share": max(got + sent for got, sent in zip(pulled, rows, strict=True)) / share,
             "mask_tasks_at_once": at_once,
             "mask_tasks_at_once_on_a_node": on_a_node,
@@ -224,7 +227,7 @@ class Rank:
         else:
             ranks = Ranks()
         sampler = GlobalBatchSampler(dataset.train, 0, BATCH, dataset.mask_generator, max_workers=self.world_size)
-        last = 3 + EPOCHS
+        last = 4 + EPOCHS
         self.loader = BatchLoader(
             sampler,
             range(1, last + 1),
