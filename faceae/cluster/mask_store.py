@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter, OrderedDict, deque
+from collections import Counter, OrderedDict
 from collections.abc import Sequence
 
 from faceae.data.epoch import Drawn, EpochKey
@@ -18,7 +18,7 @@ class MaskStore:
 
     def __init__(self) -> None:
         self._drawn: OrderedDict[EpochKey, Drawn] = OrderedDict()
-        self._orders: deque[tuple[EpochKey, int]] = deque()
+        self._orders: dict[EpochKey, int] = {}  # those not filled yet, with the last epoch of the run that needs them
         self._awaited: Counter[EpochKey] = Counter()
         self._failure: str | None = None
         self._changed = asyncio.Event()
@@ -50,8 +50,8 @@ class MaskStore:
         return Drawn(key, {block: tables[block] for block in blocks})
 
     def _order(self, key: EpochKey, last: int) -> None:
-        if key not in self._drawn and all(key != ordered for ordered, _ in self._orders):
-            self._orders.append((key, last))
+        if key not in self._drawn and key not in self._orders:
+            self._orders[key] = last
             self._notify()
 
     async def next_order(self) -> tuple[EpochKey, int] | None:
@@ -61,10 +61,8 @@ class MaskStore:
             The epoch, and the last epoch of the run that needs it; None if no more masks are to be drawn.
         """
         while not self._failure:
-            while self._orders and self._orders[0][0] in self._drawn:
-                self._orders.popleft()
             if self._orders:
-                return self._orders[0]
+                return next(iter(self._orders.items()))
             await self._changed.wait()
         return None
 
@@ -72,6 +70,7 @@ class MaskStore:
         """Adds epochs, and drops those not used for longest beyond `capacity`, unless somebody waits for them."""
         for each in drawn:
             self._drawn[each.key] = each
+            self._orders.pop(each.key, None)
         new = {each.key for each in drawn}
         for key in list(self._drawn)[: max(0, len(self._drawn) - capacity)]:
             if not self._awaited[key] and key not in new:

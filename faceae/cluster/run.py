@@ -154,7 +154,9 @@ class Run(engine.EpochControl):
         if self._time_is_up():
             return Pause.TIME_UP
         due = time.monotonic() - self.saved > 60 * self.spec.settings.train.checkpoint_minutes
-        return Pause.SAVE if self.writer.refusal or (due and self.writer.idle) else Pause.NONE
+        # Only the first rank writes, so only it knows whether the storage has taken the last checkpoint.
+        save = self.rank == 0 and (self.writer.refusal or (due and self.writer.idle))
+        return Pause.SAVE if save else Pause.NONE
 
     def on_step(self, images: int) -> None:
         """Reports to the coordinator every `STEP_REPORT_S`, and reads the answer to the last report without waiting."""

@@ -5,19 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-import pyarrow as pa
-
 from faceae.config import Settings
 from faceae.console import Meter, out
 from faceae.data import rejected
-from faceae.data.cache import Blocks, Finish, decode, fits
+from faceae.data.cache import Blocks, decode, fits
 from faceae.data.epoch import Drawn, EpochKey
 from faceae.data.epoch_masks import draw_with_pixels
 from faceae.data.mask_generator import MaskGenerator
-from faceae.data.reader import image_bytes, pixels_array
+from faceae.data.reader import image_bytes
 from faceae.data.sampler import GlobalBatchSampler
 from faceae.data.split import Split
-from faceae.data.validation import MASK
+from faceae.data.validation import VALIDATION
 from faceae.errors import InputError
 from faceae.run_folder import RunFolder
 
@@ -29,7 +27,7 @@ class FaceDataset:
     Attributes:
         train: the training images, with the masks of the epoch `first`.
         first: the epoch whose masks were drawn as the images were decoded.
-        val: the validation images, with their masks in the column `faceae.data.validation.MASK`.
+        val: the validation images, with their masks, `faceae.data.validation.VALIDATION`.
         mask_generator: draws the masks of the training images.
         counts: numbers of images as in summary.json: `read`, `rejected`, `train` and `val`.
         seconds: duration of reading and decoding.
@@ -81,7 +79,7 @@ def load_dataset(settings: Settings, split: Split, folder: RunFolder[Any], next_
     mask_generator = MaskGenerator.from_settings(settings.mask, size)
     first = EpochKey(settings.train.seed, next_epoch, _mirrors(settings))
     with Meter("decoding", total) as meter:
-        val, bad_val = decode(split.val, size, meter.add, draw_validation(mask_generator))
+        val, bad_val = decode(split.val, size, meter.add, draw_with_pixels(VALIDATION, mask_generator))
         train, bad_train = decode(split.train, size, meter.add, draw_with_pixels(first, mask_generator))
     out.print(f"decoded   {meter.summary()}")
     bad = bad_train + bad_val
@@ -96,15 +94,6 @@ def load_dataset(settings: Settings, split: Split, folder: RunFolder[Any], next_
         "val": len(val),
     }
     return FaceDataset(train, first, val, mask_generator, counts, meter.seconds())
-
-
-def draw_validation(mask_generator: MaskGenerator) -> Finish:
-    """Returns a function that adds validation masks, which never change, to a block."""
-
-    def draw_validation_masks(block: pa.Table) -> pa.Table:
-        return block.append_column(MASK, pixels_array(mask_generator.draw_validation(block["image_id"].to_pylist())))
-
-    return draw_validation_masks
 
 
 def _mirrors(settings: Settings) -> bool:

@@ -23,7 +23,7 @@ class EpochKey(NamedTuple):
 
     @property
     def column(self) -> str:
-        """Name of the column with the masks, see `faceae.data.epoch_masks.rows_of`."""
+        """Name of the column with the masks, see `faceae.data.epoch_masks.MaskRows`."""
         return f"masks of seed {self.seed}, epoch {self.epoch}{', mirrored' * self.mirror}"
 
 

@@ -17,9 +17,9 @@ from faceae.corruption import masks
 from faceae.data.cache import Blocks, Finish
 from faceae.data.epoch import Drawn, EpochKey
 from faceae.data.execution import lower_priority, map_blocks
-from faceae.data.mapped import MappedTable, Rows
+from faceae.data.mapped import MappedTable
 from faceae.data.mask_generator import MaskGenerator
-from faceae.data.reader import pixels_array
+from faceae.data.reader import Rows, pixels_array
 
 BURST_BYTES = 256 * 2**20
 """Bytes of masks that an execution draws, before they are compressed; more if those of a single epoch take more."""
@@ -27,8 +27,8 @@ BURST_BYTES = 256 * 2**20
 CACHE_SHARE = 0.1
 """Share of the object store that may hold masks, so that the trials of a grid draw those of an epoch once."""
 
-
 CODEC = "lz4"
+"""Compression of the masks on their way to the ranks: the fastest to unpack, and it finds the runs in a mask."""
 
 
 def draw(ids: Sequence[str], key: EpochKey, mask_generator: MaskGenerator) -> NDArray[np.uint8]:

@@ -63,10 +63,11 @@ class Ranks(NamedTuple):
 
 
 class _Chunk(NamedTuple):
-    """Consecutive steps of an epoch: the images of their global batches, step by step, and the ranks they go to."""
+    """Consecutive steps of an epoch: the images of their global batches, their homes, and the ranks they go to."""
 
     epoch: int
     numbers: NDArray[np.int64]
+    homes: NDArray[np.int64]
     ranks: NDArray[np.int64]
 
 
@@ -175,7 +176,8 @@ class BatchLoader:
             order = sampler.permutation(epoch)
             for start in range(first_step, sampler.steps, steps):
                 numbers = order[start * size : min(start + steps, sampler.steps) * size]
-                yield _Chunk(epoch, numbers, self._share_out(sampler.homes(numbers, self.world_size)))
+                homes = sampler.homes(numbers, self.world_size)
+                yield _Chunk(epoch, numbers, homes, self._share_out(homes))
             first_step = 0
 
     def _share_out(self, homes: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -191,15 +193,15 @@ class BatchLoader:
         if self._drawn is None or self._drawn.key != key:
             self._drawn = self.masks(key, self._near_blocks)
         mine = np.flatnonzero(chunk.ranks == self.rank)
-        homes = sampler.homes(chunk.numbers, self.world_size)
-        near = self._near[homes[mine]]
+        near = self._near[chunk.homes[mine]]
         arrays = [self._buffers.take(count) for count in np.bincount(mine // sampler.batch_size).tolist()]
         rows = [row for array in arrays for row in array]
         self._copy(chunk.numbers[mine[near]], [rows[place] for place in np.flatnonzero(near)])
         if self.exchange:
             far = np.flatnonzero(~near)
-            by_home = far[np.argsort(homes[mine[far]], kind="stable")]
-            for place, row in zip(by_home, self._exchange(chunk, homes, homes[mine[far]]), strict=True):
+            wanted = chunk.homes[mine[far]]
+            by_home = far[np.argsort(wanted, kind="stable")]
+            for place, row in zip(by_home, self._exchange(chunk, wanted), strict=True):
                 rows[place][...] = row
         return [self._batch(array, len(chunk.numbers) - step * sampler.batch_size) for step, array in enumerate(arrays)]
 
@@ -211,10 +213,10 @@ class BatchLoader:
         mirrored = rows[:, -1].astype(bool) if self.sampler.mirror else None
         return Batch(pixels, mask, min(images, self.sampler.batch_size), mirrored)
 
-    def _exchange(self, chunk: _Chunk, homes: NDArray[np.int64], wanted: NDArray[np.int64]) -> NDArray[np.uint8]:
+    def _exchange(self, chunk: _Chunk, wanted: NDArray[np.int64]) -> NDArray[np.uint8]:
         """Sends what other nodes' ranks need from this rank's home; returns what this rank needs from other nodes."""
         assert self.exchange
-        away = np.flatnonzero((homes == self.rank) & ~self._near[chunk.ranks])
+        away = np.flatnonzero((chunk.homes == self.rank) & ~self._near[chunk.ranks])
         away = away[np.argsort(chunk.ranks[away], kind="stable")]
         rows = np.empty((len(away), self._width), np.uint8)
         self._copy(chunk.numbers[away], list(rows))

@@ -6,16 +6,11 @@ from collections import OrderedDict
 from collections.abc import Callable, Hashable, Sequence
 from typing import Generic, Protocol, TypeVar
 
-import numpy as np
 import pyarrow as pa
 import ray
-from numpy.typing import NDArray
 
-from faceae.data.reader import column_rows
+from faceae.data.reader import Rows, column_rows
 from faceae.data.sampler import POOL_BYTES
-
-Rows = Sequence[NDArray[np.uint8]] | NDArray[np.uint8]
-"""Rows of a column, each (B,) uint8, read-only."""
 
 
 class _Sized(Protocol):

@@ -55,14 +55,18 @@ def column_bytes(table: pa.Table, name: str) -> NDArray[np.uint8]:
     return _chunk_bytes(chunk)
 
 
-def column_rows(table: pa.Table, name: str) -> Sequence[NDArray[np.uint8]]:
-    """Returns the rows of a fixed-size binary column, each (B,) uint8, read-only, over the table's own memory.
+Rows = Sequence[NDArray[np.uint8]] | NDArray[np.uint8]
+"""Rows of a fixed-size binary column, each (B,) uint8, read-only."""
+
+
+def column_rows(table: pa.Table, name: str) -> Rows:
+    """Returns the rows of a fixed-size binary column over the table's own memory.
 
     Unlike `column_bytes`, it takes columns of several Arrow chunks, such as those of blocks: Ray Data joins what one
     task yields (for a large row group of Parquet) into one table, and to combine its chunks would copy them each time.
     """
     chunks = [_chunk_bytes(chunk) for chunk in table[name].chunks]
-    return chunks[0] if len(chunks) == 1 else [row for chunk in chunks for row in chunk]  # type: ignore[return-value]
+    return chunks[0] if len(chunks) == 1 else [row for chunk in chunks for row in chunk]
 
 
 def _chunk_bytes(chunk: pa.FixedSizeBinaryArray) -> NDArray[np.uint8]:

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 from numpy.typing import NDArray
 
+from faceae.corruption.masks import VALIDATION_EPOCH
 from faceae.data.batch import Batch
 from faceae.data.cache import Blocks
+from faceae.data.epoch import EpochKey
 from faceae.data.mapped import Mapped
+from faceae.data.reader import Rows
 
-MASK = "mask"
-"""Name of the column of masks in the blocks of validation images."""
+VALIDATION = EpochKey(seed=0, epoch=VALIDATION_EPOCH, mirror=False)
+"""The masks of validation images, drawn as they are decoded: the same in every epoch and for every seed."""
 
 
 def validation_batches(
@@ -58,10 +61,10 @@ def _batch(blocks: Blocks, positions: NDArray[np.int32], cache: Mapped, image_si
         (table,) = cache.get([blocks.refs[block]])
         rows = positions[positions[:, 0] == block, 1].tolist()
         images += [table.rows("pixels")[row] for row in rows]
-        bits += [table.rows(MASK)[row] for row in rows]
+        bits += [table.rows(VALIDATION.column)[row] for row in rows]
     return stack_batch(images, bits, image_size)
 
 
-def stack_batch(images: Sequence[NDArray[np.uint8]], bits: Sequence[NDArray[np.uint8]], image_size: int) -> Batch:
-    """Returns a batch of images, each (image_size * image_size * 3,) uint8, and their packed masks."""
-    return Batch(np.stack(images).reshape(-1, image_size, image_size, 3), np.stack(bits), len(images))
+def stack_batch(images: Rows, bits: Rows, image_size: int) -> Batch:
+    """Returns a batch with a copy of images, each (image_size * image_size * 3,) uint8, and their packed masks."""
+    return Batch(np.array(images).reshape(-1, image_size, image_size, 3), np.array(bits), len(images))

@@ -11,7 +11,11 @@ from faceae import storage
 
 
 class Writer:
-    """Carries out writes one after another; after one that the storage refuses, none is tried any more."""
+    """Carries out writes one after another; after one that the storage refuses, none is tried any more.
+
+    Attributes:
+        refusal: why the storage refused a write; None if it has not refused any.
+    """
 
     def __init__(self, uri: str) -> None:
         """Starts no thread before the first write.
@@ -22,17 +26,12 @@ class Writer:
         self.uri = uri
         self._thread = ThreadPoolExecutor(1, "writer")
         self._last: Future[None] | None = None
-        self._refusal: str | None = None
+        self.refusal: str | None = None
 
     @property
     def idle(self) -> bool:
         """Whether all writes are done."""
         return self._last is None or self._last.done()
-
-    @property
-    def refusal(self) -> str | None:
-        """Why the storage refused a write; None if it has not refused any."""
-        return self._refusal
 
     def submit(self, write: Callable[[], None]) -> None:
         """Has something written; waits for the write before it, so that a slow storage does not fill the memory."""
@@ -45,9 +44,9 @@ class Writer:
             self._last.result()
 
     def _run(self, write: Callable[[], None]) -> None:
-        if self._refusal:
+        if self.refusal:
             return
         try:
             write()
         except (OSError, ArrowException) as error:
-            self._refusal = str(storage.explain(error, self.uri))
+            self.refusal = str(storage.explain(error, self.uri))

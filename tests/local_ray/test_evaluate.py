@@ -17,10 +17,10 @@ from faceae import cli, config, metrics, models, storage
 from faceae.config import Mask
 from faceae.config.jobs import EvaluateData, EvaluateOutput, EvaluateSettings, MaskOverride, ReplicaScale
 from faceae.data.cache import decode
-from faceae.data.dataset import draw_validation
+from faceae.data.epoch_masks import draw_with_pixels
 from faceae.data.mask_generator import MaskGenerator
 from faceae.data.sources import list_sources
-from faceae.data.validation import validation_batches
+from faceae.data.validation import VALIDATION, validation_batches
 from faceae.drivers.evaluate import evaluate
 from faceae.errors import InputError
 from faceae.evaluation import baselines
@@ -78,7 +78,7 @@ def test_the_means_are_those_of_training(mixed, model):
         list_sources([source], "--data.source").entries,
         32,
         lambda images: None,
-        draw_validation(MaskGenerator(mask, 32)),
+        draw_with_pixels(VALIDATION, MaskGenerator(mask, 32)),
     )
     network = faceae.load(str(model[1]))
     sums = engine.evaluate(network, validation_batches(val, 32, 16), device=CPU, bf16=engine.in_bf16("auto", CPU))

@@ -2,88 +2,30 @@
 
 import dataclasses
 import itertools
-import threading
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import ray
-from pictures import png
-from PIL import Image
+from loading import BOX, SIZE, key, load_epochs, sampler_of
 
 from faceae.config import Mask
 from faceae.corruption import masks
 from faceae.data.cache import decode
-from faceae.data.dataset import draw_validation
-from faceae.data.epoch_masks import MaskDrawer
-from faceae.data.loader import BatchLoader, Ranks
+from faceae.data.epoch_masks import draw_with_pixels
 from faceae.data.mask_generator import MaskGenerator
 from faceae.data.reader import BLOCK_BYTES, image_bytes, pixels_array
-from faceae.data.sampler import GlobalBatchSampler, assign
+from faceae.data.sampler import GlobalBatchSampler
 from faceae.data.sources import list_sources
 from faceae.data.synthetic import portrait
-from faceae.data.validation import validation_batches
+from faceae.data.validation import VALIDATION, validation_batches
 
-SIZE, BOX = 32, 9
 pytestmark = pytest.mark.usefixtures("ray_cluster")
 
 
-@pytest.fixture(scope="module")
-def source(tmp_path_factory, ray_cluster):
-    """45 portraits and three files that cannot be used."""
-    root = tmp_path_factory.mktemp("loader")
-    for number in range(45):
-        (root / f"{number:02}.png").write_bytes(png(Image.fromarray(portrait(number, SIZE))))
-    for name in ("03a.png", "17a.png", "99.png"):
-        (root / name).write_bytes(b"no image")
-    return root
-
-
-@pytest.fixture(scope="module")
-def decoded(source):
-    """The images of `source`, in small blocks so that there are several."""
-    from faceae.data import reader
-
-    entries = list_sources([str(source)], "--data.source").entries
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(reader, "BLOCK_BYTES", 7 * reader.image_bytes(SIZE))
-        patch.setattr(reader, "MIN_BLOCKS", 1)
-        blocks, rejected = decode(entries, SIZE, lambda images: None)
-    return blocks, rejected
-
-
-def sampler_of(decoded, batch_size=8, seed=0):
-    return GlobalBatchSampler(decoded[0], seed, batch_size, MaskGenerator(Mask(size=BOX), SIZE))
-
-
-class Masks:
-    """Draws the masks of one epoch at a time, when they are needed."""
-
-    def __init__(self, sampler):
-        self.drawer = MaskDrawer(sampler.blocks, sampler.mask_generator)
-
-    def __call__(self, key, blocks):
-        (drawn,) = self.drawer.draw([key])
-        return drawn
-
-
-def load_epochs(sampler, rank=0, world_size=1, epochs=range(1, 3), chunk_bytes=None, first_step=0):
-    """Returns for each epoch a list of batches, one for each step."""
-    from faceae.data import loader as module
-
-    with pytest.MonkeyPatch.context() as patch:
-        if chunk_bytes:
-            patch.setattr(module, "CHUNK_BYTES", chunk_bytes)
-        loader = BatchLoader(sampler, epochs, Masks(sampler), Ranks(rank, ("one",) * world_size), first_step=first_step)
-        result = [list(loader.epoch()) for _ in epochs]
-        loader.close()
-    return result
-
-
-def key(pixels):
-    return pixels.tobytes()
+def decode_validation(entries):
+    return decode(entries, SIZE, lambda images: None, draw_with_pixels(VALIDATION, MaskGenerator(Mask(size=BOX), SIZE)))
 
 
 def test_bad_images_are_left_out_and_named(decoded):
@@ -113,95 +55,6 @@ def test_masks_are_those_of_the_seed_the_epoch_and_the_image_id(decoded):
             names = [ids[key(image)] for image in pixels]
             expected = masks.draw(names, Mask(size=BOX), seed=5, epoch=number, image_size=SIZE)
             assert (masks.unpack(bits, SIZE) == expected).all()
-
-
-@pytest.mark.parametrize("world_size", [2, 3])
-def test_ranks_share_each_global_batch_evenly(decoded, world_size):
-    sampler = sampler_of(decoded)
-    alone = load_epochs(sampler)
-    shares = [load_epochs(sampler, rank, world_size) for rank in range(world_size)]
-    for number, epoch in enumerate(alone):
-        for step, batch in enumerate(epoch):
-            parts = [share[number][step] for share in shares]
-            assert {part.global_rows for part in parts} == {batch.global_rows}
-            assert [len(part.pixels) for part in parts] == [
-                len(range(rank, batch.global_rows, world_size)) for rank in range(world_size)
-            ]
-            together = [(key(image), bits.tobytes()) for part in parts for image, bits in zip(*part[:2], strict=True)]
-            whole = [(key(image), bits.tobytes()) for image, bits in zip(*batch[:2], strict=True)]
-            assert sorted(together) == sorted(whole)
-
-
-def test_a_rank_trains_on_the_images_of_its_home_and_on_others_only_where_it_has_too_few():
-    rng = np.random.default_rng(0)
-    for rows, world_size in ((8, 2), (64, 8), (13, 5), (7, 7), (6, 1)):
-        homes = rng.integers(0, world_size, (20, rows))
-        ranks = assign(homes, world_size)
-        for home, rank in zip(homes, ranks, strict=True):
-            room = [len(range(r, rows, world_size)) for r in range(world_size)]
-            assert np.bincount(rank, minlength=world_size).tolist() == room
-            at_home = np.bincount(rank[rank == home], minlength=world_size)
-            assert (at_home == np.minimum(room, np.bincount(home, minlength=world_size))).all()
-
-
-class Rendezvous:
-    """Exchanges rows between ranks that are threads of this process."""
-
-    def __init__(self, world_size):
-        self.barrier, self.sent = threading.Barrier(world_size), [None] * world_size
-
-    def of(self, rank):
-        def exchange(rows, sent, received):
-            self.sent[rank] = np.split(rows, np.cumsum(sent)[:-1])
-            self.barrier.wait()
-            arrived = [parts[rank] for parts in self.sent]
-            self.barrier.wait()
-            assert [len(part) for part in arrived] == received
-            exchanged[rank] += len(rows)
-            return np.concatenate(arrived)
-
-        exchanged = self.exchanged = getattr(self, "exchanged", [0] * len(self.sent))
-        return exchange
-
-
-@pytest.mark.parametrize("nodes", [("a", "b", "c"), ("a", "a", "b")])
-@pytest.mark.parametrize("mirror", [False, True])
-def test_rows_of_other_nodes_arrive_with_their_masks(decoded, nodes, mirror):
-    """Ranks on several nodes get the same batches as ranks on one, and only what does not come out even is sent."""
-    sampler = dataclasses.replace(sampler_of(decoded), mirror=mirror)
-    together = Rendezvous(len(nodes))
-
-    def load(rank):
-        loader = BatchLoader(sampler, range(1, 4), Masks(sampler), Ranks(rank, nodes, together.of(rank)))
-        batches = [list(loader.epoch()) for _ in range(2)]
-        next(loader.epoch())  # all leave the third epoch at the same step
-        loader.close()
-        return batches
-
-    with ThreadPoolExecutor(len(nodes)) as threads:
-        spread = list(threads.map(load, range(len(nodes))))
-    for rank, epochs in enumerate(spread):
-        for batches, others in zip(epochs, load_epochs(sampler, rank, len(nodes)), strict=True):
-            for batch, other in zip(batches, others, strict=True):
-                for one, two in zip(batch, other, strict=True):
-                    assert np.array_equal(one, two)
-    assert 0 < sum(together.exchanged) < 3 * 45 / 2
-
-
-def test_after_a_failed_exchange_no_other_is_begun(decoded):
-    """The other ranks would take its rows for those of the one that failed."""
-    calls = []
-
-    def fail(rows, sent, received):
-        calls.append(len(rows))
-        raise RuntimeError("the connection was closed")
-
-    sampler = sampler_of(decoded)
-    loader = BatchLoader(sampler, range(1, 4), Masks(sampler), Ranks(0, ("a", "b"), fail))
-    with pytest.raises(RuntimeError, match="the connection was closed"):
-        next(loader.epoch())
-    loader.close()
-    assert len(calls) == 1
 
 
 def test_half_of_the_images_are_mirrored_in_the_engine(decoded):
@@ -273,7 +126,9 @@ def test_another_seed_gives_another_order(decoded):
 @pytest.mark.parametrize("world_size", [1, 2, 5])
 def test_validation_has_every_image_once_with_masks_that_never_change(source, world_size):
     entries = list_sources([str(source)], "--data.source").entries
-    blocks, _ = decode(entries, SIZE, lambda images: None, draw_validation(MaskGenerator(Mask(size=BOX), SIZE)))
+    blocks, _ = decode(
+        entries, SIZE, lambda images: None, draw_with_pixels(VALIDATION, MaskGenerator(Mask(size=BOX), SIZE))
+    )
     ids = {key(portrait(number, SIZE)): f"{number:02}.png" for number in range(45)}
     seen = []
     for rank in range(world_size):
@@ -342,7 +197,9 @@ def test_a_row_group_larger_than_a_block_is_read_whole(ray_cluster, tmp_path):
         GlobalBatchSampler(blocks, 0, 64, MaskGenerator(Mask(size=BOX), SIZE)), 0, 1, range(1, 2)
     )
     assert sorted(key(image) for batch, *_ in epoch for image in batch) == originals
-    val, _ = decode(entries, SIZE, lambda images: None, draw_validation(MaskGenerator(Mask(size=BOX), SIZE)))
+    val, _ = decode(
+        entries, SIZE, lambda images: None, draw_with_pixels(VALIDATION, MaskGenerator(Mask(size=BOX), SIZE))
+    )
     batches = list(validation_batches(val, SIZE, 64))
     assert sorted(key(image) for batch in batches for image in batch.pixels) == originals
     ids = {key(image): str(i) for i, image in enumerate(pixels)}

@@ -72,16 +72,15 @@ def test_the_saved_model_gives_the_reported_metrics(finished, ray_cluster):
     import torch
 
     from faceae.data.cache import decode
-    from faceae.data.dataset import draw_validation
+    from faceae.data.epoch_masks import draw_with_pixels
     from faceae.data.split import Split
-    from faceae.data.validation import validation_batches
+    from faceae.data.validation import VALIDATION, validation_batches
     from faceae.training import engine
 
     settings, summary, folder = finished
     network = faceae.load(str(folder / "model"))
-    val, _ = decode(
-        Split(settings.data).val, 32, lambda images: None, draw_validation(MaskGenerator(settings.mask, 32))
-    )
+    draw = draw_with_pixels(VALIDATION, MaskGenerator(settings.mask, 32))
+    val, _ = decode(Split(settings.data).val, 32, lambda images: None, draw)
     cpu = torch.device("cpu")
     sums = engine.evaluate(network, validation_batches(val, 32, 5), device=cpu, bf16=engine.in_bf16("auto", cpu))
     assert sums.count == summary["counts"]["val"]
