@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import math
+import statistics
+import time
 from collections.abc import Callable
 
 import numpy as np
@@ -21,6 +24,9 @@ from faceae.training.state import TrainState
 
 NAMES = ("article", "restore")
 CPU = torch.device("cpu")
+
+Step = Callable[[], Tensor]
+"""Takes one training step and returns its loss, a scalar on the device."""
 
 
 def settings(name: str, *, small: bool) -> Settings:
@@ -61,7 +67,7 @@ def build(settings: Settings, device: torch.device) -> nn.Module:
     return network
 
 
-def stepper(network: nn.Module, state: TrainState, data: DeviceBatch, *, bf16: bool) -> Callable[[], Tensor]:
+def stepper(network: nn.Module, state: TrainState, data: DeviceBatch, *, bf16: bool) -> Step:
     """Returns a function that takes one training step on a batch on the device, as the engine does, and its loss."""
 
     def step() -> Tensor:
@@ -78,3 +84,21 @@ def wait(device: torch.device) -> None:
     """Waits until the device has done its work."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
+
+
+def milliseconds(work: Callable[[], object], device: torch.device, seconds: float) -> float:
+    """Returns the milliseconds of work that is done over and over: the median of five stretches, after a warm-up."""
+    work()
+    wait(device)
+    start = time.perf_counter()
+    work()
+    wait(device)
+    count = max(1, math.ceil(seconds / 6 / max(time.perf_counter() - start, 1e-6)))
+    stretches = []
+    for _ in range(6):
+        start = time.perf_counter()
+        for _ in range(count):
+            work()
+        wait(device)
+        stretches.append((time.perf_counter() - start) / count * 1e3)
+    return statistics.median(stretches[1:])

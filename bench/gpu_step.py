@@ -7,18 +7,13 @@
 - Peaks are measured here, not read off a data sheet: a large matrix product in bfloat16, a large copy.
 - Arithmetic is counted by torch's FlopCounterMode. Traffic counts what each operator reads and writes, as if nothing
   stayed in a cache: less is moved where neighbours share the cache, more where a kernel needs scratch memory.
-- CUDA graphs replay the same kernels without Python: `graph` forward and backward, `whole graph` the optimizer too.
-  `compile` is torch.compile, which also merges kernels; `reduce-overhead` puts those into CUDA graphs. The loss after
-  `STEPS` steps says whether a variant trains as the plain step does.
+- `gpu_variants.py` has other ways to run the same step.
 """
 
 from __future__ import annotations
 
-import math
 import statistics
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -28,17 +23,12 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
-from bench.gpu_case import NAMES, batch, build, settings, stepper, wait
+from bench import gpu_variants
+from bench.gpu_case import NAMES, Step, batch, build, milliseconds, settings, stepper, wait
 from faceae.config import Settings
 from faceae.data.batch import Batch
-from faceae.errors import one_line
 from faceae.training import engine
 from faceae.training.state import TrainState
-
-WARM, STEPS = 3, 20
-"""Steps before a CUDA graph is recorded, and those after which the losses are compared."""
-
-Step = Callable[[], Tensor]
 
 _OF_THE_PROFILER = ("Activity Buffer Request", "Lazy Function Loading", "Instrumentation", "Buffer Flush")
 
@@ -57,27 +47,9 @@ def peaks(device: torch.device, small: bool) -> dict[str, float]:
     one, other = (torch.randn(side, side, device=device, dtype=torch.bfloat16) for _ in range(2))
     source = torch.randint(256, (length,), device=device, dtype=torch.uint8)
     target = torch.empty_like(source)
-    product = _ms(lambda: torch.mm(one, other), device, 0.5)
-    copy = _ms(lambda: target.copy_(source), device, 0.5)
+    product = milliseconds(lambda: torch.mm(one, other), device, 0.5)
+    copy = milliseconds(lambda: target.copy_(source), device, 0.5)
     return {"flops_per_second": 2 * side**3 / product * 1e3, "bytes_per_second": 2 * length / copy * 1e3}
-
-
-def _ms(work: Callable[[], object], device: torch.device, seconds: float) -> float:
-    """Returns the milliseconds of work that is done over and over: the median of five stretches, after a warm-up."""
-    work()
-    wait(device)
-    start = time.perf_counter()
-    work()
-    wait(device)
-    count = max(1, math.ceil(seconds / 6 / max(time.perf_counter() - start, 1e-6)))
-    stretches = []
-    for _ in range(6):
-        start = time.perf_counter()
-        for _ in range(count):
-            work()
-        wait(device)
-        stretches.append((time.perf_counter() - start) / count * 1e3)
-    return statistics.median(stretches[1:])
 
 
 def _preset(preset: Settings, device: torch.device, peak: dict[str, float], seconds: float) -> dict[str, Any]:
@@ -86,9 +58,9 @@ def _preset(preset: Settings, device: torch.device, peak: dict[str, float], seco
     found: dict[str, Any] = {"batch": len(data.pixels), "bf16": bf16}
     found["ms"] = {
         "from host batches": _ms_from_host(preset, data, device, bf16, seconds),
-        "on the device": _ms(plain, device, seconds),
-        "host": _ms(_plain(preset, batch(preset, 2), device, bf16), device, seconds),
-        "upload": _ms(lambda: engine.to_device(data, device), device, seconds / 4),
+        "on the device": milliseconds(plain, device, seconds),
+        "host": milliseconds(_plain(preset, batch(preset, 2), device, bf16), device, seconds),
+        "upload": milliseconds(lambda: engine.to_device(data, device), device, seconds / 4),
         "evaluation": _ms_of_evaluation(preset, data, device, bf16, seconds / 4),
     }
     found["python_ms"] = _phases(preset, device, bf16)
@@ -96,7 +68,7 @@ def _preset(preset: Settings, device: torch.device, peak: dict[str, float], seco
     ms = found["ms"]["on the device"]
     found["share_of_arithmetic"] = found["flops"] / peak["flops_per_second"] * 1e3 / ms
     found["share_of_bandwidth"] = found["bytes"] / peak["bytes_per_second"] * 1e3 / ms
-    found["variants"] = _variants(preset, data, device, seconds)
+    found["variants"] = gpu_variants.measure(preset, data, device, seconds)
     return found
 
 
@@ -108,14 +80,14 @@ def _plain(preset: Settings, data: Batch, device: torch.device, bf16: bool) -> S
 def _ms_from_host(preset: Settings, data: Batch, device: torch.device, bf16: bool, seconds: float) -> float:
     network, batches = build(preset, device), [data] * engine.CHECK_STEPS["cuda"]
     state = TrainState(network, preset)
-    return _ms(
+    return milliseconds(
         lambda: engine.train_one_epoch(network, batches, state, device=device, bf16=bf16), device, seconds
     ) / len(batches)
 
 
 def _ms_of_evaluation(preset: Settings, data: Batch, device: torch.device, bf16: bool, seconds: float) -> float:
     network = build(preset, device)
-    return _ms(lambda: engine.evaluate(network, [data] * 4, device=device, bf16=bf16), device, seconds) / 4
+    return milliseconds(lambda: engine.evaluate(network, [data] * 4, device=device, bf16=bf16), device, seconds) / 4
 
 
 def _phases(preset: Settings, device: torch.device, bf16: bool) -> dict[str, float]:
@@ -194,115 +166,3 @@ def _work(step: Step) -> dict[str, float]:
     with FlopCounterMode(display=False) as counter, _Traffic() as traffic:
         step()
     return {"flops": float(counter.get_total_flops()), "bytes": float(traffic.bytes)}
-
-
-def _variants(preset: Settings, data: Batch, device: torch.device, seconds: float) -> dict[str, Any]:
-    """Returns the milliseconds of each variant of the step on the device, and its loss after `STEPS` steps."""
-    found: dict[str, Any] = {}
-    for name, make in VARIANTS.items():
-        if device.type != "cuda" and name not in ON_CPU:
-            found[name] = {"skipped": "needs a GPU"}
-            continue
-        if "compile" in name:
-            torch.compiler.reset()
-        begun = time.perf_counter()
-        try:
-            with make(preset, data, device) as step:  # which has taken WARM steps
-                loss = [step() for _ in range(STEPS - WARM)][-1].item()
-                start_up = time.perf_counter() - begun
-                found[name] = {"ms": _ms(step, device, seconds), "loss": loss, "start_up_seconds": start_up}
-        except Exception as error:  # a variant that this torch or GPU cannot run costs its row, not the others
-            found[name] = {"skipped": f"{type(error).__name__}: {one_line(error)}"[:200]}
-    return found
-
-
-@contextmanager
-def _eager(
-    preset: Settings,
-    data: Batch,
-    device: torch.device,
-    *,
-    bf16: bool = True,
-    tf32: bool = True,
-    benchmark: bool = False,
-    compiled: str | None = None,
-) -> Iterator[Step]:
-    cudnn, cublas = torch.backends.cudnn, torch.backends.cuda.matmul
-    before = cudnn.allow_tf32, cublas.allow_tf32, cudnn.benchmark
-    cudnn.allow_tf32 = cublas.allow_tf32 = tf32
-    cudnn.benchmark = benchmark
-    try:
-        network = build(preset, device).train()
-        state = TrainState(network, preset)
-        called: Any = torch.compile(network, mode=compiled) if compiled else network
-        step = stepper(called, state, engine.to_device(data, device), bf16=bf16)
-        for _ in range(WARM):
-            step()
-        yield step
-    finally:
-        cudnn.allow_tf32, cublas.allow_tf32, cudnn.benchmark = before
-
-
-@contextmanager
-def _graph(preset: Settings, data: Batch, device: torch.device, *, whole: bool = False) -> Iterator[Step]:
-    """Records forward and backward, or with `whole` also the optimizer, as one CUDA graph."""
-    network = build(preset, device).train()
-    state, there = TrainState(network, preset), engine.to_device(data, device)
-    if whole:  # the rate must be a tensor that the graph reads
-        rate = torch.tensor(preset.optim.lr, device=device)
-        state.optimizer = torch.optim.Adam(network.parameters(), lr=rate, fused=True, capturable=True)
-
-    def passes() -> Tensor:
-        with torch.autocast(device.type, torch.bfloat16, cache_enabled=False):
-            output = network(there.given, there.mask)
-        loss = state.loss(output, there.original, there.mask)
-        loss.backward()
-        if whole:
-            state.optimizer.step()
-        return loss.detach()
-
-    def average() -> None:
-        state.steps += 1
-        if state.ema is not None:
-            state._average()
-
-    side = torch.cuda.Stream()
-    side.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(side):
-        for _ in range(WARM):
-            state.optimizer.zero_grad(set_to_none=True)
-            passes()
-            if not whole:
-                state.optimizer.step()
-            average()
-    torch.cuda.current_stream().wait_stream(side)
-    state.optimizer.zero_grad(set_to_none=True)  # so that the graph writes the gradients instead of adding to them
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        loss = passes()
-
-    def step() -> Tensor:
-        graph.replay()
-        if not whole:
-            state.optimizer.step()
-        average()
-        return loss
-
-    yield step
-
-
-def _make(build: Callable[..., Any], **options: Any) -> Callable[..., Any]:  # noqa: ANN401
-    return lambda *arguments: build(*arguments, **options)
-
-
-VARIANTS: dict[str, Callable[..., Any]] = {
-    "fp32": _make(_eager, bf16=False, tf32=False),
-    "tf32": _make(_eager, bf16=False),
-    "bf16": _make(_eager),
-    "bf16, cudnn.benchmark": _make(_eager, benchmark=True),
-    "bf16, graph": _make(_graph),
-    "bf16, whole graph": _make(_graph, whole=True),
-    "bf16, compile": _make(_eager, compiled="default"),
-    "bf16, compile, reduce-overhead": _make(_eager, compiled="reduce-overhead"),
-}
-ON_CPU = ("fp32", "bf16")

@@ -24,6 +24,7 @@ None of them shows the cost next to a training step, which shares the cores; `tr
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import signal
 import time
@@ -37,16 +38,12 @@ from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset
 
 from bench.processes import cpu_seconds
+from bench.serving import FIRST, ready_coordinator, serve, without_validation
 from bench.settings import BATCH, BOX, CORES, SIZE, pillow, rate
-from faceae.cluster.coordinator import start_coordinator
-from faceae.cluster.mask_drawing import draw_masks
-from faceae.cluster.worker_groups import in_thread
 from faceae.config import Mask
 from faceae.corruption import masks
 from faceae.data import images as image_files
 from faceae.data.cache import Blocks, decode
-from faceae.data.dataset import FaceDataset
-from faceae.data.epoch import EpochKey
 from faceae.data.epoch_masks import draw_with_pixels
 from faceae.data.loader import BatchLoader
 from faceae.data.mask_generator import MaskGenerator
@@ -76,28 +73,21 @@ class Ingest(NamedTuple):
 def faceae(source: str) -> Ingest:
     """Measures how fast a source is read and handed to a training worker as batches."""
     entries = list_sources([source], "--source").entries
-    coordinator, _ = start_coordinator()
-    ray.get(coordinator.wake.remote())
-    mask_generator, first_key, last = MaskGenerator(Mask(size=BOX), SIZE), EpochKey(0, 1, False), EPOCHS + 1
+    coordinator, mask_generator, last = ready_coordinator(), MaskGenerator(Mask(size=BOX), SIZE), EPOCHS + 1
     start = time.perf_counter()
-    blocks, _ = decode(entries, SIZE, lambda images: None, draw_with_pixels(first_key, mask_generator))
-    dataset = FaceDataset(blocks, first_key, Blocks([], []), mask_generator, {}, 0.0)
-    drawing = in_thread(lambda: draw_masks(coordinator, dataset))
-    loader = BatchLoader(
-        GlobalBatchSampler(blocks, 0, BATCH, mask_generator),
-        range(1, last + 1),
-        lambda key, needed: ray.get(coordinator.get_masks.remote(key, last, needed)),
-    )
-    try:
-        images = consume(loader)
-        first = images / (time.perf_counter() - start)
-        before = cpu_seconds()
-        later = rate(lambda: sum(consume(loader) for _ in range(EPOCHS)))
-        cpu = (cpu_seconds() - before) / (EPOCHS * images)
-    finally:
-        loader.close()
-        ray.kill(coordinator)
-        drawing.result()
+    blocks, _ = decode(entries, SIZE, lambda images: None, draw_with_pixels(FIRST, mask_generator))
+    with serve(without_validation(blocks, mask_generator), coordinator):
+        loader = BatchLoader(
+            GlobalBatchSampler(blocks, 0, BATCH, mask_generator),
+            range(1, last + 1),
+            lambda key, needed: ray.get(coordinator.get_masks.remote(key, last, needed)),
+        )
+        with contextlib.closing(loader):
+            images = consume(loader)
+            first = images / (time.perf_counter() - start)
+            before = cpu_seconds()
+            later = rate(lambda: sum(consume(loader) for _ in range(EPOCHS)))
+            cpu = (cpu_seconds() - before) / (EPOCHS * images)
     return Ingest(first, later, cpu, cached_bytes(blocks) / len(entries))
 
 

@@ -10,8 +10,10 @@ share of the images that crosses between nodes is not a formula but a count: the
 from __future__ import annotations
 
 import argparse
+import json
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 
 import numpy as np
 from rich.table import Table
@@ -20,7 +22,7 @@ from faceae.console import out
 from faceae.data.reader import image_bytes
 from faceae.data.sampler import assign
 
-CPU_US = 13.0
+CPU_US = json.loads(Path(__file__).with_name("results.json").read_text())["ingest_cpu_us_per_image"]
 """Processor time of an image of 128x128 in a later epoch, all processes, in microseconds: measured by make bench."""
 
 GPUS = (1, 8, 16, 32, 64)
@@ -70,7 +72,7 @@ class Plan:
         at_node = min(self.gpus, self.per_node) * self.rate  # images/s
         steps = self.gpus * self.rate / self.batch  # a second
         crossing = crossing_share(self.batch, self.gpus, self.per_node)
-        first = self.images * image_bytes(self.size) * (self.nodes - 1) / self.nodes**2
+        first = self._share() * (self.nodes - 1) / self.nodes
         gradients = steps * 2 * 4 * self.weights * (self.nodes - 1) / self.nodes
         state = 4 * 4 * self.weights  # weights, two moments of Adam, the moving average
         return {
@@ -79,8 +81,7 @@ class Plan:
             "steps a second": f"{steps:,.0f}",
             "images of a GPU in a step": f"{self.batch / self.gpus:,.0f}",
             "cores of a node for batches and masks": f"{at_node * CPU_US * self.size**2 / 128**2 / 1e6:.2f}",
-            "object store of a node, images, GB": f"{(1 + (self.nodes > 1)) * self._share() / 1e9:.2f}",
-            "object store of a node, masks of two epochs, GB": f"{2 * self._share() / 24 / 1e9:.2f}",
+            "object store of a node, GB": f"{(1 + (self.nodes > 1)) * self._share() / 1e9:.2f}",
             "images that cross between nodes": f"{crossing:.1%}",
             "network into a node: images, MB/s": f"{at_node * crossing * self.row_bytes / 1e6:,.0f}",
             "network into a node: gradients, MB/s": f"{gradients / 1e6:,.0f}",
@@ -90,8 +91,8 @@ class Plan:
         }
 
     def _share(self) -> float:
-        """Bytes of a node's share of the images."""
-        return self.images * image_bytes(self.size) / self.nodes
+        """Bytes of a node's share of the images, with the masks of the first epoch, which stay beside them."""
+        return self.images * self.row_bytes / self.nodes
 
 
 @cache

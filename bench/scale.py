@@ -21,51 +21,33 @@ from __future__ import annotations
 
 import argparse
 import json
-import logging
-import os
 import resource
-import tempfile
 import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import ray
-from numpy.typing import NDArray
-from ray.cluster_utils import Cluster
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from rich.table import Table
 
 from bench.machine import describe
-from faceae.cluster.coordinator import start_coordinator
-from faceae.cluster.mask_drawing import draw_masks
+from bench.pretended import IMAGES, LAST, SIZE, epochs, pretended
 from faceae.cluster.protocol import RunSpec
 from faceae.cluster.worker_groups import in_thread
-from faceae.config import Mask, Settings
+from faceae.config import Settings
 from faceae.console import out
-from faceae.data import reader
-from faceae.data.cache import Blocks, decode
 from faceae.data.dataset import FaceDataset
-from faceae.data.epoch import EpochKey
-from faceae.data.epoch_masks import draw_with_pixels
-from faceae.data.mask_generator import MaskGenerator
-from faceae.data.reader import block_rows, image_bytes, pixels_array
-from faceae.data.sampler import GlobalBatchSampler
-from faceae.data.sources import list_sources
+from faceae.data.reader import block_rows, image_bytes
 
 RESULTS = Path(__file__).with_name("scale.json")
-SIZE, IMAGES, BATCH = 128, 4096, 64
 CPUS, BLOCKS_PER_NODE, ROWS = 8, 15, block_rows(SIZE)
 MAX_CPUS = 64  # a process for each of them takes 0.2 GB
-STORE_BYTES = 3 * 2**30  # of all nodes together
-EPOCHS = 24
+EPOCHS = LAST - 4
 TRIALS = 100
 
 
@@ -92,12 +74,12 @@ def count(nodes: int) -> dict[str, Any]:
     """Counts on a cluster of some nodes."""
     cpus = min(CPUS, MAX_CPUS // nodes)
     out.print(f"scale     {nodes} nodes of {cpus} CPUs and a GPU, all of them pretended")
-    with _run(nodes, cpus, IMAGES // (nodes * BLOCKS_PER_NODE)) as run:
+    with pretended(nodes, cpus, IMAGES // (nodes * BLOCKS_PER_NODE)) as run:
         with _sampled(_executors) as executors:
             before = _store_bytes(run.ids)
-            rows = _epochs(run.ranks, 2)
+            rows = epochs(run.ranks, 2)
             pulled = [after - start for after, start in zip(_store_bytes(run.ids), before, strict=True)]
-            _epochs(run.ranks, EPOCHS)
+            epochs(run.ranks, EPOCHS)
         share = 2 * len(run.dataset.train) * image_bytes(SIZE) / nodes
         at_once, on_a_node = _overlaps(run.log, run.ids)
         return {
@@ -115,138 +97,11 @@ def count(nodes: int) -> dict[str, Any]:
 def speed(nodes: int) -> float:
     """Returns the images/s of later epochs, on all nodes together."""
     out.print(f"scale     {nodes} nodes of 2 CPUs and a GPU: images/s")
-    with _run(nodes, 2, ROWS) as run:
-        _epochs(run.ranks, 3)
+    with pretended(nodes, 2, ROWS) as run:
+        epochs(run.ranks, 3)
         started = time.perf_counter()
-        _epochs(run.ranks, EPOCHS)
+        epochs(run.ranks, EPOCHS)
         return EPOCHS * len(run.dataset.train) / (time.perf_counter() - started)
-
-
-class Pretended(NamedTuple):
-    """A run on a cluster: its nodes, its images, its coordinator, a rank on each node, and where masks are logged."""
-
-    ids: list[str]
-    dataset: FaceDataset
-    coordinator: Any
-    ranks: list[Any]
-    log: Path
-
-
-@contextmanager
-def _run(nodes: int, cpus: int, rows: int) -> Iterator[Pretended]:
-    """Starts a cluster, reads images in blocks of some rows, and trains an epoch on none of them."""
-    with tempfile.TemporaryDirectory() as folder, _cluster(nodes, cpus) as ids:
-        log = Path(folder) / "tasks"
-        log.mkdir()
-        dataset = _dataset(Path(folder), rows, LoggedMasks(Mask(size=28), SIZE, log=str(log)))
-        coordinator, _ = start_coordinator()
-        drawing = in_thread(lambda: draw_masks(coordinator, dataset))
-        ranks = [
-            Rank.options(  # type: ignore[attr-defined]
-                scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False)
-            ).remote(rank, nodes)
-            for rank, node in enumerate(ids)
-        ]
-        ray.get([rank.start.remote(f"{folder}/rendezvous", dataset, coordinator) for rank in ranks])
-        _epochs(ranks, 1)
-        yield Pretended(ids, dataset, coordinator, ranks, log)
-        ray.kill(coordinator)
-        drawing.result()
-
-
-@contextmanager
-def _cluster(nodes: int, cpus: int) -> Iterator[list[str]]:
-    """Starts a cluster and yields the ids of its nodes, without the head."""
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
-    try:
-        for _ in range(nodes):
-            cluster.add_node(num_cpus=cpus, num_gpus=1, object_store_memory=STORE_BYTES // nodes, wait=False)
-        cluster.wait_for_nodes()
-        ray.init(address=cluster.address, log_to_driver=False, logging_level="error")
-        logging.getLogger("ray.data").setLevel(logging.ERROR)
-        yield [node["NodeID"] for node in ray.nodes() if node["Resources"].get("CPU")]
-    finally:
-        ray.shutdown()
-        cluster.shutdown()
-
-
-@dataclass(frozen=True)
-class LoggedMasks(MaskGenerator):
-    """Draws masks and notes in a folder of this machine when and on which node it did so."""
-
-    log: str = ""
-
-    def draw(self, image_ids: Any, seed: int, epoch: int) -> NDArray[np.uint8]:  # noqa: ANN401
-        """See `MaskGenerator.draw`."""
-        start = time.time()
-        drawn = super().draw(image_ids, seed, epoch)
-        node = ray.get_runtime_context().get_node_id()
-        with (Path(self.log) / str(os.getpid())).open("a") as file:
-            file.write(f"{start} {time.time()} {node}\n")
-        return drawn
-
-
-def _dataset(folder: Path, rows: int, masks: LoggedMasks) -> FaceDataset:
-    """Stores noise as Parquet, reads it on the cluster, and draws the masks of the first epoch."""
-    pixels = np.random.default_rng(0).integers(0, 256, (IMAGES, SIZE, SIZE, 3), np.uint8)
-    table = pa.table({"image_id": [f"{number:05}" for number in range(IMAGES)], "pixels": pixels_array(pixels)})
-    pq.write_table(table, folder / "noise.parquet", row_group_size=rows, compression="none")
-    reader.BLOCK_BYTES = rows * image_bytes(SIZE)
-    first = EpochKey(0, 1, False)
-    entries = list_sources([str(folder / "noise.parquet")], "--source").entries
-    blocks, _ = decode(entries, SIZE, lambda images: None, draw_with_pixels(first, masks))
-    return FaceDataset(blocks, first, Blocks([], []), masks, {}, 0.0)
-
-
-@ray.remote(num_cpus=1, num_gpus=1)
-class Rank:
-    """A rank that takes its batches and trains nothing."""
-
-    def __init__(self, rank: int, world_size: int) -> None:
-        self.rank, self.world_size, self.rows = rank, world_size, 0
-
-    def start(self, rendezvous: str, dataset: FaceDataset, coordinator: Any) -> None:  # noqa: ANN401
-        """Joins the other ranks."""
-        import torch.distributed as dist
-
-        from faceae.data.loader import BatchLoader, Ranks
-        from faceae.training.collectives import RowExchange
-
-        if self.world_size > 1:
-            method = f"file://{rendezvous}"
-            dist.init_process_group("gloo", init_method=method, rank=self.rank, world_size=self.world_size)
-            exchange = RowExchange()
-            nodes = tuple(exchange.gather(ray.get_runtime_context().get_node_id()))
-
-            def counted(rows: Any, sent: list[int], received: list[int]) -> Any:  # noqa: ANN401
-                arrived = exchange(rows, sent, received)
-                self.rows += arrived.nbytes
-                return arrived
-
-            ranks = Ranks(self.rank, nodes, counted)
-        else:
-            ranks = Ranks()
-        sampler = GlobalBatchSampler(dataset.train, 0, BATCH, dataset.mask_generator, max_workers=self.world_size)
-        last = 4 + EPOCHS
-        self.loader = BatchLoader(
-            sampler,
-            range(1, last + 1),
-            lambda key, blocks: ray.get(coordinator.get_masks.remote(key, last, blocks)),
-            ranks,
-        )
-
-    def epochs(self, count: int) -> int:
-        """Takes the batches of some epochs; returns the bytes that other ranks have sent meanwhile."""
-        before = self.rows
-        for _ in range(count):
-            for _ in self.loader.epoch():
-                pass
-        return self.rows - before
-
-
-def _epochs(ranks: list[Any], count: int) -> list[int]:
-    received: list[int] = ray.get([rank.epochs.remote(count) for rank in ranks])
-    return received
 
 
 def _store_bytes(ids: list[str]) -> list[int]:

@@ -41,7 +41,7 @@ def train_worker(config: dict[str, Any]) -> bool:
     sharing = max(config["workers_per_node"], context.get_local_world_size())
     if device.type == "cpu":  # Ray sets one thread per worker, however many cores there are
         torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // sharing))
-    worker = Worker(coordinator, group, device, _ranks(context.get_world_rank()), node_cache(sharing))
+    worker = Worker(coordinator, group, device, group_ranks(context.get_world_rank()), node_cache(sharing))
     number = None
     while taken := ray.get(coordinator.next_run.remote(group, number)):
         number, (reference,) = taken
@@ -62,7 +62,7 @@ def train_worker(config: dict[str, Any]) -> bool:
     return True
 
 
-def _ranks(rank: int) -> Ranks:
+def group_ranks(rank: int) -> Ranks:
     """Returns the ranks of this group, and a way to exchange rows if they are on several nodes."""
     if world_size() == 1:
         return Ranks()

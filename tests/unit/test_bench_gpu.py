@@ -8,7 +8,7 @@ import pytest
 import torch
 from runs import ROOT
 
-from bench import gpu, gpu_parity, gpu_step
+from bench import gpu, gpu_parity, gpu_step, gpu_variants
 from faceae import metrics
 from faceae.training.losses import LOSSES
 
@@ -44,8 +44,8 @@ def test_all_parts_run_and_the_file_holds_them(tmp_path, one_thread):
         assert set(step["ms"]) == {"from host batches", "on the device", "host", "upload", "evaluation"}
         assert min(step["ms"].values()) > 0
         assert step["operators"] > 100
-        assert set(step["variants"]) == set(gpu_step.VARIANTS)
-        fp32, bf16 = (step["variants"][each]["loss"] for each in gpu_step.ON_CPU)
+        assert set(step["variants"]) == set(gpu_variants.VARIANTS)
+        fp32, bf16 = (step["variants"][each]["loss"] for each in gpu_variants.ON_CPU)
         assert bf16 == pytest.approx(fp32, rel=0.05)
     assert set(content["trials"]["plain"]) == {"2"}
     assert content["trials"]["plain"]["2"]["images_per_second"] > 0
