@@ -24,7 +24,7 @@ bench: setup  ## measure data path, training and grid against their bounds, into
 gpu: setup  ## compare a GPU with the CPU and measure its steps, into bench/gpu.json; without a GPU small and into no file
 	$(BIN)/python -m bench.gpu
 
-scale: setup  ## count what a run does on 8 and 16 nodes that this machine pretends to be, into bench/scale.json: about 3 minutes
+scale: setup  ## count what a run does on 8 and 16 nodes that this machine pretends to be, into bench/scale.json: about 8 minutes
 	$(BIN)/python -m bench.scale
 
 faults: setup  ## test what a run loses when workers, nodes, drivers and stores fail: about 20 minutes on two cores

@@ -1,6 +1,6 @@
 """Counts what a run does on 8 and 16 nodes, which one machine can pretend to be, and times eight of them.
 
-    python -m bench.scale              # about 5 minutes on two cores
+    python -m bench.scale              # about 8 minutes on two cores
     python -m bench.scale --nodes 4
 
 Each node is a raylet of Ray's cluster_utils with an object store of its own, 8 pretended CPUs (4 where there are 16
