@@ -13,13 +13,15 @@ from faceae.errors import RunFailedError
 class MaskStore:
     """Masks of epochs, drawn on request and kept for the runs that need them later.
 
-    Whoever asks for an epoch also orders the one after it, so that it is drawn while the first one is trained.
+    Several epochs are drawn at a time, a burst. Whoever asks for the first of them orders the next burst, so that it is
+    drawn while this one is trained.
     """
 
     def __init__(self) -> None:
         self._drawn: OrderedDict[EpochKey, Drawn] = OrderedDict()
         self._orders: dict[EpochKey, int] = {}  # those not filled yet, with the last epoch of the run that needs them
         self._awaited: Counter[EpochKey] = Counter()
+        self._burst = 1
         self._failure: str | None = None
         self._changed = asyncio.Event()
 
@@ -43,8 +45,10 @@ class MaskStore:
                 await self._changed.wait()
         finally:
             self._awaited[key] -= 1
-        if key.epoch < last:
-            self._order(key._replace(epoch=key.epoch + 1), last)
+        ahead = (key._replace(epoch=key.epoch + number) for number in range(1, self._burst + 1))
+        missing = next((each for each in ahead if each not in self._drawn), None)
+        if missing and missing.epoch <= last:
+            self._order(missing, last)
         self._drawn.move_to_end(key)
         tables = self._drawn[key].tables
         return Drawn(key, {block: tables[block] for block in blocks})
@@ -71,6 +75,7 @@ class MaskStore:
         for each in drawn:
             self._drawn[each.key] = each
             self._orders.pop(each.key, None)
+        self._burst = len(drawn)
         new = {each.key for each in drawn}
         for key in list(self._drawn)[: max(0, len(self._drawn) - capacity)]:
             if not self._awaited[key] and key not in new:

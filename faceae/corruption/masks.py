@@ -83,9 +83,11 @@ def draw(
             places = uniform(ids, seed=seed, epoch=epoch, count=2)[:, 0] * len(library)
             masks[mine] = unpack(library[places.astype(int)], image_size)
         elif ids:
-            drawn = np.zeros((len(ids), image_size, image_size), np.bool_)
+            alone = len(ids) == len(masks)
+            drawn = masks if alone else np.zeros((len(ids), image_size, image_size), np.bool_)
             _DRAW[kind](drawn, ids, settings, seed, epoch)
-            masks[mine] = drawn
+            if not alone:
+                masks[mine] = drawn
     return masks
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import pyarrow as pa
@@ -30,11 +31,14 @@ class Blocks:
         usable: for each block, the rows that hold a usable image.
         source_index: (N,) int32, for every usable image, block by block, its index in the list of entries that were
             to be decoded. So the order does not depend on where the images are stored. None means the blocks' order.
+        ids: for each block, the ids of all its rows, from which masks are drawn without the pixels; may be left out
+            where no more masks are drawn.
     """
 
     refs: list[ray.ObjectRef]
     usable: list[NDArray[np.int32]]
     source_index: NDArray[np.int32] | None = None
+    ids: pa.ListArray | None = None
 
     def __len__(self) -> int:
         return sum(len(rows) for rows in self.usable)
@@ -46,8 +50,9 @@ class Blocks:
         block = np.repeat(np.arange(len(self.usable), dtype=np.int32), [len(rows) for rows in self.usable])
         return np.stack([block, np.concatenate(self.usable)], axis=1)
 
+    @cached_property
     def source_order(self) -> NDArray[np.int64]:
-        """Returns (N,) int64: indices into `positions` that put the images in the order of `source_index`."""
+        """(N,) int64: indices into `positions` that put the images in the order of `source_index`."""
         return np.arange(len(self)) if self.source_index is None else np.argsort(self.source_index)
 
 
@@ -82,9 +87,10 @@ def decode(
     rejected = [image for _, bad in states for image in bad]
     index = {entry.image_id: number for number, entry in enumerate(entries)}
     rejected_ids = {image_id for image_id, _ in rejected}
-    read = (entry.image_id for unit in source.units for entry in unit)
+    ids = [[entry.image_id for entry in unit] for unit in source.units]
+    read = (image_id for unit in ids for image_id in unit)
     source_index = np.array([index[image_id] for image_id in read if image_id not in rejected_ids], np.int32)
-    return Blocks(refs, usable, source_index), rejected
+    return Blocks(refs, usable, source_index, pa.array(ids, pa.list_(pa.string()))), rejected
 
 
 def take(refs: Sequence[ray.ObjectRef], positions: NDArray[np.int32]) -> tuple[list[str], NDArray[np.uint8]]:

@@ -1,11 +1,13 @@
 """Draws the masks of whole epochs on the cluster, ahead of training, while the pixels stay where they are.
 
-One Ray Data execution draws the masks of all blocks for several epochs, each block's in a task on a node that holds the
-block. A small execution takes 0.1 s whatever it does, so that small data sets get the masks of many epochs at a time.
+One Ray Data execution draws the masks of all images for several epochs, from the images' ids alone, on all CPUs that
+training leaves. They travel to the nodes that hold the pixels, compressed. A small execution takes 0.1 s whatever it
+does, so that small data sets get the masks of many epochs at a time.
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 
 import numpy as np
@@ -16,13 +18,17 @@ from numpy.typing import NDArray
 from faceae.corruption import masks
 from faceae.data.cache import Blocks, Finish
 from faceae.data.epoch import Drawn, EpochKey
-from faceae.data.execution import lower_priority, map_blocks
+from faceae.data.execution import for_numbers, lower_priority
 from faceae.data.mapped import MappedTable
 from faceae.data.mask_generator import MaskGenerator
 from faceae.data.reader import Rows, pixels_array
 
 BURST_BYTES = 256 * 2**20
-"""Bytes of masks that an execution draws, before they are compressed; more if those of a single epoch take more."""
+"""Bytes of masks that the first execution draws, before they are compressed; at least those of one epoch."""
+
+BURST_SECONDS = 2.0
+"""Each execution draws twice as many epochs as the one before, as long as that took less time than this: with many GPUs
+an epoch is shorter than an execution of Ray Data."""
 
 CACHE_SHARE = 0.1
 """Share of the object store that may hold masks, so that the trials of a grid draw those of an epoch once."""
@@ -55,17 +61,26 @@ def draw_with_pixels(key: EpochKey, mask_generator: MaskGenerator) -> Finish:
     return draw_first_masks
 
 
-def draw_packed(ids: Sequence[str], keys: Sequence[EpochKey], mask_generator: MaskGenerator) -> pa.Table:
-    """Draws the masks of a block's images for some epochs.
+def draw_packed(
+    numbers: NDArray[np.int64], ids: pa.ListArray, keys: Sequence[EpochKey], mask_generator: MaskGenerator
+) -> pa.Table:
+    """Draws the masks of some blocks for some epochs.
+
+    Args:
+        numbers: the numbers of the blocks.
+        ids: the ids of all blocks, see `faceae.data.cache.Blocks`.
+        keys: the epochs.
+        mask_generator: draws the masks.
 
     Returns:
-        A table of one row, in which the column of each epoch has the bytes of all masks, compressed: a box takes 18
-        bytes instead of 2,048, brush strokes 300.
+        A row for each block: its number, how many images it has, and for each epoch the bytes of all its masks,
+        compressed: a box takes 18 bytes instead of 2,048, brush strokes 300.
     """
-    packed = {"rows": pa.array([len(ids)])}
+    names = [ids[number].as_py() for number in numbers.tolist()]
+    packed = {"block": pa.array(numbers), "images": pa.array([len(each) for each in names])}
     for key in keys:
-        content = pa.compress(pa.py_buffer(draw(ids, key, mask_generator)), codec=CODEC, asbytes=True)
-        packed[key.column] = pa.array([content], pa.large_binary())
+        drawn = (pa.py_buffer(draw(each, key, mask_generator)) for each in names)
+        packed[key.column] = pa.array([pa.compress(each, CODEC, asbytes=True) for each in drawn], pa.large_binary())
     return pa.table(packed)
 
 
@@ -77,11 +92,12 @@ class MaskRows:
         nbytes: bytes that they take in this process's own memory.
     """
 
-    def __init__(self, table: MappedTable, key: EpochKey, width: int) -> None:
+    def __init__(self, table: MappedTable, block: int, key: EpochKey, width: int) -> None:
         """Unpacks the masks.
 
         Args:
-            table: a table of `draw_packed`, or a block of `draw_with_pixels`, whose masks are used where they are.
+            table: a table of `draw_packed`, or the block with `draw_with_pixels`, whose masks are used where they are.
+            block: number of the block.
             key: the epoch.
             width: bytes of a row.
         """
@@ -89,8 +105,9 @@ class MaskRows:
         self.rows: Rows
         self.nbytes = 0
         if pa.types.is_large_binary(column.type):
-            self.nbytes = table.table["rows"][0].as_py() * width
-            content = pa.decompress(column[0].as_buffer(), decompressed_size=self.nbytes, codec=CODEC)
+            row = table.table["block"].to_pylist().index(block)
+            self.nbytes = table.table["images"][row].as_py() * width
+            content = pa.decompress(column[row].as_buffer(), decompressed_size=self.nbytes, codec=CODEC)
             self.rows = np.frombuffer(content, np.uint8).reshape(-1, width)
         else:
             self.rows = table.rows(key.column)
@@ -106,16 +123,21 @@ class MaskDrawer:
             blocks: the decoded images.
             mask_generator: draws the masks.
         """
-        self.dataset = ray.data.from_arrow_refs(blocks.refs)
+        self.blocks = len(blocks.refs)
+        self.ids = ray.put(blocks.ids)
         self.mask_generator = mask_generator
-        self.epoch_bytes = len(blocks) * mask_generator.image_size**2 // 8
-        store = ray.cluster_resources().get("object_store_memory", 0)
-        self.capacity = max(4, int(CACHE_SHARE * store) // self.epoch_bytes)
+        self._epoch_bytes = len(blocks) * mask_generator.image_size**2 / 8  # until compressed ones are there
+        self._count = max(1, int(BURST_BYTES / self._epoch_bytes))
+
+    @property
+    def capacity(self) -> int:
         """Number of epochs whose masks may be kept."""
+        store = ray.cluster_resources().get("object_store_memory", 0)
+        return max(4, int(CACHE_SHARE * store / self._epoch_bytes))
 
     def burst(self, key: EpochKey, last: int) -> list[EpochKey]:
         """Returns the epochs to draw together, from `key` to at most the epoch `last`."""
-        count = min(max(1, BURST_BYTES // self.epoch_bytes), self.capacity // 2, last - key.epoch + 1)
+        count = min(self._count, self.capacity // 3, last - key.epoch + 1)  # the store holds two bursts, and used ones
         return [key._replace(epoch=key.epoch + number) for number in range(count)]
 
     def draw(self, keys: Sequence[EpochKey]) -> list[Drawn]:
@@ -124,11 +146,15 @@ class MaskDrawer:
         Raises:
             ray.exceptions.RayError: a task failed.
         """
-        mask_generator = self.mask_generator
+        ids, mask_generator = self.ids, self.mask_generator
 
-        def draw_masks(block: pa.Table) -> pa.Table:
+        def draw_masks(numbers: NDArray[np.int64]) -> pa.Table:
             lower_priority()
-            return draw_packed(block["image_id"].to_pylist(), keys, mask_generator)
+            return draw_packed(numbers, ray.get(ids), keys, mask_generator)
 
-        tables = dict(enumerate(map_blocks(self.dataset, draw_masks)))
-        return [Drawn(key, tables) for key in keys]
+        start = time.monotonic()
+        tables, size = for_numbers(self.blocks, draw_masks)
+        self._epoch_bytes = size / len(keys)
+        if time.monotonic() - start < BURST_SECONDS:
+            self._count = max(self._count, 2 * len(keys))
+        return [Drawn(key, dict(enumerate(tables))) for key in keys]

@@ -1,4 +1,4 @@
-"""Runs Ray Data: over a source, with one read task for each part, and over blocks that are in the object store."""
+"""Runs Ray Data: over a source, with one read task for each part, and over numbers, in a task for each CPU."""
 
 from __future__ import annotations
 
@@ -9,9 +9,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+import numpy as np
 import pyarrow as pa
 import ray
+from numpy.typing import NDArray
 from ray.data import Datasource
+from ray.data.block import BlockMetadata
 from ray.util.annotations import RayDeprecationWarning
 
 from faceae import ray_compat
@@ -90,29 +93,34 @@ def execute(
         dataset = dataset.map_batches(finish, **_WHOLE)
     if pool:
         dataset = _map_with_pool(dataset, pool)
-    for bundle in dataset.iter_internal_ref_bundles():
-        yield from ((block.ref, block.metadata.num_rows) for block in bundle.blocks)
+    yield from ((ref, metadata.num_rows) for ref, metadata in _blocks(dataset))
 
 
-def map_blocks(dataset: ray.data.Dataset, function: Callable[[pa.Table], pa.Table]) -> list[ray.ObjectRef]:
-    """Applies a function to each block of a data set, in a task on a node that holds the block.
+def for_numbers(count: int, function: Callable[[NDArray[np.int64]], pa.Table]) -> tuple[list[ray.ObjectRef], int]:
+    """Applies a function to the numbers below `count` on the cluster, in one task for each CPU, spread over the nodes.
 
     Args:
-        dataset: blocks in the object store.
-        function: makes one table of each block; it is given the whole block, without a copy.
+        count: how many numbers there are.
+        function: makes a table with one row for each of some consecutive numbers.
 
     Returns:
-        The tables, in the order of the blocks.
+        For each number, the table that has its row; and the bytes of all tables. The rows of a table are in order.
 
     Raises:
         ray.exceptions.RayError: a task failed.
     """
+    tasks = min(count, int(ray.cluster_resources().get("CPU", 1)))
+    dataset = ray.data.range(count, override_num_blocks=tasks)
     _set_up(dataset)
-    with _without_named_parameter():
-        # Ray Data spreads tasks over the nodes unless their arguments exceed 50 MiB; this strategy prefers the node
-        # that holds them.
-        mapped = dataset.map_batches(function, scheduling_strategy="DEFAULT", **_WHOLE)
-    return [block.ref for bundle in mapped.iter_internal_ref_bundles() for block in bundle.blocks]
+    mapped = dataset.map_batches(lambda numbers: function(numbers["id"].to_numpy()), **_WHOLE)
+    tables = list(_blocks(mapped))
+    refs = [ref for ref, metadata in tables for _ in range(metadata.num_rows)]
+    return refs, sum(metadata.size_bytes for _, metadata in tables)
+
+
+def _blocks(dataset: ray.data.Dataset) -> Iterator[tuple[ray.ObjectRef, BlockMetadata]]:
+    for bundle in dataset.iter_internal_ref_bundles():
+        yield from ((block.ref, block.metadata) for block in bundle.blocks)
 
 
 @contextlib.contextmanager

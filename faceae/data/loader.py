@@ -28,7 +28,7 @@ CHUNK_BYTES = 8 * 2**20
 """Size of a chunk, in bytes of decoded images of one rank: small enough to stay in the processor's cache until it is
 used, which halves the cost of copying."""
 
-CHUNKS_AHEAD = 2
+CHUNKS_AHEAD = 1
 """Number of chunks that are prepared before they are needed."""
 
 
@@ -72,7 +72,7 @@ class _Chunk(NamedTuple):
 
 
 class Buffers:
-    """Arrays for batches, each used again once nothing refers to it any more.
+    """Arrays for chunks, each used again once nothing refers to it any more.
 
     Memory from the system costs a page fault every 4 kB, more than the copy that follows; and an array that was just
     read is still in the processor's cache.
@@ -132,7 +132,8 @@ class BatchLoader:
         self._pixel_bytes = image_bytes(sampler.image_size)
         self._mask_bytes = sampler.image_size**2 // 8
         self._width = self._pixel_bytes + self._mask_bytes + sampler.mirror
-        self._buffers = Buffers(-(-sampler.batch_size // self.world_size), self._width)
+        self._steps = max(1, CHUNK_BYTES * self.world_size // (sampler.batch_size * self._pixel_bytes))
+        self._buffers = Buffers(self._steps * -(-sampler.batch_size // self.world_size), self._width)
         self._failed = False
         self._chunks = self._stream(first_step)
 
@@ -171,11 +172,10 @@ class BatchLoader:
 
     def _plan(self, first_step: int) -> Iterator[_Chunk]:
         sampler, size = self.sampler, self.sampler.batch_size
-        steps = max(1, CHUNK_BYTES * self.world_size // (size * image_bytes(sampler.image_size)))
         for epoch in self.epochs:
             order = sampler.permutation(epoch)
-            for start in range(first_step, sampler.steps, steps):
-                numbers = order[start * size : min(start + steps, sampler.steps) * size]
+            for start in range(first_step, sampler.steps, self._steps):
+                numbers = order[start * size : min(start + self._steps, sampler.steps) * size]
                 homes = sampler.homes(numbers, self.world_size)
                 yield _Chunk(epoch, numbers, homes, self._share_out(homes))
             first_step = 0
@@ -194,8 +194,8 @@ class BatchLoader:
             self._drawn = self.masks(key, self._near_blocks)
         mine = np.flatnonzero(chunk.ranks == self.rank)
         near = self._near[chunk.homes[mine]]
-        arrays = [self._buffers.take(count) for count in np.bincount(mine // sampler.batch_size).tolist()]
-        rows = [row for array in arrays for row in array]
+        array = self._buffers.take(len(mine))
+        rows = list(array)
         self._copy(chunk.numbers[mine[near]], [rows[place] for place in np.flatnonzero(near)])
         if self.exchange:
             far = np.flatnonzero(~near)
@@ -203,7 +203,9 @@ class BatchLoader:
             by_home = far[np.argsort(wanted, kind="stable")]
             for place, row in zip(by_home, self._exchange(chunk, wanted), strict=True):
                 rows[place][...] = row
-        return [self._batch(array, len(chunk.numbers) - step * sampler.batch_size) for step, array in enumerate(arrays)]
+        ends = np.cumsum(np.bincount(mine // sampler.batch_size))
+        batches = np.split(array, ends[:-1])
+        return [self._batch(part, len(chunk.numbers) - step * sampler.batch_size) for step, part in enumerate(batches)]
 
     def _batch(self, rows: NDArray[np.uint8], images: int) -> Batch:
         """Returns rows as a batch; `images` are left of the chunk, on all ranks."""
@@ -242,6 +244,7 @@ class BatchLoader:
 
         def unpack(missing: list[tuple[EpochKey, int]]) -> list[MaskRows]:
             drawn = self.mapped.get([tables[block] for _, block in missing])
-            return [MaskRows(table, key, self._width - self._pixel_bytes) for table in drawn]
+            width = self._width - self._pixel_bytes
+            return [MaskRows(table, block, key, width) for table, (_, block) in zip(drawn, missing, strict=True)]
 
         return self._unpacked.get([(key, block) for block in blocks], unpack)

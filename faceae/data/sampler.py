@@ -71,15 +71,21 @@ class GlobalBatchSampler:
     def permutation(self, epoch: int) -> NDArray[np.int64]:
         """Returns (N,) int64: the numbers of all images (their places in `Blocks.positions`) in an epoch's order."""
         rng = np.random.default_rng([self.seed, epoch])
-        listed = self.blocks.source_order()
+        listed = self.blocks.source_order
         shuffled = rng.permutation(len(listed))  # drawn first, so that it does not depend on the number of blocks
-        counts = np.array([len(rows) for rows in self.blocks.usable])
-        blocks = rng.permutation(len(counts))
-        pool = np.cumsum(counts[blocks]) * image_bytes(self.image_size) // POOL_BYTES
-        pool_of_block = np.empty_like(blocks)
-        pool_of_block[blocks] = pool
         order = listed[shuffled]
-        return order[np.argsort(np.repeat(pool_of_block, counts)[order], kind="stable")]
+        pool = np.repeat(_small(self._pools(rng), len(self.blocks)), [len(rows) for rows in self.blocks.usable])
+        return order[np.argsort(pool[order], kind="stable")]
+
+    def _pools(self, rng: np.random.Generator) -> NDArray[np.int64]:
+        """Returns the pool of each block: of as many blocks in a row as there are pools, each goes to another one.
+
+        So a pool has images of all homes, and most of a batch does not cross the network.
+        """
+        blocks = len(self.blocks.refs)
+        pools = -(-len(self.blocks) * image_bytes(self.image_size) // POOL_BYTES)
+        groups = np.tile(np.arange(pools), (-(-blocks // pools), 1))
+        return rng.permuted(groups, axis=1).ravel()[:blocks]
 
     def homes(self, numbers: NDArray[np.int64], world_size: int) -> NDArray[np.int64]:
         """Returns the home ranks of images, given by their numbers."""
@@ -97,16 +103,21 @@ def assign(homes: NDArray[np.int64], world_size: int) -> NDArray[np.int64]:
         (steps, rows), the rank that trains on each image: its home where possible, and rank r gets as many images of
         each batch as there are numbers r, r + n, r + 2n ... below `rows`.
     """
-    rows = homes.shape[1]
-    room = np.bincount(np.arange(rows) % world_size, minlength=world_size)
-    by_home = np.argsort(homes, axis=1, kind="stable")
-    ranks = np.take_along_axis(homes, by_home, 1)
-    counts = (homes[..., None] == np.arange(world_size)).sum(1)  # (steps, ranks)
-    first = np.cumsum(counts, axis=1) - counts
-    within = np.arange(rows) - np.take_along_axis(first, ranks, 1)  # how many of the same home come before it
-    surplus = within >= room[ranks]
-    free = (room - counts).clip(0)
-    ranks[surplus] = np.repeat(np.tile(np.arange(world_size), len(homes)), free.ravel())
-    shared = np.empty_like(ranks)
-    np.put_along_axis(shared, by_home, ranks, 1)
-    return shared
+    steps, rows = homes.shape
+    ranks = np.tile(np.arange(world_size), steps)
+    room = np.tile(np.bincount(np.arange(rows) % world_size, minlength=world_size), steps)
+    keys = (homes + world_size * np.arange(steps)[:, None]).ravel()  # of a step and a home
+    by_key = np.argsort(_small(keys, len(ranks)), kind="stable")
+    counts = np.bincount(keys, minlength=len(ranks))
+    first = np.cumsum(counts) - counts
+    surplus = np.arange(len(keys)) - np.repeat(first, counts) >= np.repeat(room, counts)
+    given = np.repeat(ranks, counts)
+    given[surplus] = np.repeat(ranks, (room - counts).clip(0))
+    shared = np.empty_like(given)
+    shared[by_key] = given
+    return shared.reshape(steps, rows)
+
+
+def _small(numbers: NDArray[np.int64], end: int) -> NDArray[np.unsignedinteger]:
+    """Returns numbers below `end` in few bits, which numpy sorts several times as fast: each rank does for all."""
+    return numbers.astype(np.min_scalar_type(end))

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from contextlib import contextmanager
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -105,27 +106,39 @@ def test_images_are_decoded_by_eight_tasks_or_one_per_block(decoded):
     assert len(FaceSource(many, 128).units) == -(-100_000 // (BLOCK_BYTES // image_bytes(128)))
 
 
-def test_an_execution_draws_the_masks_of_as_many_epochs_as_fit(decoded, monkeypatch):
-    drawer = MaskDrawer(decoded[0], MaskGenerator(Mask(size=BOX), SIZE))
-    key = EpochKey(0, 3, False)
-    assert drawer.epoch_bytes == 80 * SIZE * SIZE // 8
-    assert [each.epoch for each in drawer.burst(key, 5)] == [3, 4, 5]
-    monkeypatch.setattr(epoch_masks, "BURST_BYTES", 2 * drawer.epoch_bytes + 1)
-    assert [each.epoch for each in drawer.burst(key, 50)] == [3, 4]
+def test_the_first_execution_draws_the_masks_of_as_many_epochs_as_fit(decoded, monkeypatch):
+    key, epoch_bytes = EpochKey(0, 3, False), 80 * SIZE * SIZE // 8
+    for limit, last, drawn in ((2**28, 5, [3, 4, 5]), (2 * epoch_bytes + 1, 50, [3, 4]), (0, 50, [3])):
+        monkeypatch.setattr(epoch_masks, "BURST_BYTES", limit)
+        drawer = MaskDrawer(decoded[0], MaskGenerator(Mask(size=BOX), SIZE))
+        assert [each.epoch for each in drawer.burst(key, last)] == drawn
+
+
+@pytest.mark.parametrize(("limit", "counts"), [(1e9, [1, 2, 4]), (0, [1, 1, 1])])
+def test_executions_draw_more_and_more_epochs_until_they_take_too_long(decoded, limit, counts, monkeypatch):
     monkeypatch.setattr(epoch_masks, "BURST_BYTES", 0)
-    assert [each.epoch for each in drawer.burst(key, 50)] == [3]
-
-
-def test_an_execution_makes_one_table_of_masks_for_each_block(decoded):
+    monkeypatch.setattr(epoch_masks, "BURST_SECONDS", limit)
     drawer = MaskDrawer(decoded[0], MaskGenerator(Mask(size=BOX), SIZE))
+    raw, seen = drawer.capacity, []
+    for epoch in (1, 2, 4):
+        seen.append(len(drawer.draw(drawer.burst(EpochKey(0, epoch, False), 50))))
+    assert seen == counts
+    assert drawer.capacity > raw  # of compressed masks, more can be kept
+
+
+def test_an_execution_makes_a_table_of_masks_for_each_cpu_from_ids_alone(decoded):
+    blocks = replace(decoded[0], refs=[None] * len(decoded[0].refs))  # no pixels are needed, so none are moved
+    drawer = MaskDrawer(blocks, MaskGenerator(Mask(size=BOX), SIZE))
     keys = [EpochKey(0, epoch, epoch == 2) for epoch in (1, 2)]
     one, two = drawer.draw(keys)
     assert one.tables == two.tables
-    assert len(one.tables) == len(decoded[0].refs)
-    table = ray.get(one.tables[0])
-    assert table.column_names == ["rows", *(key.column for key in keys)]
-    assert table["rows"].to_pylist() == [10]
-    assert table.nbytes < 10 * 2 * SIZE * SIZE // 8 / 2  # compressed
+    assert len(one.tables) == len(blocks.refs)
+    tables = [ray.get(ref) for ref in dict.fromkeys(one.tables.values())]
+    assert len(tables) == min(len(blocks.refs), ray.cluster_resources()["CPU"])
+    assert [block for table in tables for block in table["block"].to_pylist()] == list(range(len(blocks.refs)))
+    assert tables[0].column_names == ["block", "images", *(key.column for key in keys)]
+    assert tables[0]["images"].to_pylist()[0] == 10
+    assert sum(table.nbytes for table in tables) < 80 * 2 * SIZE * SIZE // 8 / 2  # compressed
 
 
 def test_pixels_are_copied_once_from_the_object_store_into_a_batch(decoded):

@@ -36,6 +36,20 @@ def test_whoever_asks_for_an_epoch_also_orders_the_next():
     run(scenario())
 
 
+def test_the_next_burst_is_ordered_when_the_first_epoch_of_one_is_asked_for():
+    async def scenario():
+        store = MaskStore()
+        await store.put(drawn(1), 9)
+        await store.put(drawn(2, 3, 4), 9)
+        await store.get(key(1), 9, [0])
+        with pytest.raises(asyncio.TimeoutError):
+            await asyncio.wait_for(store.next_order(), 0.05)  # epochs 2, 3 and 4 are ahead
+        await store.get(key(2), 9, [0])
+        assert await store.next_order() == (key(5), 9)
+
+    run(scenario())
+
+
 def test_all_that_wait_for_an_epoch_get_it_when_it_is_drawn_once():
     async def scenario():
         store = MaskStore()
