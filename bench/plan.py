@@ -4,7 +4,7 @@
     python -m bench.plan --images 200000 --size 256 --rate 1250 --weights 5e6
 
 The rate of a GPU is an assumption; take your own from the line of an epoch (images/s, at 0 % waiting for data). The
-share of the images that crosses between nodes is not a formula but a count: the sampler's own `assign` on random homes.
+share of the images that crosses between nodes is not a formula but a count, over the sampler's own global batches.
 """
 
 from __future__ import annotations
@@ -16,16 +16,21 @@ from functools import cache
 from pathlib import Path
 
 import numpy as np
+import ray
 from rich.table import Table
 
+from faceae.config import Mask
 from faceae.console import out
-from faceae.data.reader import image_bytes
-from faceae.data.sampler import assign
+from faceae.data.cache import Blocks
+from faceae.data.mask_generator import MaskGenerator
+from faceae.data.reader import block_rows, image_bytes
+from faceae.data.sampler import GlobalBatchSampler, assign
 
 CPU_US = json.loads(Path(__file__).with_name("results.json").read_text())["ingest_cpu_us_per_image"]
 """Processor time of an image of 128x128 in a later epoch, all processes, in microseconds: measured by make bench."""
 
 GPUS = (1, 8, 16, 32, 64)
+EPOCHS = 4
 
 
 @dataclass(frozen=True)
@@ -71,7 +76,7 @@ class Plan:
         """Returns the lines of the table, by name."""
         at_node = min(self.gpus, self.per_node) * self.rate  # images/s
         steps = self.gpus * self.rate / self.batch  # a second
-        crossing = crossing_share(self.batch, self.gpus, self.per_node)
+        crossing = crossing_share(self.images, self.size, self.batch, self.gpus, self.per_node)
         first = self._share() * (self.nodes - 1) / self.nodes
         gradients = steps * 2 * 4 * self.weights * (self.nodes - 1) / self.nodes
         state = 4 * 4 * self.weights  # weights, two moments of Adam, the moving average
@@ -96,9 +101,13 @@ class Plan:
 
 
 @cache
-def crossing_share(batch: int, gpus: int, per_node: int) -> float:
-    """Returns the share of the images that a rank of another node trains on, counted over random global batches."""
-    homes = np.random.default_rng(0).integers(0, gpus, (2000, batch))
+def crossing_share(images: int, size: int, batch: int, gpus: int, per_node: int) -> float:
+    """Returns the share of the images that a rank of another node trains on, counted over some epochs."""
+    usable = [np.arange(min(block_rows(size), images - first)) for first in range(0, images, block_rows(size))]
+    blocks = Blocks([ray.ObjectRef.nil()] * len(usable), [rows.astype(np.int32) for rows in usable])
+    sampler = GlobalBatchSampler(blocks, 0, batch, MaskGenerator(Mask(), size), max_workers=gpus)
+    order = np.concatenate([sampler.permutation(epoch)[: images // batch * batch] for epoch in range(EPOCHS)])
+    homes = sampler.homes(order, gpus).reshape(-1, batch)
     return float((assign(homes, gpus) // per_node != homes // per_node).mean())
 
 

@@ -31,8 +31,8 @@ from faceae.data.reader import image_bytes, pixels_array
 from faceae.data.sampler import GlobalBatchSampler
 from faceae.data.sources import list_sources
 
-SIZE, IMAGES, BATCH = 128, 4096, 64
-STORE_BYTES = 3 * 2**30  # of all nodes together
+SIZE, BATCH = 128, 64
+STORE_BYTES = 6 * 2**30  # of all nodes together
 LAST = 28
 """The last epoch that the ranks can take."""
 
@@ -48,12 +48,12 @@ class Run(NamedTuple):
 
 
 @contextmanager
-def pretended(nodes: int, cpus: int, rows: int) -> Iterator[Run]:
+def pretended(nodes: int, cpus: int, images: int, rows: int) -> Iterator[Run]:
     """Starts a cluster, reads images in blocks of some rows, and trains an epoch on none of them."""
     with tempfile.TemporaryDirectory() as folder, _cluster(nodes, cpus) as ids:
         log = Path(folder) / "tasks"
         log.mkdir()
-        dataset = _dataset(Path(folder), rows, LoggedMasks(Mask(size=28), SIZE, log=str(log)))
+        dataset = _dataset(Path(folder), images, rows, LoggedMasks(Mask(size=28), SIZE, log=str(log)))
         coordinator = ready_coordinator()
         with serve(dataset, coordinator):
             ranks = [
@@ -99,10 +99,10 @@ class LoggedMasks(MaskGenerator):
         return drawn
 
 
-def _dataset(folder: Path, rows: int, masks: LoggedMasks) -> FaceDataset:
+def _dataset(folder: Path, images: int, rows: int, masks: LoggedMasks) -> FaceDataset:
     """Stores noise as Parquet, reads it on the cluster, and draws the masks of the first epoch."""
-    pixels = np.random.default_rng(0).integers(0, 256, (IMAGES, SIZE, SIZE, 3), np.uint8)
-    table = pa.table({"image_id": [f"{number:05}" for number in range(IMAGES)], "pixels": pixels_array(pixels)})
+    pixels = np.random.default_rng(0).integers(0, 256, (images, SIZE, SIZE, 3), np.uint8)
+    table = pa.table({"image_id": [f"{number:05}" for number in range(images)], "pixels": pixels_array(pixels)})
     pq.write_table(table, folder / "noise.parquet", row_group_size=rows, compression="none")
     reader.BLOCK_BYTES = rows * image_bytes(SIZE)
     entries = list_sources([str(folder / "noise.parquet")], "--source").entries

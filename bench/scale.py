@@ -36,7 +36,7 @@ import ray
 from rich.table import Table
 
 from bench.machine import describe
-from bench.pretended import IMAGES, LAST, SIZE, epochs, pretended
+from bench.pretended import LAST, SIZE, epochs, pretended
 from faceae.cluster.protocol import RunSpec
 from faceae.cluster.worker_groups import in_thread
 from faceae.config import Settings
@@ -45,6 +45,9 @@ from faceae.data.dataset import FaceDataset
 from faceae.data.reader import block_rows, image_bytes
 
 RESULTS = Path(__file__).with_name("scale.json")
+COUNTED, TIMED = 4096, 16_384
+"""Numbers of images. Those that are timed are more than the 10,900 within which images are shuffled."""
+
 CPUS, BLOCKS_PER_NODE, ROWS = 8, 15, block_rows(SIZE)
 MAX_CPUS = 64  # a process for each of them takes 0.2 GB
 EPOCHS = LAST - 4
@@ -57,14 +60,16 @@ def main() -> None:
     parser.add_argument("--nodes", nargs="+", type=int, default=[1, 8, 16], help="numbers of nodes (1 8 16)")
     rows = [count(nodes) for nodes in parser.parse_args().nodes]
     rates = {nodes: speed(nodes) for nodes in (1, 8)}
-    table = Table(title=f"{IMAGES} images of {SIZE}x{SIZE}; {describe()}", box=None, pad_edge=False)
+    table = Table(title=f"{COUNTED:,} images of {SIZE}x{SIZE}; {describe()}", box=None, pad_edge=False)
     for name in rows[0]:
         table.add_column(name.replace("_", " "), justify="right")
     for row in rows:
         table.add_row(*(f"{value:,.3g}" if isinstance(value, float) else f"{value:,}" for value in row.values()))
     ratio = rates[8] / rates[1]
     out.print(table)
-    out.print(f"\nlater epochs: {rates[1]:,.0f} images/s on one node, {rates[8]:,.0f} on eight: {ratio:.2f}")
+    out.print(
+        f"\n{TIMED:,} images, later epochs: {rates[1]:,.0f} images/s on one node, {rates[8]:,.0f} on eight: {ratio:.2f}"
+    )
     content = {"machine": describe(), "rows": rows, "images_per_second": rates, "eight_nodes_vs_one": ratio}
     RESULTS.write_text(json.dumps(content, indent=2) + "\n")
     out.print(f"\nwritten to {RESULTS}")
@@ -74,7 +79,7 @@ def count(nodes: int) -> dict[str, Any]:
     """Counts on a cluster of some nodes."""
     cpus = min(CPUS, MAX_CPUS // nodes)
     out.print(f"scale     {nodes} nodes of {cpus} CPUs and a GPU, all of them pretended")
-    with pretended(nodes, cpus, IMAGES // (nodes * BLOCKS_PER_NODE)) as run:
+    with pretended(nodes, cpus, COUNTED, COUNTED // (nodes * BLOCKS_PER_NODE)) as run:
         with _sampled(_executors) as executors:
             before = _store_bytes(run.ids)
             rows = epochs(run.ranks, 2)
@@ -97,7 +102,7 @@ def count(nodes: int) -> dict[str, Any]:
 def speed(nodes: int) -> float:
     """Returns the images/s of later epochs, on all nodes together."""
     out.print(f"scale     {nodes} nodes of 2 CPUs and a GPU: images/s")
-    with pretended(nodes, 2, ROWS) as run:
+    with pretended(nodes, 2, TIMED, ROWS) as run:
         epochs(run.ranks, 3)
         started = time.perf_counter()
         epochs(run.ranks, EPOCHS)
