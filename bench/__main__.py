@@ -176,6 +176,9 @@ def measure_training(source: Path, repeats: int, values: Values) -> None:
             values[f"{name}: seconds to the first step"].append(job.first_step)
             values[f"{name}: driver's memory, MB"].append(job.driver_bytes / 1e6)
             values[f"{name}: a worker's memory, MB"].append(job.worker_bytes / 1e6)
+            for process, share in job.cores.items():
+                if share >= 0.001:
+                    values[f"{name}: share of the cores, {process}"].append(share)
 
 
 def measure_grid(folder: Path, values: Values) -> None:

@@ -1,7 +1,8 @@
-"""What this process and all that it has started cost: processor time and memory, from Linux's /proc."""
+"""What a process and all that it has started cost: processor time and memory, from Linux's /proc."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path
 
@@ -26,14 +27,32 @@ def memory_bytes() -> int:
     return sum(_proportional_kib(pid) for pid in family()) * 1024
 
 
-def family() -> set[int]:
-    """Returns the pids of this process and of all its living descendants."""
+def thread_seconds(root: int) -> dict[tuple[str, int], float]:
+    """Returns the processor time of each thread of a process and its descendants, by its name and its id.
+
+    The name is that of the process, and for training workers also the thread's own; there is none once `root` is gone.
+    """
+    found = {}
+    for pid in family(root):
+        with contextlib.suppress(OSError):  # it may end at any time
+            command = Path(f"/proc/{pid}/cmdline").read_bytes().decode().split("\0")
+            name = next((Path(word).name for word in command if not word.startswith("-") and "python" not in word), "")
+            for thread in Path(f"/proc/{pid}/task").iterdir():
+                own = (thread / "comm").read_text().strip()
+                fields = (thread / "stat").read_text().rsplit(")", 1)[1].split()
+                full = f"{name}, {own}" if "TrainWorker" in name else name
+                found[full, int(thread.name)] = (int(fields[11]) + int(fields[12])) / TICKS
+    return found
+
+
+def family(root: int | None = None) -> set[int]:
+    """Returns the pids of a process, by default this one, and of all its living descendants."""
     children: dict[int, list[int]] = {}
     for path in Path("/proc").glob("[0-9]*"):
         fields = _stat(int(path.name))
         if fields:
             children.setdefault(int(fields[1]), []).append(int(path.name))
-    found, coming = set(), [os.getpid()]
+    found, coming = set(), [root or os.getpid()]
     while coming:
         pid = coming.pop()
         found.add(pid)

@@ -5,7 +5,8 @@
 - `job`: the epochs of jobs/train.py after the first, from metrics.jsonl; Ray Data's tasks run next to the workers.
 
 The share of time waiting for data is that of the job's first training worker. The time to the first step runs from the
-command to the end of that step, and includes everything that starts in between. Memory is each process's peak.
+command to the end of that step, and includes everything that starts in between. Memory is each process's peak. What
+the job's processes take of the cores is read from /proc every two seconds, in the epochs after the first.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import defaultdict
 from pathlib import Path
 from typing import NamedTuple
 
@@ -25,8 +27,10 @@ import torch.distributed as dist
 from torch.multiprocessing.spawn import spawn
 from torch.nn.parallel import DistributedDataParallel
 
+from bench.processes import thread_seconds
 from bench.settings import BATCH, BOX, CORES, SIZE
 from faceae import models
+from faceae.cluster.worker_groups import in_thread
 from faceae.config import Mask, Settings
 from faceae.corruption import masks
 from faceae.data.batch import Batch
@@ -48,6 +52,7 @@ class Job(NamedTuple):
         first_step: seconds from the command to the end of the first step.
         driver_bytes: peak memory of the driver.
         worker_bytes: peak memory of a training worker.
+        cores: share of all cores that each process takes; of training workers, each group of threads.
     """
 
     rate: float
@@ -55,6 +60,7 @@ class Job(NamedTuple):
     first_step: float
     driver_bytes: int
     worker_bytes: int
+    cores: dict[str, float]
 
 
 def job(source: str, workers: int) -> Job:
@@ -64,10 +70,11 @@ def job(source: str, workers: int) -> Job:
         flags += ["--scale.workers", str(workers), "--run.storage", folder, "--run.name", "bench"]
         command = time.time()
         process = subprocess.Popen([sys.executable, str(ROOT / "jobs" / "train.py"), *flags], stdout=subprocess.DEVNULL)
+        run = Path(folder) / "bench"
+        watching = in_thread(lambda: _cores(process.pid, run / "metrics.jsonl"))
         _, status, usage = os.wait4(process.pid, 0)
         if status:
             raise SystemExit("jobs/train.py failed")
-        run = Path(folder) / "bench"
         records = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
         summary = json.loads((run / "summary.json").read_text())
     later = records[1:]
@@ -78,7 +85,24 @@ def job(source: str, workers: int) -> Job:
         first_step=summary["started"] - command + summary["seconds_to_first_step"],
         driver_bytes=usage.ru_maxrss * 1024,
         worker_bytes=max(record["memory_bytes"] for record in records),
+        cores=watching.result(),
     )
+
+
+def _cores(pid: int, metrics: Path) -> dict[str, float]:
+    """Returns the share of the cores that a run's processes take after its first epoch, none if it was too short."""
+    readings = []
+    while read := thread_seconds(pid):
+        if metrics.exists() and 1 <= len(metrics.read_text().splitlines()) < EPOCHS:
+            readings.append((time.monotonic(), read))
+        time.sleep(2)
+    if len(readings) < 2:
+        return {}
+    (start, before), (end, after) = readings[0], readings[-1]
+    shares: dict[str, float] = defaultdict(float)
+    for thread, seconds in after.items():
+        shares[thread[0]] += (seconds - before.get(thread, 0)) / (end - start) / CORES
+    return dict(sorted(shares.items(), key=lambda share: -share[1]))
 
 
 def in_memory(workers: int) -> float:
