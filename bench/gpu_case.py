@@ -19,8 +19,8 @@ from faceae.corruption import masks
 from faceae.data.batch import Batch
 from faceae.data.synthetic import portrait
 from faceae.training import engine
-from faceae.training.engine import DeviceBatch
 from faceae.training.state import TrainState
+from faceae.training.transfer import DeviceBatch
 
 NAMES = ("article", "restore")
 CPU = torch.device("cpu")

@@ -29,11 +29,11 @@ from faceae.config import Optim, Settings
 from faceae.data.batch import Batch
 from faceae.metrics import full_fp32
 from faceae.training import checkpoint, engine
-from faceae.training.engine import DeviceBatch
 from faceae.training.losses import LOSSES
 from faceae.training.optim import build_optimizer
 from faceae.training.progress import EpochResult, Progress
 from faceae.training.state import TrainState
+from faceae.training.transfer import DeviceBatch, to_device
 
 MARGIN, FLOOR, NUDGE = 32.0, 2.0**-18, 2.0**-20
 STEPS = 6
@@ -137,7 +137,7 @@ def _pass(network: nn.Module, data: DeviceBatch, preset: Settings, bf16: bool = 
 
 
 def _network(name: str, preset: Settings, network: nn.Module, other: nn.Module, data: Batch) -> Iterator[Row]:
-    on_cpu, device = engine.to_device(data, CPU), next(other.parameters()).device
+    on_cpu, device = to_device(data, CPU), next(other.parameters()).device
     there = DeviceBatch(*(each.to(device) for each in on_cpu))  # the same numbers: `_upload` compares the upload
     cpu, found = _pass(network, on_cpu, preset), _pass(other, there, preset)
     torch.set_default_dtype(torch.float64)
@@ -172,7 +172,7 @@ def _training(name: str, preset: Settings, network: nn.Module, other: nn.Module,
 def _bf16(name: str, preset: Settings, network: nn.Module, other: nn.Module, data: Batch) -> Iterator[Row]:
     changes = []
     for each in (network, other):
-        there = engine.to_device(data, next(each.parameters()).device)
+        there = to_device(data, next(each.parameters()).device)
         with full_fp32():
             full = _pass(each, there, preset)
         half = _pass(each, there, preset, bf16=True)
@@ -203,7 +203,7 @@ def _resume(name: str, preset: Settings, network: nn.Module, data: Batch) -> Row
 
 
 def _upload(data: Batch, device: torch.device) -> Iterator[Row]:
-    cpu, found = engine.to_device(data, CPU), engine.to_device(data, device)
+    cpu, found = to_device(data, CPU), to_device(data, device)
     for part, one, other in zip(DeviceBatch._fields, cpu, found, strict=True):
         exact = torch.from_numpy(data.pixels).permute(0, 3, 1, 2).double() / 255
         exact = {"given": exact * (1 - cpu.mask), "original": exact, "mask": cpu.mask.double()}[part]
@@ -211,7 +211,7 @@ def _upload(data: Batch, device: torch.device) -> Iterator[Row]:
 
 
 def _losses(data: Batch, device: torch.device) -> Iterator[Row]:
-    cpu = engine.to_device(data, CPU)
+    cpu = to_device(data, CPU)
     shown = (cpu.original + 0.1 * torch.randn(cpu.original.shape, generator=torch.Generator().manual_seed(2))).sigmoid()
     for name, loss in LOSSES.items():
         found = []
@@ -244,7 +244,7 @@ def _optimizers(device: torch.device) -> Iterator[Row]:
 
 
 def _metrics(data: Batch, device: torch.device) -> Iterator[Row]:
-    cpu = engine.to_device(data, CPU)
+    cpu = to_device(data, CPU)
     noise = 0.1 * torch.randn(cpu.original.shape, generator=torch.Generator().manual_seed(4))
     inputs = ((cpu.original + noise).clamp(0, 1), cpu.original, cpu.mask)
     there = [each.to(device) for each in inputs]

@@ -14,8 +14,10 @@ from __future__ import annotations
 
 import statistics
 import time
+from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
@@ -29,6 +31,7 @@ from faceae.config import Settings
 from faceae.data.batch import Batch
 from faceae.training import engine
 from faceae.training.state import TrainState
+from faceae.training.transfer import ResidentImages, to_device
 
 _OF_THE_PROFILER = ("Activity Buffer Request", "Lazy Function Loading", "Instrumentation", "Buffer Flush")
 
@@ -52,6 +55,16 @@ def peaks(device: torch.device, small: bool) -> dict[str, float]:
     return {"flops_per_second": 2 * side**3 / product * 1e3, "bytes_per_second": 2 * length / copy * 1e3}
 
 
+def _resident(data: Batch, device: torch.device) -> Callable[[], object]:
+    """Returns a function that brings a batch to the device whose images it keeps."""
+    images, side = data.pixels.shape[:2]
+    resident = ResidentImages(images, side, device)
+    numbered = data._replace(numbers=np.arange(images))
+    to_device(numbered, device, resident)
+    masks_only = numbered._replace(pixels=data.pixels[:0])
+    return lambda: to_device(masks_only, device, resident)
+
+
 def _preset(preset: Settings, device: torch.device, peak: dict[str, float], seconds: float) -> dict[str, Any]:
     bf16, data = engine.in_bf16("auto", device), batch(preset)
     plain = _plain(preset, data, device, bf16)
@@ -60,7 +73,8 @@ def _preset(preset: Settings, device: torch.device, peak: dict[str, float], seco
         "from host batches": _ms_from_host(preset, data, device, bf16, seconds),
         "on the device": milliseconds(plain, device, seconds),
         "host": milliseconds(_plain(preset, batch(preset, 2), device, bf16), device, seconds),
-        "upload": milliseconds(lambda: engine.to_device(data, device), device, seconds / 4),
+        "upload": milliseconds(lambda: to_device(data, device), device, seconds / 4),
+        "resident": milliseconds(_resident(data, device), device, seconds / 4),
         "evaluation": _ms_of_evaluation(preset, data, device, bf16, seconds / 4),
     }
     found["python_ms"] = _phases(preset, device, bf16)
@@ -74,7 +88,7 @@ def _preset(preset: Settings, device: torch.device, peak: dict[str, float], seco
 
 def _plain(preset: Settings, data: Batch, device: torch.device, bf16: bool) -> Step:
     network = build(preset, device).train()
-    return stepper(network, TrainState(network, preset), engine.to_device(data, device), bf16=bf16)
+    return stepper(network, TrainState(network, preset), to_device(data, device), bf16=bf16)
 
 
 def _ms_from_host(preset: Settings, data: Batch, device: torch.device, bf16: bool, seconds: float) -> float:
@@ -105,7 +119,7 @@ def _phases(preset: Settings, device: torch.device, bf16: bool) -> dict[str, flo
             times.setdefault(name, []).append((now - start) * 1e3)
             start = now
 
-        data = engine.to_device(host, device)
+        data = to_device(host, device)
         passed("upload")
         with engine.autocast(device, bf16):
             output = network(data.given, data.mask)

@@ -19,8 +19,8 @@ from bench.gpu_case import Step, build, milliseconds, stepper
 from faceae.config import Settings
 from faceae.data.batch import Batch
 from faceae.errors import one_line
-from faceae.training import engine
 from faceae.training.state import TrainState
+from faceae.training.transfer import to_device
 
 WARM, STEPS = 3, 20
 """Steps before a CUDA graph is recorded, and those after which the losses are compared."""
@@ -65,7 +65,7 @@ def _eager(
         network = build(preset, device).train()
         state = TrainState(network, preset)
         called: Any = torch.compile(network, mode=compiled) if compiled else network
-        step = stepper(called, state, engine.to_device(data, device), bf16=bf16)
+        step = stepper(called, state, to_device(data, device), bf16=bf16)
         for _ in range(WARM):
             step()
         yield step
@@ -77,7 +77,7 @@ def _eager(
 def _graph(preset: Settings, data: Batch, device: torch.device, *, whole: bool = False) -> Iterator[Step]:
     """Records forward and backward, or with `whole` also the optimizer, as one CUDA graph."""
     network = build(preset, device).train()
-    state, there = TrainState(network, preset), engine.to_device(data, device)
+    state, there = TrainState(network, preset), to_device(data, device)
     if whole:  # the rate must be a tensor that the graph reads
         rate = torch.tensor(preset.optim.lr, device=device)
         state.optimizer = torch.optim.Adam(network.parameters(), lr=rate, fused=True, capturable=True)

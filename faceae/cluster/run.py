@@ -23,12 +23,14 @@ from faceae.data.dataset import FaceDataset
 from faceae.data.epoch import Drawn, EpochKey
 from faceae.data.loader import BatchLoader, Ranks
 from faceae.data.mapped import Mapped
+from faceae.data.reader import image_bytes
 from faceae.data.validation import validation_batches
 from faceae.errors import RunFailedError
 from faceae.training import checkpoint, engine
 from faceae.training.collectives import any_rank
 from faceae.training.progress import EpochResult, Record
 from faceae.training.state import TrainState
+from faceae.training.transfer import ResidentImages, fit
 from faceae.training.writer import Writer
 
 STEP_REPORT_S = 0.2
@@ -99,14 +101,17 @@ class Run(engine.EpochControl):
         wrapped = self._wrap()
         self.validation_seconds = self._estimate_validation() if train.max_minutes else 0.0
         first_step = math.ceil(self.done.part.images / train.batch_size)
-        loader = BatchLoader(self.sampler, epochs, self._masks, self.ranks, self.mapped, first_step)
+        resident = self._resident_images()
+        loader = BatchLoader(
+            self.sampler, epochs, self._masks, self.ranks, self.mapped, first_step, resident=resident is not None
+        )
         with contextlib.closing(loader):
             for epoch in epochs:
                 # At least one step is trained, however short the time: a run without an epoch has no model to show.
                 if self.done.history and any_rank(self._time_is_up(), self.device):
                     break
                 self.current_epoch = epoch
-                result = self._train_epoch(wrapped, loader.epoch())
+                result = self._train_epoch(wrapped, loader.epoch(), resident)
                 if result.pause in (Pause.MOVE, Pause.STOP):
                     self._finish_writing()
                     return result.pause == Pause.STOP
@@ -122,7 +127,17 @@ class Run(engine.EpochControl):
         drawn: Drawn = ray.get(self.coordinator.get_masks.remote(key, self.spec.settings.train.epochs, blocks))
         return drawn
 
-    def _train_epoch(self, wrapped: nn.Module, batches: Iterator[Batch]) -> EpochResult:
+    def _resident_images(self) -> ResidentImages | None:
+        """Reserves room for the images on the device, where they fit and a single rank trains on all of them."""
+        images, size = len(self.sampler.blocks), self.sampler.image_size
+        share = ray.get_runtime_context().get_assigned_resources().get("GPU", 1.0)
+        if self.workers > 1 or not fit(images * image_bytes(size), self.device, share):
+            return None
+        return ResidentImages(images, size, self.device)
+
+    def _train_epoch(
+        self, wrapped: nn.Module, batches: Iterator[Batch], resident: ResidentImages | None
+    ) -> EpochResult:
         """Trains an epoch, or what is left of it, with a checkpoint wherever it pauses."""
         while True:
             result = engine.train_one_epoch(
@@ -133,6 +148,7 @@ class Run(engine.EpochControl):
                 bf16=self.bf16,
                 so_far=self.done.part,
                 control=self,
+                resident=resident,
             )
             if result.pause in (Pause.NONE, Pause.TIME_UP):
                 return result

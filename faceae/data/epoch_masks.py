@@ -62,7 +62,7 @@ def draw_with_pixels(key: EpochKey, mask_generator: MaskGenerator) -> Finish:
 
 
 def draw_packed(
-    numbers: NDArray[np.int64], ids: pa.ListArray, keys: Sequence[EpochKey], mask_generator: MaskGenerator
+    numbers: Sequence[int], ids: pa.ListArray, keys: Sequence[EpochKey], mask_generator: MaskGenerator
 ) -> pa.Table:
     """Draws the masks of some blocks for some epochs.
 
@@ -76,7 +76,7 @@ def draw_packed(
         A row for each block: its number, how many images it has, and for each epoch the bytes of all its masks,
         compressed: a box takes 18 bytes instead of 2,048, brush strokes 300.
     """
-    names = [ids[number].as_py() for number in numbers.tolist()]
+    names = [ids[number].as_py() for number in numbers]
     packed = {"block": pa.array(numbers), "images": pa.array([len(each) for each in names])}
     for key in keys:
         drawn = (pa.py_buffer(draw(each, key, mask_generator)) for each in names)
@@ -148,9 +148,9 @@ class MaskDrawer:
         """
         ids, mask_generator = self.ids, self.mask_generator
 
-        def draw_masks(numbers: NDArray[np.int64]) -> pa.Table:
+        def draw_masks(numbers: pa.Table) -> pa.Table:
             lower_priority()
-            return draw_packed(numbers, ray.get(ids), keys, mask_generator)
+            return draw_packed(numbers["id"].to_pylist(), ray.get(ids), keys, mask_generator)
 
         start = time.monotonic()
         tables, size = for_numbers(self.blocks, draw_masks)

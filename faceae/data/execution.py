@@ -9,10 +9,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-import numpy as np
 import pyarrow as pa
 import ray
-from numpy.typing import NDArray
 from ray.data import Datasource
 from ray.data.block import BlockMetadata
 from ray.util.annotations import RayDeprecationWarning
@@ -96,12 +94,13 @@ def execute(
     yield from ((ref, metadata.num_rows) for ref, metadata in _blocks(dataset))
 
 
-def for_numbers(count: int, function: Callable[[NDArray[np.int64]], pa.Table]) -> tuple[list[ray.ObjectRef], int]:
+def for_numbers(count: int, function: Callable[[pa.Table], pa.Table]) -> tuple[list[ray.ObjectRef], int]:
     """Applies a function to the numbers below `count` on the cluster, in one task for each CPU, spread over the nodes.
 
     Args:
         count: how many numbers there are.
-        function: makes a table with one row for each of some consecutive numbers.
+        function: given a table with some consecutive numbers in the column `id`, returns one with a row for each. Its
+            name is part of the processes' title.
 
     Returns:
         For each number, the table that has its row; and the bytes of all tables. The rows of a table are in order.
@@ -112,8 +111,7 @@ def for_numbers(count: int, function: Callable[[NDArray[np.int64]], pa.Table]) -
     tasks = min(count, int(ray.cluster_resources().get("CPU", 1)))
     dataset = ray.data.range(count, override_num_blocks=tasks)
     _set_up(dataset)
-    mapped = dataset.map_batches(lambda numbers: function(numbers["id"].to_numpy()), **_WHOLE)
-    tables = list(_blocks(mapped))
+    tables = list(_blocks(dataset.map_batches(function, **_WHOLE)))
     refs = [ref for ref, metadata in tables for _ in range(metadata.num_rows)]
     return refs, sum(metadata.size_bytes for _, metadata in tables)
 

@@ -108,6 +108,7 @@ class BatchLoader:
         ranks: Ranks | None = None,
         mapped: Mapped | None = None,
         first_step: int = 0,
+        resident: bool = False,
     ) -> None:
         """Sets up the loader; it prepares nothing until the first batch is requested.
 
@@ -118,6 +119,8 @@ class BatchLoader:
             ranks: the ranks that share the images; by default this process is alone.
             mapped: the blocks in this process's memory; by default the loader has its own.
             first_step: step at which the first epoch begins; an earlier session did the steps before it.
+            resident: whether the device keeps all images that it was given once, so that they need not be copied again;
+                for a single rank only.
         """
         self.sampler, self.epochs, self.masks, self.first_step = sampler, epochs, masks, first_step
         self.rank, nodes, self.exchange = ranks or Ranks()
@@ -130,10 +133,11 @@ class BatchLoader:
         self._drawn: Drawn | None = None
         self._unpacked: Recent[tuple[EpochKey, int], MaskRows] = Recent(POOL_BYTES // 20)  # those of a pool
         self._pixel_bytes = image_bytes(sampler.image_size)
-        self._mask_bytes = sampler.image_size**2 // 8
-        self._width = self._pixel_bytes + self._mask_bytes + sampler.mirror
+        self._mask_width = sampler.image_size**2 // 8 + sampler.mirror
+        self._width = self._pixel_bytes + self._mask_width
         self._steps = max(1, CHUNK_BYTES * self.world_size // (sampler.batch_size * self._pixel_bytes))
         self._buffers = Buffers(self._steps * -(-sampler.batch_size // self.world_size), self._width)
+        self._kept = np.zeros(len(self._positions), np.bool_) if resident else None
         self._failed = False
         self._chunks = self._stream(first_step)
 
@@ -195,6 +199,8 @@ class BatchLoader:
         mine = np.flatnonzero(chunk.ranks == self.rank)
         near = self._near[chunk.homes[mine]]
         array = self._buffers.take(len(mine))
+        if self._kept is not None and self._kept[chunk.numbers].all():
+            array = array[:, self._pixel_bytes :]  # the masks are enough
         rows = list(array)
         self._copy(chunk.numbers[mine[near]], [rows[place] for place in np.flatnonzero(near)])
         if self.exchange:
@@ -204,16 +210,21 @@ class BatchLoader:
             for place, row in zip(by_home, self._exchange(chunk, wanted), strict=True):
                 rows[place][...] = row
         ends = np.cumsum(np.bincount(mine // sampler.batch_size))
-        batches = np.split(array, ends[:-1])
-        return [self._batch(part, len(chunk.numbers) - step * sampler.batch_size) for step, part in enumerate(batches)]
+        batches = [
+            self._batch(part, min(len(chunk.numbers) - step * sampler.batch_size, sampler.batch_size))
+            for step, part in enumerate(np.split(array, ends[:-1]))
+        ]
+        if self._kept is None:
+            return batches
+        self._kept[chunk.numbers] = True
+        parts = np.split(chunk.numbers, ends[:-1])
+        return [batch._replace(numbers=part) for batch, part in zip(batches, parts, strict=True)]
 
-    def _batch(self, rows: NDArray[np.uint8], images: int) -> Batch:
-        """Returns rows as a batch; `images` are left of the chunk, on all ranks."""
-        side = self.sampler.image_size
-        pixels = rows[:, : self._pixel_bytes].reshape(-1, side, side, 3)
-        mask = rows[:, self._pixel_bytes : self._pixel_bytes + self._mask_bytes]
-        mirrored = rows[:, -1].astype(bool) if self.sampler.mirror else None
-        return Batch(pixels, mask, min(images, self.sampler.batch_size), mirrored)
+    def _batch(self, rows: NDArray[np.uint8], global_rows: int) -> Batch:
+        """Returns rows as a batch; their last bytes are the mask's, what comes before are pixels."""
+        side, (pixels, masks) = self.sampler.image_size, np.split(rows, [-self._mask_width], axis=1)
+        mirrored = masks[:, -1].astype(bool) if self.sampler.mirror else None
+        return Batch(pixels.reshape(-1, side, side, 3), masks[:, : side**2 // 8], global_rows, mirrored)
 
     def _exchange(self, chunk: _Chunk, wanted: NDArray[np.int64]) -> NDArray[np.uint8]:
         """Sends what other nodes' ranks need from this rank's home; returns what this rank needs from other nodes."""
@@ -226,16 +237,17 @@ class BatchLoader:
         return self.exchange(rows, sent.tolist(), received.tolist())
 
     def _copy(self, numbers: NDArray[np.int64], rows: list[NDArray[np.uint8]]) -> None:
-        """Copies images of this node's homes, their masks and mirroring to rows."""
+        """Copies images of this node's homes, their masks and mirroring to rows; only the latter if rows are short."""
         needed, which = np.unique(self._positions[numbers, 0], return_inverse=True)
-        images = self.mapped.get([self.sampler.blocks.refs[block] for block in needed])
-        pixels = [table.rows("pixels") for table in images]
         masks = [drawn.rows for drawn in self._masks(needed.tolist())]
-        places = zip(which.tolist(), self._positions[numbers, 1].tolist(), strict=True)
-        middle = self._pixel_bytes
+        places = list(zip(which.tolist(), self._positions[numbers, 1].tolist(), strict=True))
         for target, (block, row) in zip(rows, places, strict=True):
-            target[:middle] = pixels[block][row]
-            target[middle:] = masks[block][row]
+            target[-self._mask_width :] = masks[block][row]
+        if rows and len(rows[0]) == self._width:
+            images = self.mapped.get([self.sampler.blocks.refs[block] for block in needed])
+            pixels = [table.rows("pixels") for table in images]
+            for target, (block, row) in zip(rows, places, strict=True):
+                target[: self._pixel_bytes] = pixels[block][row]
 
     def _masks(self, blocks: list[int]) -> list[MaskRows]:
         """Returns the masks of some blocks in the current epoch, row by row."""
@@ -244,7 +256,7 @@ class BatchLoader:
 
         def unpack(missing: list[tuple[EpochKey, int]]) -> list[MaskRows]:
             drawn = self.mapped.get([tables[block] for _, block in missing])
-            width = self._width - self._pixel_bytes
+            width = self._mask_width
             return [MaskRows(table, block, key, width) for table, (_, block) in zip(drawn, missing, strict=True)]
 
         return self._unpacked.get([(key, block) for block in blocks], unpack)

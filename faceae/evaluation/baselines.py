@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from faceae import metrics
 from faceae.corruption import masks
 from faceae.data.batch import Batch
-from faceae.training import engine
+from faceae.training.transfer import to_device
 
 Fill = Callable[[NDArray[np.uint8], NDArray[np.bool_]], NDArray[np.uint8]]
 """(S, S, 3) uint8 with a black hole, (S, S) bool True inside it -> (S, S, 3) uint8."""
@@ -56,7 +56,7 @@ def measure(batches: Iterable[Batch]) -> dict[str, metrics.Sums]:
 
 def per_image(batch: Batch) -> dict[str, dict[str, torch.Tensor]]:
     """Returns the metrics of every baseline for each image of a batch, see `metrics.per_example`."""
-    data = engine.to_device(batch, torch.device("cpu"))
+    data = to_device(batch, torch.device("cpu"))
     holes = masks.unpack(batch.mask, batch.pixels.shape[1])
     given = np.where(holes[..., None], np.uint8(0), batch.pixels)
     values = {}

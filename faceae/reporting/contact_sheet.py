@@ -14,7 +14,7 @@ from faceae import metrics, models
 from faceae.data.batch import Batch
 from faceae.data.cache import Blocks
 from faceae.data.validation import validation_batches
-from faceae.training import engine
+from faceae.training.transfer import to_device
 
 FACES = 8
 """Number of images in a contact sheet."""
@@ -33,7 +33,7 @@ def sheet(network: nn.Module, batch: Batch) -> Image.Image:
         network: the network, on the CPU and in evaluation mode.
         batch: the images to show.
     """
-    data = engine.to_device(batch, torch.device("cpu"))
+    data = to_device(batch, torch.device("cpu"))
     output = network(data.given, data.mask)
     pasted = metrics.composite(output, data.original, data.mask)
     rows = {"original": data.original, "given": data.given, "reconstructed": output, "composited": pasted}

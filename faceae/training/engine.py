@@ -5,12 +5,10 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Iterable, Iterator
-from typing import NamedTuple
 
 import numpy as np
 import torch
 import torch.distributed as dist
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from faceae import metrics
@@ -18,26 +16,13 @@ from faceae.data.batch import Batch
 from faceae.training.collectives import all_reduce, world_size
 from faceae.training.progress import EpochResult
 from faceae.training.state import TrainState
+from faceae.training.transfer import ResidentImages, to_device
 
 CHECK_STEPS = {"cuda": 20, "cpu": 1}
 """Steps between checks of the loss and of `EpochControl.pause`: each check makes the host wait for the device."""
 
 VALIDATION_PIXELS = {"cuda": 2**22, "cpu": 2**20}
 """Pixels in a validation batch: 256 or 64 images at 128x128. It needs no gradients, and little memory for its size."""
-
-
-class DeviceBatch(NamedTuple):
-    """A batch on the device, all float32 in [0, 1].
-
-    Attributes:
-        given: (n, 3, S, S), the image with a black hole.
-        original: (n, 3, S, S).
-        mask: (n, 1, S, S), 1 inside the hole and 0 outside.
-    """
-
-    given: Tensor
-    original: Tensor
-    mask: Tensor
 
 
 class EpochControl:
@@ -69,26 +54,6 @@ class NonFiniteLossError(ArithmeticError):
 _START, _NO_CONTROL = EpochResult(), EpochControl()
 
 
-def to_device(batch: Batch, device: torch.device) -> DeviceBatch:
-    """Uploads uint8 pixels and mask bits and expands them to floats on the device: 52 kB per image, not 393 kB."""
-    pixels = _upload(batch.pixels, device)
-    if batch.mirrored is not None:
-        mirrored = _upload(batch.mirrored, device)[:, None, None, None]
-        pixels = torch.where(mirrored, pixels.flip(2), pixels)
-    original = pixels.permute(0, 3, 1, 2).float().div_(255)  # channels_last, without a copy
-    bits = _upload(batch.mask, device)[..., None] >> torch.arange(8, device=device, dtype=torch.uint8)
-    mask = bits.bitwise_and_(1).reshape(len(pixels), 1, *pixels.shape[1:3]).float()
-    return DeviceBatch(original * (1 - mask), original, mask)
-
-
-def _upload(array: NDArray[np.uint8] | NDArray[np.bool_], device: torch.device) -> Tensor:
-    given = torch.from_numpy(array)
-    if device.type != "cuda":
-        return given
-    pinned = torch.empty(array.shape, dtype=given.dtype, pin_memory=True)  # lets the copy overlap with compute
-    return pinned.copy_(given).to(device, non_blocking=True)
-
-
 def in_bf16(precision: str, device: torch.device) -> bool:
     """Whether the forward pass runs in bfloat16: as the settings say, or with `auto` where the hardware supports it."""
     if precision != "auto":
@@ -113,6 +78,7 @@ def train_one_epoch(
     bf16: bool = False,
     so_far: EpochResult = _START,
     control: EpochControl = _NO_CONTROL,
+    resident: ResidentImages | None = None,
 ) -> EpochResult:
     """Trains on every batch once, or on those that are left of an epoch.
 
@@ -125,6 +91,7 @@ def train_one_epoch(
         so_far: the result of the epoch before it was left; the returned one includes it.
         control: says when to pause and follows the steps. The learning rate schedule follows the steps or the time,
             whichever is further.
+        resident: the images that stay on the device, if the batches are made for them.
 
     Raises:
         NonFiniteLossError: the loss is NaN or infinite; noticed within `CHECK_STEPS` steps.
@@ -137,10 +104,10 @@ def train_one_epoch(
     start = time.monotonic()
     time_used = float(all_reduce(torch.tensor(control.time_used(), device=device), dist.ReduceOp.MAX))
     for step, batch in enumerate(timed):
-        data = to_device(batch, device)
+        data = to_device(batch, device, resident)
         with autocast(device, bf16):
             output = network(data.given, data.mask)
-        share = state.loss(output, data.original, data.mask) * (len(batch.pixels) / batch.global_rows)
+        share = state.loss(output, data.original, data.mask) * (len(data.original) / batch.global_rows)
         # DDP averages over ranks, but the shares of a global batch must add up.
         state.step(share * ranks, max(control.progress(images), time_used))
         loss_sum += share.detach() * batch.global_rows

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 Loss = Callable[[Tensor, Tensor, Tensor], Tensor]
-"""(output, original, mask) -> scalar, the mean over the batch; see `faceae.training.engine.DeviceBatch`."""
+"""(output, original, mask) -> scalar, the mean over the batch; see `faceae.training.transfer.DeviceBatch`."""
 
 HOLE_FRAME_WEIGHT = 0.1
 """Weight of the full-frame error in the loss `hole`; the error inside the hole has weight 1."""

@@ -102,7 +102,7 @@ def test_data_workers_are_killed(start, undisturbed, table):
     """Some are killed while they read images, others while they draw masks."""
     run = start()
     killed = 0
-    for title, times in (("ray::ReadFaceSource", 2), ("ray::MapBatches(draw_masks)", 3)):
+    for title, times in (("ray::ReadFaceSource", 2), ("ray::ReadRange->MapBatches(draw_masks)", 3)):
         for _ in range(times):
             pid = until(lambda title=title: next(iter(processes(title)), None), title, 120, run)
             with contextlib.suppress(ProcessLookupError):

@@ -26,6 +26,7 @@ from faceae.data.sources import list_sources
 from faceae.data.synthetic import portrait
 from faceae.training import engine
 from faceae.training.state import TrainState
+from faceae.training.transfer import to_device
 
 SIZE, BOX, BATCH = 32, 8, 8
 CPU = torch.device("cpu")
@@ -70,7 +71,7 @@ def test_the_host_waits_for_the_device_once_in_twenty_steps(average, monkeypatch
 def test_a_batch_is_copied_once_to_the_device():
     """Its bytes are uploaded as they are and become floats there."""
     with Operations() as operations:
-        data = engine.to_device(batch(), CPU)
+        data = to_device(batch(), CPU)
     # Only the conversions of the image and of the mask to floats copy anything.
     assert operations.counts["_to_copy"] == 2
     assert operations.counts["copy_"] == operations.counts["clone"] == operations.counts["contiguous"] == 0

@@ -8,18 +8,20 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import ray
-from loading import BOX, SIZE, key, load_epochs, sampler_of
+from loading import BOX, SIZE, Masks, key, load_epochs, sampler_of
 
 from faceae.config import Mask
 from faceae.corruption import masks
 from faceae.data.cache import decode
 from faceae.data.epoch_masks import draw_with_pixels
+from faceae.data.loader import BatchLoader
 from faceae.data.mask_generator import MaskGenerator
 from faceae.data.reader import BLOCK_BYTES, image_bytes, pixels_array
 from faceae.data.sampler import GlobalBatchSampler
 from faceae.data.sources import list_sources
 from faceae.data.synthetic import portrait
 from faceae.data.validation import VALIDATION, validation_batches
+from faceae.training.transfer import ResidentImages, to_device
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
 
@@ -60,12 +62,10 @@ def test_masks_are_those_of_the_seed_the_epoch_and_the_image_id(decoded):
 def test_half_of_the_images_are_mirrored_in_the_engine(decoded):
     import torch
 
-    from faceae.training import engine
-
     sampler = dataclasses.replace(sampler_of(decoded), mirror=True)
     mirrored = []
     for batch in itertools.chain(*load_epochs(sampler)):
-        data = engine.to_device(batch, torch.device("cpu"))
+        data = to_device(batch, torch.device("cpu"))
         for image, flip, original in zip(batch.pixels, batch.mirrored, data.original, strict=True):
             expected = image[:, ::-1] if flip else image
             assert np.array_equal(original.permute(1, 2, 0).mul(255).round().byte().numpy(), expected)
@@ -73,6 +73,31 @@ def test_half_of_the_images_are_mirrored_in_the_engine(decoded):
     first, second = np.concatenate(mirrored[:6]), np.concatenate(mirrored[6:])
     assert 10 < first.sum() < 35
     assert (first != second).any()
+
+
+@pytest.mark.parametrize(("mirror", "first_step"), [(True, 0), (False, 3)])
+def test_images_that_the_device_keeps_are_copied_once(decoded, mirror, first_step):
+    """A run that resumes inside an epoch has the rest of the images to copy in the next."""
+    import torch
+
+    sampler = dataclasses.replace(sampler_of(decoded), mirror=mirror)
+    cpu, epochs, full = torch.device("cpu"), range(1, 4), []
+    loaders = [
+        BatchLoader(sampler, epochs, Masks(sampler), first_step=first_step, resident=resident)
+        for resident in (False, True)
+    ]
+    images = ResidentImages(len(sampler.blocks), SIZE, cpu)
+    for _ in epochs:
+        for plain, batch in zip(*(loader.epoch() for loader in loaders), strict=True):
+            expected, data = to_device(plain, cpu), to_device(batch, cpu, images)
+            assert all(torch.equal(one, other) for one, other in zip(expected, data, strict=True))
+            assert batch.global_rows == plain.global_rows
+            full.append(len(batch.pixels) > 0)
+    for loader in loaders:
+        loader.close()
+    assert all(full[: sampler.steps - first_step])
+    assert any(full[sampler.steps - first_step : -sampler.steps]) == (first_step > 0)
+    assert not any(full[-sampler.steps :])
 
 
 def test_a_last_batch_too_small_for_all_workers_is_left_out(decoded):

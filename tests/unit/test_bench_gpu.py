@@ -41,7 +41,7 @@ def test_all_parts_run_and_the_file_holds_them(tmp_path, one_thread):
     assert set(content["steps"]) == {"peaks", "article", "restore"}
     for name in ("article", "restore"):
         step = content["steps"][name]
-        assert set(step["ms"]) == {"from host batches", "on the device", "host", "upload", "evaluation"}
+        assert set(step["ms"]) == {"from host batches", "on the device", "host", "upload", "resident", "evaluation"}
         assert min(step["ms"].values()) > 0
         assert step["operators"] > 100
         assert set(step["variants"]) == set(gpu_variants.VARIANTS)

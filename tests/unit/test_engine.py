@@ -12,10 +12,11 @@ from faceae.config import Data, Mask, Model, Optim, Settings, Train
 from faceae.corruption import masks
 from faceae.data.batch import Batch
 from faceae.data.synthetic import portrait
-from faceae.training import engine
+from faceae.training import engine, transfer
 from faceae.training.losses import LOSSES
 from faceae.training.progress import EpochResult
 from faceae.training.state import TrainState
+from faceae.training.transfer import to_device
 
 CPU = torch.device("cpu")
 SIZE = 32
@@ -55,7 +56,7 @@ def train_state(network, optim=None, loss="mse"):
 
 def test_the_hole_is_black_on_the_device_and_nothing_else_changes():
     (batch,) = batches([5])
-    data = engine.to_device(batch, CPU)
+    data = to_device(batch, CPU)
     hole = masks.unpack(batch.mask, SIZE)
     assert (data.mask[:, 0].numpy().astype(bool) == hole).all()
     assert np.allclose(data.original.permute(0, 2, 3, 1).numpy() * 255, batch.pixels, atol=1e-4)
@@ -80,7 +81,7 @@ def test_the_loss_is_the_mean_over_images_not_over_batches():
     network = Plain()
     loader = batches([9, 2])
     with torch.no_grad():
-        data = [engine.to_device(batch, CPU) for batch in loader]
+        data = [to_device(batch, CPU) for batch in loader]
         errors = torch.cat([(network(v.given, v.mask) - v.original).square().mean((1, 2, 3)) for v in data])
     assert train(network, loader, Optim(name="sgd", lr=1e-12)).loss == pytest.approx(errors.mean().item(), rel=1e-5)
 
@@ -158,3 +159,11 @@ def test_evaluation_does_not_change_the_network():
     sums = engine.evaluate(network, batches([7]), device=CPU)
     assert set(sums.means()) == set(metrics.NAMES)
     assert all(torch.equal(before[name], value) for name, value in network.state_dict().items())
+
+
+def test_images_stay_on_a_gpu_that_has_room_for_them(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (10, 80 * 2**30))
+    gpu = torch.device("cuda", 0)
+    assert transfer.fit(3 * 2**30, gpu, share=1 / 6)  # FFHQ at 128x128, one of six trials on an H100
+    assert not transfer.fit(3 * 2**30, gpu, share=1 / 7)
+    assert not transfer.fit(1, CPU, share=1)
