@@ -121,6 +121,8 @@ def explain(error: Exception, uri: str) -> InputError:
         reason = _S3_HINTS.get(code[1], text)
         if "HTTP status 403" in text:
             reason = _S3_HINTS["ACCESS_DENIED"]
+    elif is_remote(uri) and "Access Denied" in text:  # of several objects that were to be deleted at once
+        reason = _S3_HINTS["ACCESS_DENIED"]
     elif "Bucket '" in text and "not found" in text:
         reason = _S3_HINTS["NO_SUCH_BUCKET"]
     elif isinstance(error, FileNotFoundError):

@@ -74,3 +74,18 @@ def test_a_request_for_a_missing_file_is_not_retried(s3):
     with pytest.raises(FileNotFoundError):
         storage.read("s3://faces/nothing")
     assert time.monotonic() - start < 30
+
+
+def test_a_refused_deletion_is_explained(seaweed):
+    """S3 deletes the files of a folder in one request, and refuses each of them in words of its own."""
+    for name in ("one", "two"):
+        storage.write(f"s3://faces/folder/{name}", b"content")
+    seaweed.stop()
+    seaweed.start(actions=("Read", "List"))
+    try:
+        with pytest.raises(OSError, match="Access Denied") as refused:
+            storage.delete_folder("s3://faces/folder")
+    finally:
+        seaweed.stop()
+        seaweed.start()
+    assert "access is denied; check the credentials" in str(storage.explain(refused.value, "s3://faces/folder"))
