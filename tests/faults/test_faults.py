@@ -103,6 +103,10 @@ def test_data_workers_are_killed(start, undisturbed, table):
     run = start()
     killed = 0
     for title, times in (("ray::ReadFaceSource", 2), ("ray::ReadRange->MapBatches(draw_masks)", 3)):
+        if killed:  # warm processes draw these masks within milliseconds; new ones have to import first
+            run.wait_for("decoded ")
+            for pid in processes("ray::IDLE"):
+                kill(pid)
         for _ in range(times):
             pid = until(lambda title=title: next(iter(processes(title)), None), title, 120, run)
             with contextlib.suppress(ProcessLookupError):
