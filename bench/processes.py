@@ -36,7 +36,8 @@ def thread_seconds(root: int) -> dict[tuple[str, int], float]:
     for pid in family(root):
         with contextlib.suppress(OSError):  # it may end at any time
             command = Path(f"/proc/{pid}/cmdline").read_bytes().decode().split("\0")
-            name = next((Path(word).name for word in command if not word.startswith("-") and "python" not in word), "")
+            words = [Path(word).name for word in command if word and not word.startswith("-")]
+            name = next((word for word in words if not word.startswith("python")), "python")
             for thread in Path(f"/proc/{pid}/task").iterdir():
                 own = (thread / "comm").read_text().strip()
                 fields = (thread / "stat").read_text().rsplit(")", 1)[1].split()
