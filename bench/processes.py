@@ -40,9 +40,8 @@ def thread_seconds(root: int) -> dict[tuple[str, int], float]:
             name = next((word for word in words if not word.startswith("python")), "python")
             for thread in Path(f"/proc/{pid}/task").iterdir():
                 own = (thread / "comm").read_text().strip()
-                fields = (thread / "stat").read_text().rsplit(")", 1)[1].split()
                 full = f"{name}, {own}" if "TrainWorker" in name else name
-                found[full, int(thread.name)] = (int(fields[11]) + int(fields[12])) / TICKS
+                found[full, int(thread.name)] = sum(int(field) for field in _stat(thread)[11:13]) / TICKS
     return found
 
 
@@ -50,7 +49,7 @@ def family(root: int | None = None) -> set[int]:
     """Returns the pids of a process, by default this one, and of all its living descendants."""
     children: dict[int, list[int]] = {}
     for path in Path("/proc").glob("[0-9]*"):
-        fields = _stat(int(path.name))
+        fields = _stat(path)
         if fields:
             children.setdefault(int(fields[1]), []).append(int(path.name))
     found, coming = set(), [root or os.getpid()]
@@ -61,16 +60,18 @@ def family(root: int | None = None) -> set[int]:
     return found
 
 
-def _stat(pid: int) -> list[str]:
-    """Returns the fields of /proc/PID/stat from the third, the state, on; none if the process is gone."""
+def _stat(folder: Path) -> list[str]:
+    """Returns the fields of `stat` from the third, the state, on; none if the process or thread is gone."""
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+        return (folder / "stat").read_text().rsplit(")", 1)[1].split()
     except OSError:
         return []
 
 
 def _ticks(pid: int) -> int:
-    return sum(int(field) for field in _stat(pid)[11:15])  # utime, stime, and those of the children it has waited for
+    return sum(
+        int(field) for field in _stat(Path(f"/proc/{pid}"))[11:15]
+    )  # utime, stime, and those of the children it has waited for
 
 
 def _proportional_kib(pid: int) -> int:

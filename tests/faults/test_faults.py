@@ -98,15 +98,17 @@ def test_the_driver_is_killed_and_the_run_resumed(start, undisturbed, table):
     table("the driver is killed, the job resubmitted", None, seconds, off, "from the last checkpoint, inside the epoch")
 
 
-def test_data_workers_are_killed(start, undisturbed, table):
+def test_data_workers_are_killed(nodes, start, undisturbed, table):
     """Some are killed while they read images, others while they draw masks."""
     run = start()
     killed = 0
     for title, times in (("ray::ReadFaceSource", 2), ("ray::ReadRange->MapBatches(draw_masks)", 3)):
         if killed:  # warm processes draw these masks within milliseconds; new ones have to import first
             run.wait_for("decoded ")
-            for pid in processes("ray::IDLE"):
-                kill(pid)
+            raylets = {node.all_processes["raylet"][0].process.pid for node in nodes}
+            for pid in [pid for pid, raylet in processes("ray::IDLE").items() if raylet in raylets]:
+                with contextlib.suppress(ProcessLookupError):
+                    kill(pid)
         for _ in range(times):
             pid = until(lambda title=title: next(iter(processes(title)), None), title, 120, run)
             with contextlib.suppress(ProcessLookupError):
