@@ -135,8 +135,9 @@ def test_a_job_starts_a_gpu_node_of_cluster_yaml_and_the_node_goes_after_the_job
     types[FAKE_HEAD_NODE_TYPE] = types.pop(config["head_node_type"]) | {"max_workers": 0}
     config |= {"head_node_type": FAKE_HEAD_NODE_TYPE, "idle_timeout_minutes": 0.1, "file_mounts": {}}
     config["provider"] = {
-        "type": "external",  # fake_multinode, named by its class: the short name needs a file that Ray's wheel lacks
-        "module": "ray.autoscaler._private.fake_multi_node.node_provider.FakeMultiNodeProvider",
+        "type": "external",
+        "module": "machines.Machines",
+        "folder": str(head.folder),
         "head_node_id": FAKE_HEAD_NODE_ID,
         "gcs_address": f"127.0.0.1:{head.gcs}",
         "disable_node_updaters": True,
@@ -144,6 +145,7 @@ def test_a_job_starts_a_gpu_node_of_cluster_yaml_and_the_node_goes_after_the_job
     }
     (head.folder / "fake.yaml").write_text(yaml.safe_dump(config))
     fake = {"RAY_FAKE_CLUSTER": "1", "RAY_enable_autoscaler_v2": "1", "AUTOSCALER_UPDATE_INTERVAL_S": "1"}
+    fake["PYTHONPATH"] = str(ROOT / "tests" / "helpers")  # for the autoscaler, which imports the module `machines`
     identity = {"RAY_CLOUD_INSTANCE_ID": FAKE_HEAD_NODE_ID, "RAY_OVERRIDE_NODE_ID_FOR_TESTING": FAKE_HEAD_NODE_ID}
     head.start_head(f"--autoscaling-config={head.folder / 'fake.yaml'}", **fake, **identity)
     assert not any(node["resources_total"].get("CPU") for node in head.nodes("ALIVE"))
