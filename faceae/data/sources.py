@@ -6,6 +6,8 @@ sample of `--data.limit` are exact, and every worker knows the same images in th
 
 from __future__ import annotations
 
+import hashlib
+import json
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
@@ -61,6 +63,19 @@ class Listing(NamedTuple):
 
     entries: list[Entry]
     refused: list[tuple[str, str]]
+
+
+def digest(entries: Sequence[Entry]) -> str:
+    """Returns a SHA-256 of the images' ids and places within their files, to recognize a source that has changed.
+
+    URIs and file times do not count, so that the same files copied elsewhere are the same source. The content of files
+    is not read: an image that was replaced by another of the same name is noticed only in a zip or if sizes differ in
+    a tar.
+    """
+    hashed = hashlib.sha256()
+    for image_id, _, *place in entries:
+        hashed.update(json.dumps([image_id, *place]).encode() + b"\n")
+    return hashed.hexdigest()
 
 
 def list_sources(uris: Sequence[str], flag: str) -> Listing:

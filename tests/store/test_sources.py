@@ -3,18 +3,19 @@
 import io
 import os
 import pickle
+import shutil
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from pictures import png, read_all, write_parquet
+from pictures import png, read_all, write_parquet, zipped
 from PIL import Image
 from ray.data._internal.object_extensions.arrow import ArrowPythonObjectType
 
 from faceae.config import Data
 from faceae.data.reader import FaceSource
-from faceae.data.sources import SYNTHETIC, list_sources
+from faceae.data.sources import SYNTHETIC, Entry, digest, list_sources
 from faceae.data.split import Split
 from faceae.data.synthetic import portrait
 from faceae.errors import InputError
@@ -77,6 +78,20 @@ def test_apple_doubles_are_refused_and_other_files_ignored(tmp_path):
     ((refused, reason),) = listing.refused
     assert refused == "._a.png"
     assert "AppleDouble" in reason
+
+
+def test_the_digest_of_a_source_tells_other_images_from_the_same_ones_elsewhere(faces, tmp_path):
+    def of(folder):
+        return digest(list_sources([str(folder)], "--data.source").entries)
+
+    copied = shutil.copytree(faces, tmp_path / "elsewhere")
+    assert of(copied) == of(faces)
+    (copied / "0" / "face0.png").rename(copied / "0" / "other.png")
+    assert of(copied) != of(faces)
+    for name, seed in (("one.zip", 1), ("two.zip", 2)):
+        (tmp_path / name).write_bytes(zipped({"a.png": png(Image.fromarray(portrait(seed, SIZE)))}))
+    assert of(tmp_path / "one.zip") != of(tmp_path / "two.zip")
+    assert digest([Entry(os.fsdecode(b"\xe9.png"), "x")]) != digest([Entry("e.png", "x")])
 
 
 def test_several_sources_keep_their_images_apart(tmp_path):
