@@ -10,7 +10,7 @@ import hashlib
 import json
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from pathlib import PurePosixPath
 from typing import NamedTuple
@@ -65,16 +65,19 @@ class Listing(NamedTuple):
     refused: list[tuple[str, str]]
 
 
-def digest(entries: Sequence[Entry]) -> str:
+def digest(entries: Sequence[Entry], stamps: Mapping[str, tuple[int, int]] | None = None) -> str:
     """Returns a SHA-256 of the images' ids and places within their files, to recognize a source that has changed.
 
-    URIs and file times do not count, so that the same files copied elsewhere are the same source. The content of files
-    is not read: an image that was replaced by another of the same name is noticed only in a zip or if sizes differ in
-    a tar.
+    URIs and the content of files do not count, so the same files copied elsewhere are the same source.
+
+    Args:
+        entries: the images.
+        stamps: sizes and times of the files, see `storage.stamps`; given, they count, too, so that an image which was
+            edited under the same name is noticed.
     """
     hashed = hashlib.sha256()
-    for image_id, _, *place in entries:
-        hashed.update(json.dumps([image_id, *place]).encode() + b"\n")
+    for image_id, uri, *place in entries:
+        hashed.update(json.dumps([image_id, *place, (stamps or {}).get(uri)]).encode() + b"\n")
     return hashed.hexdigest()
 
 
@@ -144,7 +147,9 @@ def _list_images(files: Iterable[tuple[str, str, Span | None]]) -> Listing:
     for name, uri, span in files:
         if PurePosixPath(name).suffix.lower() not in EXTENSIONS:
             continue
-        if _is_apple_double(name):
+        if not storage.is_text(name):
+            listing.refused.append((storage.shown(name), "its name is not UTF-8; rename it"))
+        elif _is_apple_double(name):
             listing.refused.append((name, "an AppleDouble file of macOS (._*), which holds attributes, not an image"))
         else:
             listing.entries.append(Entry(name, uri, span=span))
