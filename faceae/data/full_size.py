@@ -23,7 +23,7 @@ from ray.data.block import BlockMetadata
 from ray.data.datasource import ReadTask
 
 from faceae import storage
-from faceae.corruption.detection import SIDE, detect_holes
+from faceae.corruption.detection import SIDE, TooManyAreas, detect_holes
 from faceae.data.execution import lower_priority
 from faceae.data.images import BadImage, Picture, decode_whole
 from faceae.data.mask_files import read_mask
@@ -129,7 +129,10 @@ def _picture(stored: Stored) -> Picture:
 
 
 def _detected(picture: Picture) -> NDArray[np.bool_]:
-    hole = detect_holes(*picture)
+    try:
+        hole = detect_holes(*picture)
+    except TooManyAreas as error:
+        raise BadImage(f"it has {error}, too many to look for boxes among them; give its mask with --masks") from None
     if not hole.any():
         raise BadImage(f"there is no solid black box of {SIDE}x{SIDE} pixels or more in it; give its mask with --masks")
     if hole.all():

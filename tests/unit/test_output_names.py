@@ -4,7 +4,7 @@ import os
 from pathlib import PurePosixPath
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from faceae.data.output_names import output_names
@@ -51,6 +51,7 @@ def test_a_picture_without_a_possible_file_is_rejected_with_the_reason(image_id,
     assert rejected == [(image_id, reason)]
 
 
+@settings(deadline=None)
 @given(image_ids)
 @example(["1.png", "1.jpg", "1.png.png"])
 @example(["a/1.png", "a/./1.png", "a//1.jpg"])
