@@ -9,8 +9,11 @@ from pathlib import PurePosixPath
 from faceae.data.images import EXTENSIONS
 from faceae.data.rejected import Rejected
 
-_LONGEST = 255
+_LONGEST_PART = 255
 """Largest number of bytes in one part of a path that file systems allow."""
+
+_LONGEST = 900
+"""Largest number of bytes in a path below the folder: S3 allows 1,024, with the folder's own."""
 
 
 def output_names(image_ids: Sequence[str], reserved: Iterable[str] = ()) -> tuple[dict[str, str], list[Rejected]]:
@@ -69,6 +72,6 @@ def _unwritable(name: str, files: set[str]) -> str | None:
     *folders, _ = PurePosixPath(name).parents  # without the last, "."
     if folder := next((str(folder) for folder in folders if str(folder) in files), None):
         return f"{folder} is a file, so that there cannot be a folder of that name"
-    if any(len(part.encode()) > _LONGEST for part in name.split("/")):
-        return f"its name is too long: {_LONGEST} bytes are allowed, with .png"
+    if len(name.encode()) > _LONGEST or any(len(part.encode()) > _LONGEST_PART for part in name.split("/")):
+        return f"its name is too long: {_LONGEST} bytes are allowed, with .png, and {_LONGEST_PART} between slashes"
     return None

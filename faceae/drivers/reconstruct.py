@@ -239,7 +239,7 @@ def _work(source: FullSizeSource, model: Restorer, machines: ReplicaScale, dest:
 
 def _finish(summary: Summary, dest: str, bad: list[Rejected], total: int, done: int, seconds: float) -> Summary:
     """Writes the list of rejected pictures, and the summary."""
-    rejected.write_to(dest, bad)
+    rejected.write_to(dest, bad, "picture")
     restored = total - done - len(bad)
     if not restored + done:
         reason, number = Counter(reason for _, reason in bad).most_common(1)[0]

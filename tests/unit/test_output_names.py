@@ -9,6 +9,8 @@ from hypothesis import strategies as st
 
 from faceae.data.output_names import output_names
 
+TOO_LONG = "its name is too long: 900 bytes are allowed, with .png, and 255 between slashes"
+
 parts = st.sampled_from(
     ["a", "1", "1.png", "1.jpg", "1.png.png", ".png", ".", "..", "", "summary.json", "\0", "x" * 252]
 )
@@ -42,7 +44,8 @@ def test_three_pictures_whose_names_build_on_each_other_give_three_files():
         ("./a//b.png", "it has the same path as a/b.png"),
         ("a/b.png/c.png", "a/b.png is a file, so that there cannot be a folder of that name"),
         ("summary.json/c.png", "summary.json is a file, so that there cannot be a folder of that name"),
-        ("é" * 126 + ".jpg", "its name is too long: 255 bytes are allowed, with .png"),
+        ("é" * 126 + ".jpg", TOO_LONG),
+        ("a/" * 450 + "a.jpg", TOO_LONG),
     ],
 )
 def test_a_picture_without_a_possible_file_is_rejected_with_the_reason(image_id, reason):
