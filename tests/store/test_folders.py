@@ -62,6 +62,15 @@ def test_sizes_and_times_tell_that_a_file_was_edited(tree):
     assert {uri for uri in after if after[uri] != before[uri]} == {f"{tree}/2.png"}
 
 
+def test_a_bucket_tells_sizes_and_times_too(s3):
+    for name in ("1.png", "b/2.png"):
+        storage.write(f"s3://faces/stamps/{name}", b"content")
+    found = storage.stamps("s3://faces/stamps")
+    assert found.keys() == {"s3://faces/stamps/1.png", "s3://faces/stamps/b/2.png"}
+    assert all(size == 7 and time > 10**18 for size, time in found.values())
+    assert storage.stamps("s3://faces/stamps/b/2.png").items() <= found.items()
+
+
 def test_a_file_with_a_name_as_long_as_the_file_system_allows_is_written(tmp_path):
     for name in ("x" * 251 + ".png", "é" * 125 + ".png"):
         storage.write(str(tmp_path / name), b"content")
