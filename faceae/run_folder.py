@@ -10,7 +10,7 @@ from typing import Generic
 
 from pyarrow import ArrowException
 
-from faceae import config, storage
+from faceae import config, local_files, storage
 from faceae.config import SettingsT
 from faceae.errors import InputError
 
@@ -52,6 +52,7 @@ class RunFolder(Generic[SettingsT]):
         """
         saved = saved_settings(self.settings)
         if saved is None:
+            self._check_empty()
             self._write_config()
             return False
         if not self.settings.run.resume:
@@ -69,6 +70,19 @@ class RunFolder(Generic[SettingsT]):
         self._write_config()
         return True
 
+    def _check_empty(self) -> None:
+        """Checks that no files of another program would be overwritten, or taken for those of this run."""
+        ours = {"rejected.jsonl", "track.json"}  # left by a start that failed, when the name became free again
+        try:
+            files = storage.list_files(self.uri, missing_ok=True)
+        except InputError as error:
+            raise InputError(f"--run.storage {error}") from None
+        if name := next((name for name in files if name not in ours and not local_files.is_partial(name)), None):
+            raise InputError(
+                f"--run.name {self.name}: {self.uri} is not the folder of a run, but has files, such as "
+                f"{storage.shown(name)}; choose another name"
+            )
+
     def _free(self, path: str) -> bool:
         return any(path == free or path.startswith(f"{free}.") for free in self.settings.FREE_ON_RESUME)
 
@@ -85,6 +99,8 @@ class RunFolder(Generic[SettingsT]):
         except InputError:
             if not resumed:
                 storage.delete(self.path("config.json"))
+                if not storage.list_files(self.uri, missing_ok=True):
+                    storage.delete_folder(self.uri)
             raise
 
     def _write_config(self) -> None:

@@ -18,7 +18,6 @@ import json
 import logging
 import os
 import re
-import uuid
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -29,15 +28,13 @@ from pyarrow import ArrowException
 from pyarrow.fs import FileInfo, FileSelector, FileSystem, FileType, LocalFileSystem
 from tenacity import RetryCallState, retry, retry_if_exception, stop_after_delay, wait_exponential_jitter
 
+from faceae import local_files
 from faceae.errors import InputError
 
 logger = logging.getLogger(__name__)
 
 OUTAGE_RETRY_S = 120
 """Seconds for which requests to a store are retried: enough to restart a server or to repair a network."""
-
-PARTIAL = ".partial"
-"""Suffix of a local file's name while the file is being written."""
 
 _LOCAL = LocalFileSystem()
 
@@ -77,6 +74,20 @@ retry_outages = retry(
 """Decorates a function whose first argument is a URI: retries it while the store does not answer."""
 
 
+def is_text(name: str) -> bool:
+    """Returns whether a name is Unicode; Python stands in surrogates for the bytes of file names that are not UTF-8."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def shown(name: str) -> str:
+    r"""Returns a name as text that can be printed and saved: bytes that are not UTF-8 become \xNN."""
+    return name.encode(errors="surrogateescape").decode(errors="backslashreplace")
+
+
 def is_remote(uri: str) -> bool:
     """Returns whether a URI names something that is not on this machine's own disk."""
     return "://" in uri and not uri.startswith("file://")
@@ -88,6 +99,8 @@ def resolve(uri: str) -> tuple[FileSystem, str]:
     Raises:
         InputError: the scheme is unknown or its support is not installed.
     """
+    if not is_text(uri):
+        raise InputError(f"{shown(uri)}: the path is not UTF-8; rename it")
     if not is_remote(uri):
         return _LOCAL, os.path.abspath(os.path.expanduser(uri.removeprefix("file://")))
     scheme, rest = uri.split("://", 1)
@@ -164,18 +177,40 @@ def list_files(uri: str, missing_ok: bool = False) -> list[str]:
     """Returns the paths of all files below a folder, relative to it, sorted.
 
     Args:
-        uri: the folder.
+        uri: the folder. Links to folders in it are followed, see `faceae.local_files.walk`.
         missing_ok: whether the folder may be missing; it then counts as empty.
 
     Raises:
         InputError: the folder is missing or cannot be read.
     """
+    return sorted(_files(uri, missing_ok))
+
+
+def stamps(uri: str) -> dict[str, tuple[int, int]]:
+    """Returns the size in bytes and the time of the last change (ns since 1970) of files, by their URIs.
+
+    Args:
+        uri: the absolute URI of a file, or of a folder with all files below it.
+
+    Raises:
+        InputError: nothing is there, or it cannot be read.
+    """
+    if (at := info(uri)).type == FileType.File:
+        return {uri: (at.size, at.mtime_ns)}
+    return {join(uri, name): stamp for name, stamp in _files(uri).items()}
+
+
+def _files(uri: str, missing_ok: bool = False) -> dict[str, tuple[int, int]]:
+    _, path = resolve(uri)
     try:
-        entries = _select(uri, missing_ok)
+        if is_remote(uri):
+            found = (at for at in _select(uri, missing_ok) if at.type == FileType.File)
+            return {at.path[len(path) + 1 :]: (at.size, at.mtime_ns) for at in found}
+        if missing_ok and not os.path.lexists(path):
+            return {}
+        return {name: (at.st_size, at.st_mtime_ns) for name, at in local_files.walk(path)}
     except (OSError, ArrowException) as error:
         raise explain(error, uri) from None
-    _, path = resolve(uri)
-    return sorted(entry.path[len(path) + 1 :] for entry in entries if entry.type == FileType.File)
 
 
 @retry_outages
@@ -252,14 +287,7 @@ def write(uri: str, content: bytes | memoryview[int]) -> None:
     """Writes a file and makes its folders. A reader sees either the old or the new content, never a part of it."""
     filesystem, path = resolve(uri)
     if isinstance(filesystem, LocalFileSystem):
-        target = Path(path)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        partial = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}{PARTIAL}")
-        try:
-            partial.write_bytes(content)
-            partial.replace(target)
-        finally:
-            partial.unlink(missing_ok=True)
+        local_files.write(path, content)
     else:  # an object store shows an object only once all of it has arrived
         with filesystem.open_output_stream(path) as stream:
             stream.write(content)

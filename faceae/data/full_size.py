@@ -23,10 +23,10 @@ from ray.data.block import BlockMetadata
 from ray.data.datasource import ReadTask
 
 from faceae import storage
-from faceae.corruption import masks
-from faceae.corruption.detection import SIDE, detect_holes
+from faceae.corruption.detection import SIDE, TooManyAreas, detect_holes
 from faceae.data.execution import lower_priority
 from faceae.data.images import BadImage, Picture, decode_whole
+from faceae.data.mask_files import read_mask
 from faceae.data.reader import BLOCK_BYTES, MIN_BLOCKS, Stored, fetch, units
 from faceae.data.sources import Entry
 
@@ -115,15 +115,7 @@ def read_full_size(
 def _row(stored: Stored, mask: Stored | None) -> dict[str, Any]:
     try:
         picture = _picture(stored)
-        hole = detect_holes(*picture) if mask is None else _hole(mask, picture)
-        if not hole.any() and mask is None:
-            raise BadImage(
-                f"there is no solid black box of {SIDE}x{SIDE} pixels or more in it; give its mask with --masks"
-            )
-        if not hole.any():
-            raise BadImage("its mask hides nothing; a hole must be white")
-        if hole.all():
-            raise BadImage("the hole covers the whole picture, so nothing of it is known")
+        hole = _detected(picture) if mask is None else _of_mask(mask, picture)
     except BadImage as error:
         return {"reason": str(error)}
     pixels = picture.pixels
@@ -136,14 +128,24 @@ def _picture(stored: Stored) -> Picture:
     return decode_whole(stored) if isinstance(stored, bytes) else Picture(stored, lossy=False)
 
 
-def _hole(mask: Stored, picture: Picture) -> NDArray[np.bool_]:
-    """Returns the hole, (H, W) bool: the mask, scaled to the picture's size."""
+def _detected(picture: Picture) -> NDArray[np.bool_]:
     try:
-        image = Image.fromarray(_picture(mask).pixels)
-    except BadImage as error:
-        raise BadImage(f"its mask cannot be used: {error}") from None
+        hole = detect_holes(*picture)
+    except TooManyAreas as error:
+        raise BadImage(f"it has {error}, too many to look for boxes among them; give its mask with --masks") from None
+    if not hole.any():
+        raise BadImage(f"there is no solid black box of {SIDE}x{SIDE} pixels or more in it; give its mask with --masks")
+    if hole.all():
+        raise BadImage("all of it is black, so nothing of it is known")
+    return hole
+
+
+def _of_mask(mask: Stored, picture: Picture) -> NDArray[np.bool_]:
     height, width = picture.pixels.shape[:2]
-    return masks.of_image(image.resize((width, height), Image.Resampling.NEAREST))
+    try:
+        return read_mask(mask, width, height)
+    except BadImage as error:
+        raise BadImage(f"its mask {error}") from None
 
 
 def unpacked(row: Mapping[str, Any]) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:

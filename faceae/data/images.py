@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import warnings
 import zlib
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -16,6 +17,8 @@ from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 EXTENSIONS = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif"})
 MAX_PIXELS = 80_000_000
 """Larger images are refused before decoding: FFHQ's have 1 million pixels, a decompression bomb has billions."""
+
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)  # our own limit is narrower
 
 _LOSSLESS = frozenset({"PNG", "BMP", "TIFF", "GIF"})
 
@@ -72,8 +75,12 @@ class Picture(NamedTuple):
     lossy: bool
 
 
-def decode_whole(encoded: bytes) -> Picture:
+def decode_whole(encoded: bytes, background: str = "white") -> Picture:
     """Decodes an image file as `decode` does, but keeps its size and shape.
+
+    Args:
+        encoded: the file's bytes.
+        background: the colour over which a transparent image is laid.
 
     Raises:
         BadImage: the file is damaged or not an image, or the image has more than `MAX_PIXELS` pixels or 32-bit samples.
@@ -83,7 +90,7 @@ def decode_whole(encoded: bytes) -> Picture:
     with _opened(encoded) as image:
         _check_dimensions(image.size, 1)
         ImageOps.exif_transpose(image, in_place=True)
-        return Picture(np.asarray(to_rgb(image)), image.format not in _LOSSLESS)
+        return Picture(np.asarray(to_rgb(image, background)), image.format not in _LOSSLESS)
 
 
 def _decode_plain_png(encoded: bytes, size: int) -> NDArray[np.uint8] | None:
@@ -144,8 +151,12 @@ def _check_dimensions(dimensions: tuple[int, int], size: int) -> None:
         raise BadImage(f"{width}x{height} pixels is too small: less than half of {size}x{size}")
 
 
-def to_rgb(image: Image.Image) -> Image.Image:
+def to_rgb(image: Image.Image, background: str = "white") -> Image.Image:
     """Converts an image of any mode to RGB; treats colour profiles, transparency and 16-bit samples as `decode` says.
+
+    Args:
+        image: the image.
+        background: the colour over which a transparent image is laid.
 
     Raises:
         BadImage: the image has 32-bit samples, which have no agreed range.
@@ -156,7 +167,7 @@ def to_rgb(image: Image.Image) -> Image.Image:
         raise BadImage(f"32-bit samples (Pillow mode {image.mode}) have no agreed range")
     if image.has_transparency_data:
         image = image.convert("RGBA")
-        canvas = Image.new("RGBA", image.size, "white")
+        canvas = Image.new("RGBA", image.size, background)
         return Image.alpha_composite(canvas, image).convert("RGB")
     profile = image.info.get("icc_profile")
     if profile and image.mode in ("RGB", "CMYK"):

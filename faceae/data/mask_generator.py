@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import ray
 from numpy.typing import NDArray
-from PIL import Image
+from pyarrow import ArrowException
 
+from faceae import storage
 from faceae.config import Mask
 from faceae.corruption import masks
 from faceae.data.images import BadImage
-from faceae.data.reader import read_encoded
+from faceae.data.mask_files import read_mask
+from faceae.data.reader import fetch
 from faceae.data.sources import list_sources
 from faceae.errors import InputError
 
@@ -68,16 +69,16 @@ def read_masks(uri: str, image_size: int) -> NDArray[np.uint8]:
     """Reads mask images, which are white in the hole, as (M, image_size * image_size / 8) uint8.
 
     Raises:
-        InputError: one of them cannot be read, or hides nothing.
+        InputError: one of them cannot be read, or hides nothing or everything.
     """
     entries = list_sources([uri], "--mask.images").entries
-    holes = np.zeros((len(entries), image_size, image_size), np.bool_)
-    for hole, entry in zip(holes, entries, strict=True):
-        try:
-            with Image.open(io.BytesIO(read_encoded(entry))) as image:
-                hole[...] = masks.of_image(image.resize((image_size, image_size), Image.Resampling.NEAREST))
-        except (BadImage, OSError, ValueError) as error:
-            raise InputError(f"--mask.images {uri}: {entry.image_id} cannot be used: {error}") from None
-        if not hole.any():
-            raise InputError(f"--mask.images {uri}: {entry.image_id} hides nothing; a hole must be white")
-    return masks.pack(holes)
+    packed = np.empty((len(entries), image_size**2 // 8), np.uint8)
+    try:
+        for number, (entry, stored) in enumerate(zip(entries, fetch(entries, image_size), strict=True)):
+            try:
+                packed[number] = masks.pack(read_mask(stored, image_size, image_size)[None])[0]
+            except BadImage as error:
+                raise InputError(f"--mask.images {uri}: {entry.image_id} {error}") from None
+    except (OSError, ArrowException) as error:
+        raise InputError(f"--mask.images {storage.explain(error, uri)}") from None
+    return packed

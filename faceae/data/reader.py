@@ -212,18 +212,6 @@ def _fetch_run(run: Sequence[Entry], image_size: int) -> Sequence[Stored]:
         return [BadImage("no permission to read the file")] * len(run)
 
 
-def read_encoded(entry: Entry) -> bytes:
-    """Reads the bytes of an encoded image, which may be a file of its own or stored in an archive or a table.
-
-    Raises:
-        BadImage: it cannot be read, or it is stored as pixels.
-    """
-    (stored,) = fetch([entry], 0)
-    if isinstance(stored, bytes):
-        return stored
-    raise stored if isinstance(stored, BadImage) else BadImage("it is not an image file")
-
-
 def _fetch_rows(entries: Sequence[Entry]) -> Iterator[Stored]:
     """Yields what a column of one Parquet file holds for each entry; opens the file and reads its footer once."""
     uri, column = entries[0].uri, entries[0].column

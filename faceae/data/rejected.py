@@ -29,13 +29,19 @@ def write(bad: Sequence[Rejected], refused: Sequence[Rejected], folder: RunFolde
     write_to(folder.uri, [*refused, *bad])
 
 
-def write_to(folder: str, bad: Sequence[Rejected]) -> None:
-    """Lists rejected images in a folder, sorted by id, and says so if there are any."""
+def write_to(folder: str, bad: Sequence[Rejected], what: str = "image") -> None:
+    """Lists rejected images in a folder, sorted by id, and says so if there are any.
+
+    Args:
+        folder: URI of the folder.
+        bad: the images that cannot be used.
+        what: the noun for an image in the job's output.
+    """
     rows = [{"image_id": image_id, "reason": reason} for image_id, reason in sorted(bad)]
     uri = storage.join(folder, FILE)
     storage.write_lines(uri, rows)
     if rows:
-        out.print(f"rejected  {count(len(rows), 'image')}, see {uri}")
+        out.print(f"rejected  {count(len(rows), what)}, see {uri}")
 
 
 def check(bad: Sequence[Rejected], total: int, folder: RunFolder[Any]) -> None:

@@ -6,9 +6,11 @@ sample of `--data.limit` are exact, and every worker knows the same images in th
 
 from __future__ import annotations
 
+import hashlib
+import json
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from pathlib import PurePosixPath
 from typing import NamedTuple
@@ -61,6 +63,22 @@ class Listing(NamedTuple):
 
     entries: list[Entry]
     refused: list[tuple[str, str]]
+
+
+def digest(entries: Sequence[Entry], stamps: Mapping[str, tuple[int, int]] | None = None) -> str:
+    """Returns a SHA-256 of the images' ids and places within their files, to recognize a source that has changed.
+
+    URIs and the content of files do not count, so the same files copied elsewhere are the same source.
+
+    Args:
+        entries: the images.
+        stamps: sizes and times of the files, see `storage.stamps`; given, they count, too, so that an image which was
+            edited under the same name is noticed.
+    """
+    hashed = hashlib.sha256()
+    for image_id, uri, *place in entries:
+        hashed.update(json.dumps([image_id, *place, (stamps or {}).get(uri)]).encode() + b"\n")
+    return hashed.hexdigest()
 
 
 def list_sources(uris: Sequence[str], flag: str) -> Listing:
@@ -129,7 +147,9 @@ def _list_images(files: Iterable[tuple[str, str, Span | None]]) -> Listing:
     for name, uri, span in files:
         if PurePosixPath(name).suffix.lower() not in EXTENSIONS:
             continue
-        if _is_apple_double(name):
+        if not storage.is_text(name):
+            listing.refused.append((storage.shown(name), "its name is not UTF-8; rename it"))
+        elif _is_apple_double(name):
             listing.refused.append((name, "an AppleDouble file of macOS (._*), which holds attributes, not an image"))
         else:
             listing.entries.append(Entry(name, uri, span=span))

@@ -55,13 +55,24 @@ def evaluate(settings: EvaluateSettings) -> dict[str, Any]:
     with folder.claim() as resumed:
         if resumed and storage.exists(folder.path(SUMMARY)):
             out.print(f"evaluate  {folder.uri} is finished")
-            summary: dict[str, Any] = storage.read_json(folder.path(SUMMARY))
+            summary = _read_summary(folder)
         else:
             out.print(f"evaluate  {folder.uri}" + (" (from the beginning)" if resumed else ""))
             summary = _evaluate(folder, started)
     report.print_result(summary)
     out.print(f"\nimages    {folder.path(IMAGES)}")
     out.print(f"report    {folder.path('report', 'index.html')}")
+    return summary
+
+
+def _read_summary(folder: RunFolder[EvaluateSettings]) -> dict[str, Any]:
+    """Returns the summary of a finished evaluation; raises InputError if it is not one."""
+    try:
+        summary = storage.read_json(folder.path(SUMMARY))
+    except ValueError:
+        summary = None
+    if not isinstance(summary, dict) or not {*summary} >= {"val", "baselines", "by_kind", "by_hole_size"}:
+        raise InputError(f"{folder.path(SUMMARY)}: is damaged; delete it, and --run.resume evaluates again")
     return summary
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -12,7 +11,7 @@ from typing import Any
 import ray
 from ray.exceptions import RayError
 
-from faceae import config, storage
+from faceae import config, local_files, storage
 from faceae.cluster import connection
 from faceae.config import Source
 from faceae.config.jobs import PrepareSettings
@@ -21,7 +20,7 @@ from faceae.data import rejected
 from faceae.data.manifest import MADE_BY, MANIFEST
 from faceae.data.rejected import Rejected
 from faceae.data.shards import FINISHED, ShardWriter, plan, read_record
-from faceae.data.sources import Entry, list_sources
+from faceae.data.sources import Entry, digest, list_sources
 from faceae.data.split import choose
 from faceae.errors import InputError, RunFailedError, one_line
 from faceae.run_folder import RunFolder, versions
@@ -29,6 +28,7 @@ from faceae.run_folder import RunFolder, versions
 Manifest = dict[str, Any]
 Record = dict[str, Any]
 
+_BEGUN = {"finished", "listing", "versions"}  # what continuing needs of a manifest
 _READERS = 16  # concurrent reads of the shards' small records
 
 
@@ -77,14 +77,14 @@ def _begin(folder: RunFolder[PrepareSettings], entries: Sequence[Entry]) -> Mani
             "limit": settings.data.limit,
         },
         "versions": versions("faceae", "pillow", "pyarrow"),
-        "listing": {"images": len(entries), "sha256": hashlib.sha256(json.dumps(entries).encode()).hexdigest()},
+        "listing": {"images": len(entries), "sha256": digest(entries)},
     }
     resumed = folder.open()
     out.print(f"prepare   {folder.uri}" + (" (continued)" if resumed else ""))
     if not resumed or not storage.exists(folder.path(MANIFEST)):
         storage.write_json(folder.path(MANIFEST), manifest)
         return manifest
-    begun: Manifest = storage.read_json(folder.path(MANIFEST))
+    begun = _read_begun(folder)
     if begun["listing"] != manifest["listing"]:
         was, now = begun["listing"]["images"], manifest["listing"]["images"]
         raise InputError(
@@ -97,6 +97,17 @@ def _begin(folder: RunFolder[PrepareSettings], entries: Sequence[Entry]) -> Mani
             "and may decode differently; install those versions, or prepare it under another --run.name"
         )
     return begun
+
+
+def _read_begun(folder: RunFolder[PrepareSettings]) -> Manifest:
+    """Returns the manifest of the preparation to continue; raises InputError if it is not one of this job."""
+    try:
+        manifest = storage.read_json(folder.path(MANIFEST))
+    except ValueError:
+        manifest = None
+    if not isinstance(manifest, dict) or manifest.get("made_by") != MADE_BY or not {*manifest} >= _BEGUN:
+        raise InputError(f"{folder.path(MANIFEST)}: is damaged; prepare the images under another --run.name")
+    return manifest
 
 
 def _versions(manifest: Manifest) -> str:
@@ -190,10 +201,10 @@ def _finish(folder: RunFolder[PrepareSettings], records: Sequence[Record], refus
 
 
 def _clear(folder: RunFolder[PrepareSettings]) -> None:
-    """Removes the records that only a resumed preparation needs, and half-written files of killed processes."""
+    """Removes the records that only a resumed preparation needs, and our half-written files of killed processes."""
     files = storage.list_files(folder.uri)
     for name in files:
-        if name.endswith(storage.PARTIAL):
+        if local_files.is_partial(name):
             storage.delete(folder.path(name))
     if any(name.startswith(f"{FINISHED}/") for name in files):
         storage.delete_folder(folder.path(FINISHED))

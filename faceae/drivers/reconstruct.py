@@ -7,7 +7,6 @@ import hashlib
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from pathlib import PurePosixPath
 from typing import Any
 
 import pyarrow as pa
@@ -16,22 +15,24 @@ import torch
 from pyarrow import ArrowException
 from ray.exceptions import RayError
 
-from faceae import config, models, storage
+from faceae import config, local_files, models, storage
 from faceae.cluster import connection
 from faceae.cluster.replicas import REPLICA_CPUS, plan_replicas
 from faceae.config.jobs import ReconstructSettings, ReplicaScale
-from faceae.console import Meter, count, out
+from faceae.console import Meter, clock, count, out
 from faceae.data import rejected
 from faceae.data.execution import ActorPool, stream
 from faceae.data.full_size import SCHEMA, FullSizeSource, unpacked, write_full_size
-from faceae.data.images import EXTENSIONS
+from faceae.data.output_names import output_names, stem
 from faceae.data.rejected import Rejected
-from faceae.data.sources import Entry, list_sources
+from faceae.data.sources import SYNTHETIC, Entry, digest, list_sources
 from faceae.errors import InputError, RunFailedError, one_line
 from faceae.models import Restorer
 from faceae.run_folder import versions
 
 SUMMARY = "summary.json"
+MADE_BY = "jobs/reconstruct.py"
+"""The value of `made_by` in our summaries; training runs also leave files named summary.json."""
 
 Summary = dict[str, Any]
 
@@ -53,53 +54,29 @@ def reconstruct(settings: ReconstructSettings) -> Summary:
     model = _load(settings.model)
     dest = storage.absolute(settings.dest)
     listing = list_sources([settings.source], "SOURCE")
-    names = output_names([entry.image_id for entry in listing.entries])
+    names, bad = output_names([entry.image_id for entry in listing.entries], (SUMMARY, rejected.FILE))
     _check_apart(listing.entries, names, storage.absolute(settings.source), dest)
     masks = _masks(listing.entries, settings.masks)
-    summary = _begin(settings, model, dest)
-    there = set(storage.list_files(dest))
-    for half_written in (name for name in there if name.endswith(storage.PARTIAL)):
-        storage.delete(storage.join(dest, half_written))
+    summary = _describe(settings, model, listing.entries, masks)
+    there = _begin(summary, dest)
 
-    bad, todo = list(listing.refused), dict[Entry, str]()
+    bad += listing.refused
+    todo = dict[Entry, str]()
     for entry in listing.entries:
-        name = names[entry.image_id]
-        if name is None:
-            bad.append((entry.image_id, "its name leads out of the folder"))
-        elif name not in there and masks is not None and entry not in masks:
+        name = names.get(entry.image_id)
+        if name is None or name in there:
+            continue
+        if masks is not None and entry not in masks:
             bad.append((entry.image_id, f"there is no mask with its name in {settings.masks}"))
-        elif name not in there:
+        else:
             todo[entry] = name
-    done = len(there.intersection(name for name in names.values() if name))
+    done = len(there.intersection(names.values()))
     out.print(f"pictures  {len(listing.entries)} in {settings.source}, restored to {dest}")
     if done:
         out.print(f"resumed   {done} are there, {count(len(todo), 'picture')} left")
     if todo:
         bad += _work(FullSizeSource(todo, masks or {}, model.settings.data.image_size), model, settings.scale, dest)
     return _finish(summary, dest, bad, len(listing.entries) + len(listing.refused), done, time.monotonic() - start)
-
-
-def output_names(image_ids: Sequence[str]) -> dict[str, str | None]:
-    """Returns the file to write for each picture: its name with the extension replaced by .png.
-
-    Where several pictures would share that name, .png follows the extension instead. None stands for a name that leads
-    out of the folder, as a hostile archive may contain.
-    """
-    stems = {image_id: _stem(image_id) for image_id in image_ids}
-    shared = Counter(stems.values())
-    return {
-        image_id: f"{stem if shared[stem] == 1 else image_id}.png" if _stays(image_id) else None
-        for image_id, stem in stems.items()
-    }
-
-
-def _stem(image_id: str) -> str:
-    path = PurePosixPath(image_id)
-    return str(path.with_suffix("")) if path.suffix.lower() in EXTENSIONS else image_id
-
-
-def _stays(image_id: str) -> bool:
-    return not image_id.startswith("/") and ".." not in PurePosixPath(image_id).parts
 
 
 def _load(uri: str) -> Restorer:
@@ -109,9 +86,9 @@ def _load(uri: str) -> Restorer:
         raise InputError(f"MODEL {error}") from None
 
 
-def _check_apart(entries: Sequence[Entry], names: Mapping[str, str | None], source: str, dest: str) -> None:
+def _check_apart(entries: Sequence[Entry], names: Mapping[str, str], source: str, dest: str) -> None:
     """Checks that no picture is overwritten, and that no restored picture is taken for one to restore."""
-    written = {storage.join(dest, name) for name in names.values() if name}
+    written = {storage.join(dest, name) for name in names.values()}
     if f"{dest}/".startswith(f"{source}/") or not written.isdisjoint(entry.uri for entry in entries):
         raise InputError(f"DEST {dest}: this is where the pictures of SOURCE are; name a folder outside it")
 
@@ -122,10 +99,10 @@ def _masks(entries: Sequence[Entry], uri: str | None) -> dict[Entry, Entry] | No
         return None
     masks: dict[str, Entry] = {}
     for mask in list_sources([uri], "--masks").entries:
-        other = masks.setdefault(_stem(mask.image_id), mask)
+        other = masks.setdefault(stem(mask.image_id), mask)
         if other is not mask:
             raise InputError(f"--masks {uri}: {other.image_id} and {mask.image_id} have the same name; keep only one")
-    found = {entry: masks[stem] for entry in entries if (stem := _stem(entry.image_id)) in masks}
+    found = {entry: masks[name] for entry in entries if (name := stem(entry.image_id)) in masks}
     if not found:
         raise InputError(
             f"--masks {uri}: no mask is named like a picture of SOURCE (the extension may differ); there is none for "
@@ -134,33 +111,92 @@ def _masks(entries: Sequence[Entry], uri: str | None) -> dict[Entry, Entry] | No
     return found
 
 
-def _begin(settings: ReconstructSettings, model: Restorer, dest: str) -> Summary:
-    """Writes an unfinished summary, which also shows whether the folder can be written.
-
-    Raises:
-        InputError: the folder cannot be written, or it holds another model's pictures.
-    """
+def _describe(
+    settings: ReconstructSettings, model: Restorer, entries: Sequence[Entry], masks: Mapping[Entry, Entry] | None
+) -> Summary:
+    """Returns an unfinished summary, with digests of what the restored pictures depend on: model, source and masks."""
     about = {"uri": storage.absolute(settings.model), "sha256": hashlib.sha256(models.weights(model)).hexdigest()}
-    summary: Summary = {
+    return {
+        "made_by": MADE_BY,
         "finished": False,
         "model": about,
         "source": settings.source,
+        "source_sha256": _digest(entries, settings.source),
         "masks": settings.masks,
+        "masks_sha256": _digest(list((masks or {}).values()), settings.masks) if settings.masks else None,
         "versions": versions("faceae", "torch", "pillow"),
     }
-    uri = storage.join(dest, SUMMARY)
+
+
+def _digest(entries: Sequence[Entry], uri: str) -> str:
+    return digest(entries, {} if uri.startswith(SYNTHETIC) else storage.stamps(storage.absolute(uri)))
+
+
+def _begin(summary: Summary, dest: str) -> set[str]:
+    """Writes the unfinished summary, which also shows whether the folder can be written.
+
+    Returns:
+        The names of the files that are there.
+
+    Raises:
+        InputError: the folder cannot be written, was not written by this job, or holds pictures that were restored with
+            another model, source or masks.
+    """
     try:
         if storage.is_remote(dest) and not storage.bucket_exists(dest):
             raise InputError(f"{dest}: the bucket does not exist; create it first")
-        before = storage.read_json(uri).get("model", about) if storage.exists(uri) else about
-        if before["sha256"] != about["sha256"]:
-            raise InputError(f"{dest}: holds pictures restored by another model, {before['uri']}; name another folder")
-        storage.write_json(uri, summary)
+        files = storage.list_files(dest, missing_ok=True)
+        half_written = [name for name in files if local_files.is_partial(name)]
+        there = set(files).difference(half_written)
+        if there:
+            before = _read_summary(dest)
+            if there - {SUMMARY, rejected.FILE}:
+                _check_same(before, summary, dest)
+        for name in half_written:
+            storage.delete(storage.join(dest, name))
+        storage.write_json(storage.join(dest, SUMMARY), summary)
     except InputError as error:
         raise InputError(f"DEST {error}") from None
     except (OSError, ArrowException) as error:
         raise InputError(f"DEST {storage.explain(error, dest)}") from None
+    return there
+
+
+def _read_summary(dest: str) -> Summary:
+    """Returns the summary that this job has left in a folder.
+
+    Raises:
+        InputError: there is none, or that of another program.
+    """
+    try:
+        summary = storage.read_json(storage.join(dest, SUMMARY))
+    except (FileNotFoundError, ValueError):
+        summary = None
+    if not isinstance(summary, dict) or summary.get("made_by") != MADE_BY:
+        raise InputError(f"{dest}: it has files, but is not a folder that reconstruct wrote; name another folder")
     return summary
+
+
+def _check_same(before: Summary, now: Summary, dest: str) -> None:
+    """Checks that the pictures in a folder are those that the same command would give.
+
+    Raises:
+        InputError: they were restored with another model, source or masks.
+    """
+    differing = []
+    try:
+        if before["model"]["sha256"] != now["model"]["sha256"]:
+            differing.append(f"MODEL ({before['model']['uri']} then)")
+        for flag, key in (("SOURCE", "source"), ("--masks", "masks")):
+            if before[f"{key}_sha256"] != now[f"{key}_sha256"]:
+                differing.append(f"{flag} ({before[key]} then)")
+    except (KeyError, TypeError):
+        raise InputError(f"{storage.join(dest, SUMMARY)}: is damaged; name another folder") from None
+    if differing:
+        raise InputError(
+            f"{dest}: holds pictures that were restored with another {' and another '.join(differing)}, or files in it "
+            "have changed since; name another folder"
+        )
 
 
 class _Worker:
@@ -196,13 +232,14 @@ def _work(source: FullSizeSource, model: Restorer, machines: ReplicaScale, dest:
         raise RunFailedError(
             f"{one_line(error)}; what is finished stays: fix this, and the same command continues"
         ) from None
-    out.print(f"restored  {meter.summary()}")
+    restored = count(meter.done - len(bad), "picture")
+    out.print(f"restored  {restored} in {clock(meter.seconds())} ({meter.rate():.1f} pictures read a second)")
     return bad
 
 
 def _finish(summary: Summary, dest: str, bad: list[Rejected], total: int, done: int, seconds: float) -> Summary:
     """Writes the list of rejected pictures, and the summary."""
-    rejected.write_to(dest, bad)
+    rejected.write_to(dest, bad, "picture")
     restored = total - done - len(bad)
     if not restored + done:
         reason, number = Counter(reason for _, reason in bad).most_common(1)[0]

@@ -63,7 +63,10 @@ class Restorer(nn.Module):
         """
         if isinstance(image, Tensor):
             return self.network(image, mask)
-        hole = masks.of_image(mask) if isinstance(mask, Image.Image) else mask
+        try:
+            hole = masks.of_image(to_rgb(mask, "black")) if isinstance(mask, Image.Image) else mask
+        except BadImage as error:
+            raise InputError(f"the mask cannot be used: {error}") from None
         if not isinstance(image, Image.Image):
             return self.restore([image], [hole])[0]
         try:

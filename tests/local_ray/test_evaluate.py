@@ -1,6 +1,7 @@
 """Evaluations: exact means, every image once, wrong input. For a run's own validation set, see test_train."""
 
 import json
+import shutil
 import sys
 
 import numpy as np
@@ -135,6 +136,15 @@ def test_a_finished_evaluation_is_shown_again(mixed, model, capsys):
     assert "is finished" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("junk", [b"{", b"[]", b"{}", b"\xff"])
+def test_a_damaged_summary_is_an_error_of_one_line(mixed, model, tmp_path, junk):
+    _, folder, source = mixed
+    shutil.copytree(folder, tmp_path / "e")
+    (tmp_path / "e" / "summary.json").write_bytes(junk)
+    with pytest.raises(InputError, match=r"summary\.json: is damaged; delete it, and --run\.resume evaluates again$"):
+        run_evaluation(model[1], source, tmp_path, mask=KINDS, resume=True)
+
+
 @pytest.mark.parametrize(
     ("data", "mask", "words"),
     [
@@ -159,6 +169,7 @@ def test_wrong_input_gives_a_one_line_error_and_frees_the_name(ray_cluster, mode
         run_evaluation(uri, source, tmp_path, mask=MaskOverride(**mask), **given)
     assert "\n" not in str(error.value)
     assert not (tmp_path / "e" / "config.json").exists()
+    assert not (tmp_path / "e").exists() or "bad" in source
 
 
 def test_the_validation_set_is_recognized_by_ids_and_a_validation_source_by_its_uri(model, faces, tmp_path):

@@ -30,18 +30,22 @@ from faceae.data.split import Split
 from faceae.data.synthetic import portrait
 from faceae.drivers.prepare import prepare
 from faceae.errors import InputError
+from faceae.run_folder import RunFolder
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
 
 FACES = 40
 
 
-def prepared(source, out, name="set", megabytes=0.031, resume=False, **data):
-    """Prepares with the tests' Ray, ten 32x32 images per shard; returns the folder and the manifest."""
+def settings(source, out, name="set", megabytes=0.031, resume=False, **data):
+    """Settings that put ten 32x32 images into a shard."""
     data = {"image_size": SIZE, **data}
-    run = Output(storage=str(out), name=name, resume=resume)
-    manifest = prepare(PrepareSettings(Source((str(source),), **data), Shard(megabytes), run))
-    return f"{out}/{name}", manifest
+    return PrepareSettings(Source((str(source),), **data), Shard(megabytes), Output(name, str(out), resume))
+
+
+def prepared(source, out, name="set", **changes):
+    """Prepares with the tests' Ray; returns the folder and the manifest."""
+    return f"{out}/{name}", prepare(settings(source, out, name, **changes))
 
 
 def files_of(folder):
@@ -191,9 +195,11 @@ def test_resuming_writes_only_what_is_missing(forms, tmp_path, monkeypatch):
         name: (tmp_path / "set" / name).stat().st_mtime_ns for name in ("part-00000.parquet", "part-00002.parquet")
     }
     (tmp_path / "set" / "part-00003.parquet").write_bytes(b"without a record it is not finished")
-    (tmp_path / "set" / ".part-00003.parquet.1a2b.partial").write_bytes(b"half")
+    (tmp_path / "set" / ".part-00003.parquet.1a2b3c4d.partial").write_bytes(b"half")
+    (tmp_path / "set" / "rest.zip.partial").write_bytes(b"of somebody else")
     prepared(forms / "tree", tmp_path, resume=True)
     again = files_of(folder)
+    assert again.pop("rest.zip.partial") == b"of somebody else"
     assert again.keys() == whole.keys()
     assert all(again[name] == whole[name] for name in whole if name != "config.json")
     assert {name: (tmp_path / "set" / name).stat().st_mtime_ns for name in written} == written
@@ -206,6 +212,15 @@ def test_a_source_that_changed_in_between_is_refused(with_bad, tmp_path, monkeyp
         InputError, match=r"--data\.source: it has changed since set was begun \(22 images then, 23 now"
     ):
         prepared(with_bad, tmp_path, resume=True)
+
+
+@pytest.mark.parametrize("junk", [b"{", b"[]", b"{}", b'{"made_by": "jobs/prepare.py"}', b"\xff"])
+def test_a_damaged_manifest_is_an_error_of_one_line(with_bad, tmp_path, junk):
+    RunFolder(settings(with_bad, tmp_path)).open()
+    (tmp_path / "set" / "manifest.json").write_bytes(junk)
+    with pytest.raises(InputError, match=r"set/manifest\.json: is damaged; prepare the images under another"):
+        prepare(settings(with_bad, tmp_path, resume=True))
+    assert (tmp_path / "set" / "manifest.json").read_bytes() == junk
 
 
 def test_another_image_size_or_a_taken_name_is_refused(forms, tmp_path):

@@ -2,6 +2,7 @@
 
 import io
 import os
+import shutil
 import subprocess
 import sys
 
@@ -93,6 +94,7 @@ def reasons(dest):
 def test_each_picture_in_a_folder_is_restored_only_once(model, pictures, tmp_path, capsys):
     source, dest = put(tmp_path / "in", pictures), tmp_path / "out"
     summary = restore(model, source, dest)
+    assert "restored  4 pictures in " in capsys.readouterr().out
     assert summary == storage.read_json(f"{dest}/summary.json")
     assert summary["counts"] == {"pictures": 6, "restored": 4, "there_before": 0, "rejected": 2}
     assert_restored(pictures, dest)
@@ -102,7 +104,7 @@ def test_each_picture_in_a_folder_is_restored_only_once(model, pictures, tmp_pat
     assert reasons(dest)["whole.jpg"].startswith("there is no solid black box of 8x8 pixels or more in it")
 
     (dest / "1" / "face1.png").unlink()
-    (dest / "1" / ".face1.png.1a2b.partial").write_bytes(b"half")
+    (dest / "1" / ".face1.png.1a2b3c4d.partial").write_bytes(b"half")
     left = (dest / "0" / "face0.png").stat().st_mtime_ns
     capsys.readouterr()
     again = restore(model, source, dest)
@@ -111,10 +113,6 @@ def test_each_picture_in_a_folder_is_restored_only_once(model, pictures, tmp_pat
     assert (dest / "0" / "face0.png").stat().st_mtime_ns == left
     assert_restored(pictures, dest)
     assert not list(dest.rglob(".*"))
-
-    models.save(str(tmp_path / "other"), *tiny("article"))
-    with pytest.raises(InputError, match=r"DEST .*out: holds pictures restored by another model, .*model;"):
-        restore(tmp_path / "other", source, dest)
 
 
 def test_pictures_are_restored_from_and_to_a_bucket_with_masks(model, pictures, s3):
@@ -139,16 +137,6 @@ def test_pictures_are_restored_from_and_to_a_bucket_with_masks(model, pictures, 
     assert scaled.any(2).sum() <= 50
 
 
-def test_pictures_whose_names_differ_only_in_the_extension_stay_apart():
-    assert reconstruct.output_names(["a.png", "a.jpg", "b.c/d.tiff", "e.f", "/g.png"]) == {
-        "a.png": "a.png.png",
-        "a.jpg": "a.jpg.png",
-        "b.c/d.tiff": "b.c/d.png",
-        "e.f": "e.f.png",
-        "/g.png": None,
-    }
-
-
 @pytest.mark.parametrize("kind", ["hugging face", "decoded"])
 def test_pictures_and_masks_are_read_from_tables(tmp_path, kind):
     write_parquet(tmp_path / "faces.parquet", kind, count=5)
@@ -167,12 +155,102 @@ def test_pictures_and_masks_are_read_from_tables(tmp_path, kind):
 
 def test_a_failing_write_is_named_and_finished_pictures_stay(model, pictures, tmp_path):
     source, dest = put(tmp_path / "in", pictures), tmp_path / "out"
-    dest.mkdir()
+    restore(model, source, dest)
+    shutil.rmtree(dest / "1")
     (dest / "1").write_bytes(b"a file where a folder should be")
     with pytest.raises(
         RunFailedError, match=r"^FileExistsError: .*; what is finished stays: fix this, and the same command continues"
     ):
         restore(model, source, dest)
+
+
+MASK = Image.new("L", (32, 32))
+MASK.paste(255, (4, 4, 14, 14))
+
+
+@pytest.fixture(scope="module")
+def begun(model, pictures, tmp_path_factory):
+    """A folder in which a picture is restored and another is left, with the settings that gave it."""
+    root = tmp_path_factory.mktemp("begun")
+    masks = put(root / "masks", {"0/face0.png": png(MASK), "0/face2.png": png(MASK)})
+    source = put(root / "in", {name: pictures[name] for name in ("0/face0.png", "0/face2.png")})
+    restore(model, source, root / "out", masks=masks)
+    (root / "out" / "0" / "face2.png").unlink()
+    models.save(str(root / "other"), *tiny("article"))
+    return root
+
+
+def edit(name):
+    def change(root):
+        path = root / name
+        Image.open(path).transpose(Image.Transpose.ROTATE_180).save(path)
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("options", "change", "words"),
+    [
+        ({"model": "other"}, None, r"another MODEL \(.*/model then\)"),
+        ({"masks": None}, None, r"another --masks \(.*masks then\)"),
+        ({}, lambda root: put(root / "in", {"more.png": png(MASK)}), r"another SOURCE \(.*in then\)"),
+        ({}, lambda root: (root / "in" / "0" / "face2.png").unlink(), r"another SOURCE \(.*and another --masks \("),
+        ({}, edit("in/0/face0.png"), r"another SOURCE \("),
+        ({}, edit("masks/0/face0.png"), r"another --masks \("),
+    ],
+)
+def test_pictures_of_another_model_source_or_mask_are_not_taken_for_finished(begun, tmp_path, options, change, words):
+    root = shutil.copytree(begun, tmp_path / "begun")
+    settings = {"model": storage.read_json(f"{begun}/out/summary.json")["model"]["uri"], "masks": str(root / "masks")}
+    settings |= {name: value and str(root / value) for name, value in options.items()}
+    if change:
+        change(root)
+    before = (root / "out" / "summary.json").read_bytes()
+    with pytest.raises(InputError, match=f"^DEST .*out: holds pictures that were restored with {words}") as error:
+        restore(settings.pop("model"), root / "in", root / "out", **settings)
+    assert "name another folder" in str(error.value)
+    assert (root / "out" / "summary.json").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        {"0/face0.png": b"of somebody else"},
+        {"rest.zip.partial": b"a download"},
+        {"summary.json": b'{"best_epoch": 3}', "config.json": b"{}"},
+        {"summary.json": b"not JSON"},
+        {"summary.json": b"[]"},
+        {"summary.json": b"\xff\xfe"},
+    ],
+)
+def test_a_folder_with_files_that_reconstruct_did_not_write_is_refused_and_left_alone(model, pictures, tmp_path, files):
+    source, dest = put(tmp_path / "in", pictures), put(tmp_path / "out", files)
+    with pytest.raises(InputError, match=r"^DEST .*out: it has files, but is not a folder that reconstruct wrote;"):
+        restore(model, source, dest)
+    assert {name: storage.read(f"{dest}/{name}") for name in storage.list_files(dest)} == files
+
+
+def test_a_damaged_summary_of_our_own_is_an_error_of_one_line(model, pictures, tmp_path):
+    source = put(tmp_path / "in", pictures)
+    dest = put(tmp_path / "out", {"summary.json": b'{"made_by": "jobs/reconstruct.py", "model": 3}', "a.png": b""})
+    with pytest.raises(InputError, match=r"^DEST .*summary\.json: is damaged; name another folder$"):
+        restore(model, source, dest)
+
+
+def test_one_odd_name_costs_one_line(model, pictures, tmp_path):
+    """Names that no file system can hold come from archives and tables, and those that are not text from folders."""
+    ids = ["a\0.png", "../b.png", "d/./c.png", "d/c.png", "whole.png", "y" * 252 + ".jpg", "x" * 241 + ".png"]
+    table = pa.table({"image_id": ids, "image": pa.array([pictures["0/face0.png"]] * len(ids), pa.binary())})
+    pq.write_table(table, tmp_path / "odd.parquet")
+    summary = restore(model, tmp_path / "odd.parquet", tmp_path / "out")
+    assert summary["counts"] == {"pictures": 7, "restored": 3, "there_before": 0, "rejected": 4}
+    assert reasons(tmp_path / "out").keys() == set(ids[:2]) | {ids[3], ids[5]}
+
+    put(tmp_path / "in", {"a.png": pictures["0/face0.png"], ids[-1]: pictures["0/face0.png"]})
+    (tmp_path / "in" / os.fsdecode(b"caf\xe9.png")).write_bytes(pictures["0/face0.png"])
+    summary = restore(model, tmp_path / "in", tmp_path / "out2")
+    assert summary["counts"] == {"pictures": 3, "restored": 2, "there_before": 0, "rejected": 1}
+    assert reasons(tmp_path / "out2") == {r"caf\xe9.png": "its name is not UTF-8; rename it"}
 
 
 @pytest.mark.parametrize(

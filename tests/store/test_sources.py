@@ -3,18 +3,21 @@
 import io
 import os
 import pickle
+import shutil
+import tarfile
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from pictures import png, read_all, write_parquet
+from pictures import png, read_all, tarred, write_parquet, zipped
 from PIL import Image
 from ray.data._internal.object_extensions.arrow import ArrowPythonObjectType
 
 from faceae.config import Data
 from faceae.data.reader import FaceSource
-from faceae.data.sources import SYNTHETIC, list_sources
+from faceae.data.sources import SYNTHETIC, Entry, digest, list_sources
 from faceae.data.split import Split
 from faceae.data.synthetic import portrait
 from faceae.errors import InputError
@@ -77,6 +80,35 @@ def test_apple_doubles_are_refused_and_other_files_ignored(tmp_path):
     ((refused, reason),) = listing.refused
     assert refused == "._a.png"
     assert "AppleDouble" in reason
+
+
+def test_the_digest_of_a_source_tells_other_images_from_the_same_ones_elsewhere(faces, tmp_path):
+    def of(folder):
+        return digest(list_sources([str(folder)], "--data.source").entries)
+
+    copied = shutil.copytree(faces, tmp_path / "elsewhere")
+    assert of(copied) == of(faces)
+    (copied / "0" / "face0.png").rename(copied / "0" / "other.png")
+    assert of(copied) != of(faces)
+    for name, seed in (("one.zip", 1), ("two.zip", 2)):
+        (tmp_path / name).write_bytes(zipped({"a.png": png(Image.fromarray(portrait(seed, SIZE)))}))
+    assert of(tmp_path / "one.zip") != of(tmp_path / "two.zip")
+    assert digest([Entry("a.png", "x")]) != digest([Entry("a.png", "x")], {"x": (1, 2)})
+
+
+@pytest.mark.parametrize("kind", ["folder", "tar"])
+def test_a_file_name_that_is_not_utf_8_is_refused(tmp_path, kind):
+    content = png(Image.fromarray(portrait(0, SIZE)))
+    files = {"a.png": content, os.fsdecode(b"caf\xe9.png"): content}
+    if kind == "tar":
+        (tmp_path / "faces.tar").write_bytes(tarred(files, tarfile.GNU_FORMAT))
+    else:
+        for name, encoded in files.items():
+            Path(tmp_path, name).write_bytes(encoded)
+    listing = list_sources([str(tmp_path)], "--data.source")
+    assert [entry.image_id for entry in listing.entries] == ["a.png"]
+    assert listing.refused == [(r"caf\xe9.png", "its name is not UTF-8; rename it")]
+    assert len(read_all(listing.entries)) == 1
 
 
 def test_several_sources_keep_their_images_apart(tmp_path):
