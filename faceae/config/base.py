@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import abc
 import dataclasses
+import reprlib
 from typing import Any, ClassVar, TypeVar
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
-from faceae.errors import InputError
+from faceae.errors import InputError, one_line
 
 
 class Strict:
@@ -94,7 +95,8 @@ def from_dict(tree: dict[str, Any], kind: type[JobT]) -> JobT:
         settings = TypeAdapter(kind).validate_python(tree)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        raise InputError(f"{flag(*first['loc'])} {first['input']!r}: {first['msg']}") from None
+        wrong = f"{flag(*first['loc'])} {reprlib.repr(first['input'])}: {first['msg']}"
+        raise InputError(one_line(ValueError(wrong))) from None
     settings.check()
     return settings
 

@@ -87,14 +87,14 @@ class Model(Strict):
     name: Literal["article", "unet"] = "article"
     """article: strided convolutions, a dense latent vector, transposed convolutions.
     unet: a U-Net with skip connections that fills the hole from a window around it."""
-    latent_dim: PositiveInt = 300
+    latent_dim: Annotated[int, Field(gt=0, le=2**16)] = 300
     """Length of the latent vector that encodes the whole face (the article's Z_DIM)."""
-    window: Annotated[int, Field(ge=32, multiple_of=8)] = 64
+    window: Annotated[int, Field(ge=32, le=4096, multiple_of=8)] = 64
     """unet: side in pixels of the window that the network sees. A hole that is too large for it is seen scaled down.
     For strokes or several boxes use the whole frame, the value of data.image-size."""
-    width: Annotated[int, Field(ge=8, multiple_of=8)] = 32
+    width: Annotated[int, Field(ge=8, le=4096, multiple_of=8)] = 32
     """unet: channels at the finest of its three levels; each coarser level has twice as many."""
-    blocks: PositiveInt = 1
+    blocks: Annotated[int, Field(gt=0, le=64)] = 1
     """unet: residual blocks at each level, on the way down and on the way up."""
 
 
