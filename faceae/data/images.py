@@ -17,6 +17,9 @@ EXTENSIONS = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff
 MAX_PIXELS = 80_000_000
 """Larger images are refused before decoding: FFHQ's have 1 million pixels, a decompression bomb has billions."""
 
+FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF")
+"""The formats that are decoded, by Pillow's names. Pillow knows more: of EPS it makes a program for Ghostscript to run."""
+
 _LOSSLESS = frozenset({"PNG", "BMP", "TIFF", "GIF"})
 
 _SRGB = ImageCms.createProfile("sRGB")
@@ -32,7 +35,7 @@ class BadImage(Exception):  # noqa: N818  (it describes the data, and costs a li
 
 
 def decode(encoded: bytes, size: int) -> NDArray[np.uint8]:
-    """Decodes an image file of any format that Pillow reads, whatever its file name.
+    """Decodes an image file of one of `FORMATS`, whatever its file name.
 
     The EXIF orientation is applied, colours with an embedded profile are converted to sRGB, transparent images are
     laid over white, 16-bit samples are scaled to 8 bits, and the centre square is resized to `size` (Lanczos).
@@ -124,12 +127,12 @@ def _opened(encoded: bytes) -> Iterator[Image.Image]:
     if not encoded:
         raise BadImage("the file is empty")
     try:
-        with Image.open(io.BytesIO(encoded)) as image:
+        with Image.open(io.BytesIO(encoded), formats=FORMATS) as image:
             yield image
     except BadImage:
         raise
     except UnidentifiedImageError:
-        raise BadImage("not an image that Pillow can read") from None
+        raise BadImage(f"not an image ({', '.join(FORMATS)})") from None
     except Image.DecompressionBombError as error:
         raise BadImage(str(error)) from None
     except Exception as error:  # Pillow's decoders raise many kinds (OSError, SyntaxError, struct.error, ...)

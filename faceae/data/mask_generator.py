@@ -13,7 +13,7 @@ from PIL import Image
 
 from faceae.config import Mask
 from faceae.corruption import masks
-from faceae.data.images import BadImage
+from faceae.data.images import FORMATS, BadImage
 from faceae.data.reader import read_encoded
 from faceae.data.sources import list_sources
 from faceae.errors import InputError
@@ -74,7 +74,7 @@ def read_masks(uri: str, image_size: int) -> NDArray[np.uint8]:
     holes = np.zeros((len(entries), image_size, image_size), np.bool_)
     for hole, entry in zip(holes, entries, strict=True):
         try:
-            with Image.open(io.BytesIO(read_encoded(entry))) as image:
+            with Image.open(io.BytesIO(read_encoded(entry)), formats=FORMATS) as image:
                 hole[...] = masks.of_image(image.resize((image_size, image_size), Image.Resampling.NEAREST))
         except (BadImage, OSError, ValueError) as error:
             raise InputError(f"--mask.images {uri}: {entry.image_id} cannot be used: {error}") from None

@@ -52,7 +52,10 @@ def test_decoded_pixels_of_another_size_are_resized(tmp_path):
 def test_a_null_image_in_parquet_is_rejected(tmp_path):
     pq.write_table(pa.table({"image": pa.array([None, b"x"], pa.binary())}), tmp_path / "one.parquet")
     found = read_all(list_sources([str(tmp_path)], "--data.source").entries)
-    assert sorted(found.values()) == ["not an image that Pillow can read", "the table has no bytes for this image"]
+    assert sorted(found.values()) == [
+        "not an image (PNG, JPEG, WEBP, BMP, TIFF, GIF)",
+        "the table has no bytes for this image",
+    ]
 
 
 def test_the_error_for_a_parquet_file_without_images_lists_its_columns(tmp_path):
