@@ -112,8 +112,8 @@ def parse(arguments: Sequence[str], kind: type[JobT], description: str = "", pro
     if not isinstance(settings, RunSettings):
         return config.validate(settings)
     if settings.run.resume and (saved := saved_settings(settings)):
-        # Without `resume=False`, tyro would not accept --run.resume for a run that was resumed before.
-        settings = _parse(arguments, config.with_run(saved, resume=False), description, program)
+        # Tyro would not accept a switch that is on already.
+        settings = _parse(arguments, config.without_switches(saved), description, program)
     return config.validate(settings)
 
 

@@ -44,6 +44,9 @@ class Source(Strict):
     """Use at most this many images of the source: a random sample, the same every time."""
     max_rejected_fraction: Annotated[float, Field(ge=0, le=1)] = 0.01
     """Stop if more than this share of the images cannot be used. Training checks this before its first epoch."""
+    verify: bool = False
+    """First compare each file of a prepared set with the SHA-256 in its manifest.json, which reads the whole set:
+    useful once, after a copy. Sizes and numbers of images are compared in any case."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -203,7 +206,7 @@ class Settings(RunSettings):
     run: Run = Run()
 
     FREE_ON_RESUME: ClassVar[frozenset[str]] = frozenset(
-        {"preset", "run", "scale", "train.epochs", "train.max_minutes", "train.checkpoint_minutes"}
+        {"preset", "run", "scale", "data.verify", "train.epochs", "train.max_minutes", "train.checkpoint_minutes"}
     )
 
     @property

@@ -18,7 +18,7 @@ MAX_PIXELS = 80_000_000
 """Larger images are refused before decoding: FFHQ's have 1 million pixels, a decompression bomb has billions."""
 
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF")
-"""The formats that are decoded, by Pillow's names. Pillow knows more: of EPS it makes a program for Ghostscript to run."""
+"""The formats that are decoded, by Pillow's names. Pillow knows more, and has Ghostscript run what is in an EPS."""
 
 _LOSSLESS = frozenset({"PNG", "BMP", "TIFF", "GIF"})
 
@@ -54,7 +54,7 @@ def decode(encoded: bytes, size: int) -> NDArray[np.uint8]:
     if (pixels := _decode_plain_png(encoded, size)) is not None:
         return pixels if pixels.shape == (size, size, 3) else np.asarray(_square(Image.fromarray(pixels), size))
     with _opened(encoded) as image:
-        _check_dimensions(image.size, size)
+        check_dimensions(image.size, size)
         # JPEG decodes at a half, a quarter or an eighth of its size at almost no cost; from twice the final size,
         # Lanczos is accurate enough.
         image.draft(None, (2 * size, 2 * size))
@@ -84,7 +84,7 @@ def decode_whole(encoded: bytes) -> Picture:
     if (pixels := _decode_plain_png(encoded, 1)) is not None:
         return Picture(pixels, lossy=False)
     with _opened(encoded) as image:
-        _check_dimensions(image.size, 1)
+        check_dimensions(image.size, 1)
         ImageOps.exif_transpose(image, in_place=True)
         return Picture(np.asarray(to_rgb(image)), image.format not in _LOSSLESS)
 
@@ -99,7 +99,7 @@ def _decode_plain_png(encoded: bytes, size: int) -> NDArray[np.uint8] | None:
         return None
     width, height = (int.from_bytes(encoded[at : at + 4]) for at in (16, 20))
     try:
-        _check_dimensions((width, height), size)
+        check_dimensions((width, height), size)
         return decode_image_png_u8(encoded, (height, width), "rgb")
     except Exception:  # the decoder raises no narrower class
         return None
@@ -139,7 +139,8 @@ def _opened(encoded: bytes) -> Iterator[Image.Image]:
         raise BadImage(f"damaged: {str(error) or type(error).__name__}") from None
 
 
-def _check_dimensions(dimensions: tuple[int, int], size: int) -> None:
+def check_dimensions(dimensions: tuple[int, int], size: int) -> None:
+    """Raises BadImage if an image of this width and height is too large, or too small for squares of side `size`."""
     width, height = dimensions
     if width * height > MAX_PIXELS:
         raise BadImage(f"{width}x{height} pixels is more than the {MAX_PIXELS // 1_000_000} million allowed")

@@ -123,7 +123,7 @@ def _load(uri: str) -> tuple[nn.Module, Settings]:
 
 def _list(settings: EvaluateSettings, trained: Data) -> Listing:
     """Lists the images to measure."""
-    listing = list_sources(settings.data.source, settings.SOURCE_FLAG)
+    listing = list_sources(settings.data.source, settings.SOURCE_FLAG, settings.data.verify)
     entries = listing.entries
     if settings.data.subset == "val":
         kept = _kept_for_validation(settings.data.source, trained)
