@@ -20,7 +20,7 @@ from pyarrow.fs import FileType
 from faceae import storage
 from faceae.console import LOG_EVERY_S, count, out
 from faceae.data.archives import Span, is_archive, list_members
-from faceae.data.images import EXTENSIONS
+from faceae.data.images import EXTENSIONS, BadImage
 from faceae.data.manifest import MANIFEST, Shard, prepared, verify
 from faceae.data.tables import list_images
 from faceae.errors import InputError
@@ -133,14 +133,19 @@ def _list_synthetic(uri: str) -> Listing:
     return Listing([Entry(f"synthetic-{i:06d}", SYNTHETIC, row=i) for i in range(int(number))], [])
 
 
-def _list_images(files: Iterable[tuple[str, str, Span | None]]) -> Listing:
-    """Lists the images among files, each given as its name, the URI of the file that holds it, and its span there."""
+def _list_images(files: Iterable[tuple[str, str, Span | BadImage | None]]) -> Listing:
+    """Lists the images among files.
+
+    Each is given as its name, the URI of the file that holds it, and its span there or why it cannot be read.
+    """
     listing = Listing([], [])
     for name, uri, span in files:
         if PurePosixPath(name).suffix.lower() not in EXTENSIONS:
             continue
         if _is_apple_double(name):
             listing.refused.append((name, "an AppleDouble file of macOS (._*), which holds attributes, not an image"))
+        elif isinstance(span, BadImage):
+            listing.refused.append((name, str(span)))
         else:
             _add(listing, Entry(name, uri, span=span))
     return listing
