@@ -145,6 +145,7 @@ def _parse(arguments: Sequence[str], default: JobT, description: str, program: s
 
 
 def _unboxed(box: str) -> str:
-    """Returns the first part of a boxed message of tyro, in one line."""
-    text = re.split(r"─{20,} *│", box.split("\n", 1)[1])[0] if "\n" in box else box
-    return " ".join(re.sub(r"[│╭╮╰╯─]+", " ", text).split()) + "; --help lists the flags"
+    """Returns the first part of a boxed message of tyro, in one line; boxes are of dashes where there is no UTF-8."""
+    parts = re.split(r"[─-]{20,}", box.split("\n", 1)[1] if "\n" in box else box)
+    lines = (" ".join(re.sub(r"[│╭╮╰╯─]+", " ", part).split()) for part in parts)
+    return next(filter(None, lines), "") + "; --help lists the flags"

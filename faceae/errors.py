@@ -8,14 +8,16 @@ _CAUSE = re.compile(r"(?!ray\.)(?:\w+\.)*(\w*(?:Error|Exception)): (.+)")
 _SELF_EXPLANATORY = {"OSError", "InputError", "RunFailedError"}
 _CREDENTIALS = re.compile(r"://[^/@\s]*@")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")  # line breaks, and what a terminal would take as a command
-_LONGEST = 400  # characters
+_LONGEST = 400  # characters of a cause
+_LONGEST_MESSAGE = 1500  # characters
 
 
 class _LineError(Exception):
     """An error whose message is one line, whatever names of files or parts of their content it quotes."""
 
     def __init__(self, message: str) -> None:
-        super().__init__(_CONTROL.sub(" ", message))
+        text = _CONTROL.sub(" ", message)
+        super().__init__(text if len(text) <= _LONGEST_MESSAGE else f"{text[:_LONGEST_MESSAGE]}...")
 
 
 class InputError(_LineError):

@@ -85,7 +85,7 @@ def list_members(uri: str) -> list[tuple[str, Span | BadImage]]:
             return list(_zip_members(file) if uri.lower().endswith(".zip") else _tar_members(file))
         except RecursionError:
             raise InputError(f"{uri}: is damaged (a file has too many headers); fetch or make it again") from None
-        except (zipfile.BadZipFile, tarfile.TarError, ValueError, EOFError, NotImplementedError) as error:
+        except (zipfile.BadZipFile, tarfile.TarError, ValueError, LookupError, EOFError, NotImplementedError) as error:
             raise InputError(f"{uri}: is incomplete or damaged ({error}); fetch or make it again") from None
 
 

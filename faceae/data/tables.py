@@ -156,6 +156,8 @@ def _read_group(uri: str, file: pq.ParquetFile, group: int, column: str) -> pa.C
     """Returns the images of a row group, or why none of them can be read."""
     try:
         values = _read_column(uri, file, group, column)
+        if len(values) != (rows := file.metadata.row_group(group).num_rows):
+            return BadImage(f"the table is damaged in its row group {group}: {len(values)} images instead of {rows}")
         return pc.struct_field(values, 0) if pa.types.is_struct(values.type) else values
     except (pa.ArrowException, OSError, IndexError) as error:
         _raise_if_storage_failed(uri, error)

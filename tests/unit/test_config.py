@@ -1,6 +1,8 @@
 """The settings: flags, presets, saved configurations, and what is refused."""
 
+import contextlib
 import dataclasses
+import io
 import json
 
 import pytest
@@ -53,6 +55,8 @@ def test_presets_are_valid_and_survive_json(name):
         (["--data.val-fraction", "1.5"], "--data.val-fraction 1.5"),
         (["--data.image-size", "100"], "--data.image-size 100"),
         (["--mask.size", "129"], "--mask.size 129"),
+        (["--mask.size", "129", "--mask.kind", "strokes"], "--mask.size 129: a stroke of 129 pixels is too large"),
+        (["--mask.size", "9" * 5000], "--mask.size 9999"),
         (["--optim.name", "lion"], "lion"),
         (["--optim.lr", "nan"], "--optim.lr"),
         (["--train.batch-size", "3", "--scale.workers", "4"], "--train.batch-size 3"),
@@ -74,6 +78,13 @@ def test_a_wrong_flag_gives_a_one_line_error_that_names_it(arguments, words):
     assert words in str(error.value)
     assert "\n" not in str(error.value)
     assert "│" not in str(error.value)
+
+
+def test_a_wrong_flag_gives_the_same_line_where_the_terminal_is_not_utf8():
+    for encoding in ("utf-8", "ascii"):
+        stdout = contextlib.redirect_stdout(io.TextIOWrapper(io.BytesIO(), encoding))
+        with stdout, pytest.raises(InputError, match=r"^Unrecognized options: --bogus, 3; --help lists the flags$"):
+            parse("--bogus", "3")
 
 
 def test_an_unknown_key_in_a_saved_config_is_an_error():
