@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import abc
 import dataclasses
-import reprlib
 from typing import Any, ClassVar, TypeVar
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
-from faceae.errors import InputError, one_line
+from faceae.errors import InputError
 
 
 class Strict:
@@ -104,8 +103,7 @@ def from_dict(tree: dict[str, Any], kind: type[JobT]) -> JobT:
         settings = TypeAdapter(kind).validate_python(tree)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        wrong = f"{flag(*first['loc'])} {reprlib.repr(first['input'])}: {first['msg']}"
-        raise InputError(one_line(ValueError(wrong))) from None
+        raise InputError(f"{flag(*first['loc'])} {first['input']!r}: {first['msg']}") from None
     settings.check()
     return settings
 

@@ -107,7 +107,7 @@ def refusal(folder):
     text = str(error.value)
     assert text.startswith(f"{folder}: ")
     assert "\n" not in text
-    assert len(text) < 600
+    assert len(text) < 1600
     return text.removeprefix(f"{folder}: ")
 
 
