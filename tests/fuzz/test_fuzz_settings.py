@@ -4,15 +4,17 @@ import contextlib
 import io
 import json
 
-from fuzzing import changed, contract, examples, texts, trees
+import pytest
+from fuzzing import changed, contract, examples, mutated, texts, trees
 from hypothesis import given
 from hypothesis import strategies as st
 
 from faceae import cli, config
-from faceae.config import Settings
+from faceae.config import Run, Settings
 from faceae.config.grid import GridSettings, points
 from faceae.config.jobs import EvaluateSettings, PrepareSettings, ReconstructSettings
 from faceae.errors import InputError
+from faceae.run_folder import saved_settings
 
 KINDS = [Settings, GridSettings, PrepareSettings, EvaluateSettings, ReconstructSettings]
 WHOLE = {kind: json.loads(json.dumps(config.to_dict(kind()))) for kind in KINDS}
@@ -28,6 +30,22 @@ def test_every_tree_gives_settings_or_an_error(kind, data):
         if kind is GridSettings:
             with contract(InputError):
                 points(settings)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs")
+    (folder / "x").mkdir()
+    return folder / "x"
+
+
+@examples(few=60, many=1000)
+@given(mutated([json.dumps(WHOLE[Settings]).encode()]))
+def test_a_run_with_any_config_is_continued_or_refused(run, content):
+    (run / "config.json").write_bytes(content)
+    with contract(InputError):
+        saved = saved_settings(Settings(run=Run(storage=str(run.parent), name=run.name)))
+        assert config.validate(saved) == saved
 
 
 FLAGS = {kind: [config.flag(*path.split(".")) for path in config.flat(tree)] for kind, tree in WHOLE.items()}

@@ -127,6 +127,14 @@ def test_a_run_can_be_resumed_repeatedly(tmp_path):
         assert RunFolder(settings).open()
 
 
+@pytest.mark.parametrize("junk", ["", "{", "[]", "3", "null", '"text"', '{"run": 3}', '{"more": 1}', "[" * 100_000])
+def test_junk_in_the_config_of_a_run_to_resume_is_one_line(tmp_path, junk):
+    (tmp_path / "x").mkdir()
+    (tmp_path / "x" / "config.json").write_text(junk)
+    with pytest.raises(InputError, match=r"^--run\.name x: .*config\.json (is damaged|was written by another)"):
+        parse("--run.name", "x", "--run.storage", str(tmp_path), "--run.resume")
+
+
 @pytest.mark.parametrize(("workers", "bounds"), [(None, None), (3, (3, 3)), ("3", (3, 3)), ("2:8", (2, 8))])
 def test_workers_are_a_number_or_a_range(workers, bounds):
     assert config.validate(Settings(scale=config.Scale(workers=workers))).scale.bounds == bounds
