@@ -145,7 +145,8 @@ def _parse(arguments: Sequence[str], default: JobT, description: str, program: s
 
 
 def _unboxed(box: str) -> str:
-    """Returns the first part of a boxed message of tyro, in one line; boxes are of dashes where there is no UTF-8."""
-    parts = re.split(r"[─-]{20,}", box.split("\n", 1)[1] if "\n" in box else box)
-    lines = (" ".join(re.sub(r"[│╭╮╰╯─]+", " ", part).split()) for part in parts)
-    return next(filter(None, lines), "") + "; --help lists the flags"
+    """Returns the first part of a boxed message of tyro, in one line."""
+    _, _, message = box.partition("\n")  # the first line is a title; without UTF-8 there is no frame, only rulers
+    parts = re.split(r"[─-]{20,}", re.sub(r"[│╰╯]", " ", message))
+    text = " ".join(next((part for part in parts if part.strip()), box).split())
+    return text.partition(". Got errors:")[0] + "; --help lists the flags"

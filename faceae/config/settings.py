@@ -21,7 +21,7 @@ from faceae.errors import InputError
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 Kind = Literal["box", "strokes", "half", "border", "image"]
 
-_RANGE = r"[1-9][0-9]{0,8}(:[1-9][0-9]{0,8})?"
+_RANGE = r"[1-9]\d{0,8}(:[1-9]\d{0,8})?"
 
 
 def _range(text: int | str) -> tuple[int, int]:
@@ -238,8 +238,7 @@ def check_mask(mask: Mask, image_size: int) -> None:
     least, most = mask.sizes
     if least > most:
         raise InputError(f"--mask.size {mask.size}: write the smaller number first, as in {most}:{least}")
-    rooms = {"box": image_size, "strokes": image_size, "border": image_size // 2 - 1}
-    for kind, room in rooms.items():
+    for kind, room in (("box", image_size), ("strokes", image_size), ("border", image_size // 2 - 1)):
         if kind in mask.kind and most > room:
             raise InputError(
                 f"--mask.size {mask.size}: a {kind.removesuffix('s')} of {most} pixels is too large for the "
