@@ -112,8 +112,8 @@ def parse(arguments: Sequence[str], kind: type[JobT], description: str = "", pro
     if not isinstance(settings, RunSettings):
         return config.validate(settings)
     if settings.run.resume and (saved := saved_settings(settings)):
-        # Without `resume=False`, tyro would not accept --run.resume for a run that was resumed before.
-        settings = _parse(arguments, config.with_run(saved, resume=False), description, program)
+        # Tyro would not accept a switch that is on already.
+        settings = _parse(arguments, config.without_switches(saved), description, program)
     return config.validate(settings)
 
 
@@ -146,5 +146,7 @@ def _parse(arguments: Sequence[str], default: JobT, description: str, program: s
 
 def _unboxed(box: str) -> str:
     """Returns the first part of a boxed message of tyro, in one line."""
-    text = re.split(r"─{20,} *│", box.split("\n", 1)[1])[0] if "\n" in box else box
-    return " ".join(re.sub(r"[│╭╮╰╯─]+", " ", text).split()) + "; --help lists the flags"
+    _, _, message = box.partition("\n")  # the first line is a title; without UTF-8 there is no frame, only rulers
+    parts = re.split(r"[─-]{20,}", re.sub(r"[│╰╯]", " ", message))
+    text = " ".join(next((part for part in parts if part.strip()), box).split())
+    return text.partition(". Got errors:")[0] + "; --help lists the flags"

@@ -7,10 +7,20 @@ import re
 _CAUSE = re.compile(r"(?!ray\.)(?:\w+\.)*(\w*(?:Error|Exception)): (.+)")
 _SELF_EXPLANATORY = {"OSError", "InputError", "RunFailedError"}
 _CREDENTIALS = re.compile(r"://[^/@\s]*@")
-_LONGEST = 400  # characters
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")  # line breaks, and what a terminal would take as a command
+_LONGEST = 400  # characters of a cause
+_LONGEST_MESSAGE = 1500  # characters
 
 
-class InputError(Exception):
+class _LineError(Exception):
+    """An error whose message is one line, whatever names of files or parts of their content it quotes."""
+
+    def __init__(self, message: str) -> None:
+        text = _CONTROL.sub(" ", message)
+        super().__init__(text if len(text) <= _LONGEST_MESSAGE else f"{text[:_LONGEST_MESSAGE]}...")
+
+
+class InputError(_LineError):
     """The user's input is wrong: a path, a flag, a credential, the data.
 
     The message is one line that says what is wrong, where, and what to do. The jobs print it without a
@@ -18,7 +28,7 @@ class InputError(Exception):
     """
 
 
-class RunFailedError(Exception):
+class RunFailedError(_LineError):
     """The run failed although the input was right. The jobs print the message and exit with code 1."""
 
 

@@ -123,13 +123,17 @@ def saved_settings(settings: SettingsT) -> SettingsT | None:
         return None
     uri = RunFolder(settings).path("config.json")
     try:
-        saved = storage.read_json(uri) if storage.exists(uri) else None
+        if not storage.exists(uri):
+            return None
+        saved = storage.read_json(uri)
     except InputError as error:
         raise InputError(f"--run.storage {error}") from None
     except (OSError, ArrowException) as error:
         raise InputError(f"--run.storage {storage.explain(error, uri)}") from None
+    except ValueError as error:
+        raise InputError(f"--run.name {settings.run.name}: {uri} is damaged ({error}); choose another name") from None
     try:
-        return saved and config.from_dict(saved, type(settings))
+        return config.from_dict(saved, type(settings))
     except InputError as error:
         raise InputError(
             f"--run.name {settings.run.name}: {uri} was written by another job or version ({error}); choose another "

@@ -36,6 +36,8 @@ logger = logging.getLogger(__name__)
 OUTAGE_RETRY_S = 120
 """Seconds for which requests to a store are retried: enough to restart a server or to repair a network."""
 
+_MAX_JSON = 64 * 2**20  # bytes; the manifest of 100,000 shards has 16 MB
+
 _LOCAL = LocalFileSystem()
 
 _S3_HINTS = {
@@ -308,8 +310,18 @@ def delete_folder(uri: str) -> None:
 
 
 def read_json(uri: str) -> Any:  # noqa: ANN401  (JSON may be anything)
-    """Reads a JSON file."""
-    return json.loads(read(uri))
+    """Reads a JSON file.
+
+    Raises:
+        ValueError: it is not JSON, or larger than any that faceae writes.
+    """
+    content = read(uri, length=_MAX_JSON + 1)
+    if len(content) > _MAX_JSON:
+        raise ValueError(f"it is larger than {_MAX_JSON >> 20} MiB")
+    try:
+        return json.loads(content)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
 
 
 def read_lines(uri: str) -> list[dict[str, Any]]:

@@ -12,6 +12,7 @@ from faceae.config.base import (
     to_dict,
     validate,
     with_run,
+    without_switches,
 )
 from faceae.config.settings import (
     Data,
@@ -54,4 +55,5 @@ __all__ = [
     "to_dict",
     "validate",
     "with_run",
+    "without_switches",
 ]

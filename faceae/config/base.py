@@ -75,6 +75,15 @@ def with_run(settings: SettingsT, **changes: Any) -> SettingsT:  # noqa: ANN401
     return dataclasses.replace(settings, **fields)
 
 
+def without_switches(settings: SettingsT) -> SettingsT:
+    """Returns the same settings without the switches that concern one start of the job: run.resume and data.verify."""
+    fields: dict[str, Any] = {
+        "run": dataclasses.replace(settings.run, resume=False),
+        "data": dataclasses.replace(settings.data, verify=False),
+    }
+    return dataclasses.replace(settings, **fields)
+
+
 def validate(settings: JobT) -> JobT:
     """Checks settings that were made in Python and returns them with every value converted to its declared type.
 

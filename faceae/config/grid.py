@@ -99,7 +99,7 @@ class GridSettings(Settings):
     asha: Asha = Asha()
     tune: Tune = Tune()
 
-    FREE_ON_RESUME: ClassVar[frozenset[str]] = frozenset({"preset", "run", "scale", "tune.concurrent"})
+    FREE_ON_RESUME: ClassVar[frozenset[str]] = frozenset({"preset", "run", "scale", "data.verify", "tune.concurrent"})
 
 
 @dataclasses.dataclass(frozen=True)

@@ -28,7 +28,7 @@ class PrepareSettings(RunSettings):
     shard: Shard = Shard()
     run: Output = dataclasses.field(default_factory=Output)
 
-    FREE_ON_RESUME: ClassVar[frozenset[str]] = frozenset({"run", "data.max_rejected_fraction"})
+    FREE_ON_RESUME: ClassVar[frozenset[str]] = frozenset({"run", "data.max_rejected_fraction", "data.verify"})
 
     @property
     def name_prefix(self) -> str:
@@ -50,6 +50,9 @@ class EvaluateData(Strict):
     """Use at most this many of these images: a random sample, the same every time."""
     max_rejected_fraction: Annotated[float, Field(ge=0, le=1)] = 0.01
     """Stop if more than this share of the images cannot be used."""
+    verify: bool = False
+    """First compare each file of a prepared set with the SHA-256 in its manifest.json, which reads the whole set:
+    useful once, after a copy. Sizes and numbers of images are compared in any case."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,7 +107,9 @@ class EvaluateSettings(RunSettings):
     scale: ReplicaScale = ReplicaScale()
     run: EvaluateOutput = EvaluateOutput()
 
-    FREE_ON_RESUME: ClassVar[frozenset[str]] = frozenset({"run", "scale", "batch_size", "data.max_rejected_fraction"})
+    FREE_ON_RESUME: ClassVar[frozenset[str]] = frozenset(
+        {"run", "scale", "batch_size", "data.max_rejected_fraction", "data.verify"}
+    )
     RESUME_HINT: ClassVar[str] = "with --run.resume and the same --run.name it starts over"
     SOURCE_FLAG: ClassVar[str] = "SOURCE"
 

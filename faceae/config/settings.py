@@ -21,7 +21,7 @@ from faceae.errors import InputError
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 Kind = Literal["box", "strokes", "half", "border", "image"]
 
-_RANGE = r"[1-9]\d*(:[1-9]\d*)?"
+_RANGE = r"[1-9]\d{0,8}(:[1-9]\d{0,8})?"
 
 
 def _range(text: int | str) -> tuple[int, int]:
@@ -44,6 +44,9 @@ class Source(Strict):
     """Use at most this many images of the source: a random sample, the same every time."""
     max_rejected_fraction: Annotated[float, Field(ge=0, le=1)] = 0.01
     """Stop if more than this share of the images cannot be used. Training checks this before its first epoch."""
+    verify: bool = False
+    """First compare each file of a prepared set with the SHA-256 in its manifest.json, which reads the whole set:
+    useful once, after a copy. Sizes and numbers of images are compared in any case."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,14 +90,14 @@ class Model(Strict):
     name: Literal["article", "unet"] = "article"
     """article: strided convolutions, a dense latent vector, transposed convolutions.
     unet: a U-Net with skip connections that fills the hole from a window around it."""
-    latent_dim: PositiveInt = 300
+    latent_dim: Annotated[int, Field(gt=0, le=2**16)] = 300
     """Length of the latent vector that encodes the whole face (the article's Z_DIM)."""
-    window: Annotated[int, Field(ge=32, multiple_of=8)] = 64
+    window: Annotated[int, Field(ge=32, le=4096, multiple_of=8)] = 64
     """unet: side in pixels of the window that the network sees. A hole that is too large for it is seen scaled down.
     For strokes or several boxes use the whole frame, the value of data.image-size."""
-    width: Annotated[int, Field(ge=8, multiple_of=8)] = 32
+    width: Annotated[int, Field(ge=8, le=4096, multiple_of=8)] = 32
     """unet: channels at the finest of its three levels; each coarser level has twice as many."""
-    blocks: PositiveInt = 1
+    blocks: Annotated[int, Field(gt=0, le=64)] = 1
     """unet: residual blocks at each level, on the way down and on the way up."""
 
 
@@ -203,7 +206,7 @@ class Settings(RunSettings):
     run: Run = Run()
 
     FREE_ON_RESUME: ClassVar[frozenset[str]] = frozenset(
-        {"preset", "run", "scale", "train.epochs", "train.max_minutes", "train.checkpoint_minutes"}
+        {"preset", "run", "scale", "data.verify", "train.epochs", "train.max_minutes", "train.checkpoint_minutes"}
     )
 
     @property
@@ -235,11 +238,11 @@ def check_mask(mask: Mask, image_size: int) -> None:
     least, most = mask.sizes
     if least > most:
         raise InputError(f"--mask.size {mask.size}: write the smaller number first, as in {most}:{least}")
-    for kind, room in (("box", image_size), ("border", image_size // 2 - 1)):
+    for kind, room in (("box", image_size), ("strokes", image_size), ("border", image_size // 2 - 1)):
         if kind in mask.kind and most > room:
             raise InputError(
-                f"--mask.size {mask.size}: a {kind} of {most} pixels is too large for the {image_size}x{image_size} "
-                f"image; use {room} or less, or larger images"
+                f"--mask.size {mask.size}: a {kind.removesuffix('s')} of {most} pixels is too large for the "
+                f"{image_size}x{image_size} image; use {room} or less, or larger images"
             )
     if ("image" in mask.kind) != (mask.images is not None):
         raise InputError("--mask.images: give the masks together with --mask.kind image, and only with it")

@@ -23,7 +23,8 @@ ARCHIVES = (".zip", ".tar")
 COMPRESSED = (".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".tar.zst", ".tzst")
 
 _LOCAL_HEADER = 30  # bytes before a member's name in a zip; the name and an extra field follow, at most 64 KiB each
-_MAX_BYTES = 2**29  # limit for an unpacked member: a larger one is a zip bomb, not an image that we would accept
+_MAX_BYTES = 2**29  # limit for a member, unpacked: a larger one is a zip bomb, not an image that we would accept
+_MAX_HEADER = 2**20  # bytes of a tar's header for a long name or for attributes, which Python reads into memory
 _HEADER_REQUEST = 64 * 1024  # bytes to begin with when looking for a tar's next header
 _MAX_GAP = 256 * 1024  # bytes between two files that are read and thrown away rather than making another request
 _MAX_REQUEST = 4 * 2**20  # bytes of a request for several files; one task makes several at a time
@@ -62,8 +63,10 @@ def is_archive(name: str) -> bool:
 
 
 @storage.retry_outages
-def list_members(uri: str) -> list[tuple[str, Span]]:
-    """Lists the files of a zip or tar: the path of each in the archive and its bytes, in the order of storage.
+def list_members(uri: str) -> list[tuple[str, Span | BadImage]]:
+    """Lists the files of a zip or tar, in the order of storage.
+
+    For each it gives the path in the archive, and where its bytes are, or why it cannot be read.
 
     Args:
         uri: the archive; ends in one of `ARCHIVES`, or in one of `COMPRESSED`, which are refused.
@@ -80,21 +83,32 @@ def list_members(uri: str) -> list[tuple[str, Span]]:
     with filesystem.open_input_file(path) as file:
         try:
             return list(_zip_members(file) if uri.lower().endswith(".zip") else _tar_members(file))
-        except (zipfile.BadZipFile, tarfile.TarError, ValueError, EOFError, NotImplementedError) as error:
+        except RecursionError:
+            raise InputError(f"{uri}: is damaged (a file has too many headers); fetch or make it again") from None
+        except (zipfile.BadZipFile, tarfile.TarError, ValueError, LookupError, EOFError, NotImplementedError) as error:
             raise InputError(f"{uri}: is incomplete or damaged ({error}); fetch or make it again") from None
 
 
-def _zip_members(file: io.BufferedIOBase) -> Iterator[tuple[str, Span]]:
+def _zip_members(file: io.BufferedIOBase) -> Iterator[tuple[str, Span | BadImage]]:
     with zipfile.ZipFile(file) as archive:
         infos = sorted(archive.infolist(), key=lambda info: info.header_offset)
         ends = [info.header_offset for info in infos[1:]] + [archive.start_dir]
+    if infos and infos[0].header_offset < 0:
+        raise zipfile.BadZipFile(
+            f"its directory is {-infos[0].header_offset} bytes nearer to its beginning than it says"
+        )
     for info, end in zip(infos, ends, strict=True):
         # The length of the local header is unknown without another request, but the next member's offset bounds it.
         length = min(end - info.header_offset, _LOCAL_HEADER + 2 * 0xFFFF + info.compress_size)
         if length < _LOCAL_HEADER + info.compress_size:
             raise zipfile.BadZipFile(f"{info.filename} overlaps the member after it")
         if not info.is_dir():
-            yield info.filename, Span(info.header_offset, length, Zipped(info.compress_size, info.CRC))
+            span = Span(info.header_offset, length, Zipped(info.compress_size, info.CRC))
+            yield info.filename, _too_large(info.compress_size) or span
+
+
+def _too_large(size: int) -> BadImage | None:
+    return BadImage(f"{size} bytes in the archive, more than {_MAX_BYTES}") if size > _MAX_BYTES else None
 
 
 class _ReadAhead(io.RawIOBase):
@@ -135,13 +149,39 @@ class _ReadAhead(io.RawIOBase):
         return len(piece)
 
 
-def _tar_members(file: NativeFile) -> Iterator[tuple[str, Span]]:
+class _Header(tarfile.TarInfo):
+    """A header of a tar that is refused before it takes much memory, as one of 8 GB would."""
+
+    def _proc_member(self, archive: tarfile.TarFile) -> tarfile.TarInfo:
+        """Overrides what tarfile calls for each header of any kind, and says may be overridden."""
+        if self.type in _EXTENDED and self.size > _MAX_HEADER:
+            raise tarfile.ReadError(f"a header of {self.size} bytes at byte {archive.offset}")
+        header: tarfile.TarInfo = super()._proc_member(archive)  # type: ignore[misc]
+        return header
+
+
+_EXTENDED = frozenset(
+    {
+        tarfile.GNUTYPE_LONGNAME,
+        tarfile.GNUTYPE_LONGLINK,
+        tarfile.XHDTYPE,
+        tarfile.XGLTYPE,
+        tarfile.SOLARIS_XHDTYPE,
+    }
+)
+
+
+def _tar_members(file: NativeFile) -> Iterator[tuple[str, Span | BadImage]]:
     buffered = io.BufferedReader(_ReadAhead(file), tarfile.BLOCKSIZE)
-    spans: dict[str, Span] = {}
-    with tarfile.open(fileobj=buffered, mode="r:") as archive:
+    spans: dict[str, Span | BadImage] = {}
+    with tarfile.open(fileobj=buffered, mode="r:", tarinfo=_Header) as archive:
         for info in archive:
-            if info.isreg():
-                spans[info.name] = Span(info.offset_data, info.size)
+            if info.size < 0:  # the next header would be one that was read already
+                raise tarfile.ReadError(f"{info.name} has {info.size} bytes")
+            if info.issparse():
+                spans[info.name] = BadImage("stored in the tar as a sparse file; pack it without --sparse")
+            elif info.isreg():
+                spans[info.name] = _too_large(info.size) or Span(info.offset_data, info.size)
             if info.isreg() or (info.islnk() and info.linkname in spans):
                 yield info.name.removeprefix("./"), spans[info.linkname if info.islnk() else info.name]
         buffered.seek(archive.offset)

@@ -19,6 +19,8 @@ MAX_PIXELS = 80_000_000
 """Larger images are refused before decoding: FFHQ's have 1 million pixels, a decompression bomb has billions."""
 
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)  # our own limit is narrower
+FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF")
+"""The formats that are decoded, by Pillow's names. Pillow knows more, and has Ghostscript run what is in an EPS."""
 
 _LOSSLESS = frozenset({"PNG", "BMP", "TIFF", "GIF"})
 
@@ -35,7 +37,7 @@ class BadImage(Exception):  # noqa: N818  (it describes the data, and costs a li
 
 
 def decode(encoded: bytes, size: int) -> NDArray[np.uint8]:
-    """Decodes an image file of any format that Pillow reads, whatever its file name.
+    """Decodes an image file of one of `FORMATS`, whatever its file name.
 
     The EXIF orientation is applied, colours with an embedded profile are converted to sRGB, transparent images are
     laid over white, 16-bit samples are scaled to 8 bits, and the centre square is resized to `size` (Lanczos).
@@ -54,7 +56,7 @@ def decode(encoded: bytes, size: int) -> NDArray[np.uint8]:
     if (pixels := _decode_plain_png(encoded, size)) is not None:
         return pixels if pixels.shape == (size, size, 3) else np.asarray(_square(Image.fromarray(pixels), size))
     with _opened(encoded) as image:
-        _check_dimensions(image.size, size)
+        check_dimensions(image.size, size)
         # JPEG decodes at a half, a quarter or an eighth of its size at almost no cost; from twice the final size,
         # Lanczos is accurate enough.
         image.draft(None, (2 * size, 2 * size))
@@ -88,7 +90,7 @@ def decode_whole(encoded: bytes, background: str = "white") -> Picture:
     if (pixels := _decode_plain_png(encoded, 1)) is not None:
         return Picture(pixels, lossy=False)
     with _opened(encoded) as image:
-        _check_dimensions(image.size, 1)
+        check_dimensions(image.size, 1)
         ImageOps.exif_transpose(image, in_place=True)
         return Picture(np.asarray(to_rgb(image, background)), image.format not in _LOSSLESS)
 
@@ -103,7 +105,7 @@ def _decode_plain_png(encoded: bytes, size: int) -> NDArray[np.uint8] | None:
         return None
     width, height = (int.from_bytes(encoded[at : at + 4]) for at in (16, 20))
     try:
-        _check_dimensions((width, height), size)
+        check_dimensions((width, height), size)
         return decode_image_png_u8(encoded, (height, width), "rgb")
     except Exception:  # the decoder raises no narrower class
         return None
@@ -131,19 +133,20 @@ def _opened(encoded: bytes) -> Iterator[Image.Image]:
     if not encoded:
         raise BadImage("the file is empty")
     try:
-        with Image.open(io.BytesIO(encoded)) as image:
+        with Image.open(io.BytesIO(encoded), formats=FORMATS) as image:
             yield image
     except BadImage:
         raise
     except UnidentifiedImageError:
-        raise BadImage("not an image that Pillow can read") from None
+        raise BadImage(f"not an image ({', '.join(FORMATS)})") from None
     except Image.DecompressionBombError as error:
         raise BadImage(str(error)) from None
     except Exception as error:  # Pillow's decoders raise many kinds (OSError, SyntaxError, struct.error, ...)
         raise BadImage(f"damaged: {str(error) or type(error).__name__}") from None
 
 
-def _check_dimensions(dimensions: tuple[int, int], size: int) -> None:
+def check_dimensions(dimensions: tuple[int, int], size: int) -> None:
+    """Raises BadImage if an image of this width and height is too large, or too small for squares of side `size`."""
     width, height = dimensions
     if width * height > MAX_PIXELS:
         raise BadImage(f"{width}x{height} pixels is more than the {MAX_PIXELS // 1_000_000} million allowed")

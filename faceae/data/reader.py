@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from PIL import Image
 from ray.data import Datasource
@@ -26,8 +25,9 @@ from faceae import storage
 from faceae.data import synthetic
 from faceae.data.archives import Span, is_adjacent, read_members
 from faceae.data.execution import lower_priority
-from faceae.data.images import BadImage, decode
+from faceae.data.images import BadImage, check_dimensions, decode
 from faceae.data.sources import SYNTHETIC, Entry
+from faceae.data.tables import PIXELS, read_rows
 
 BLOCK_BYTES = 24 * 2**20
 """Decoded size of a block, which is the work of one task: 512 images at 128x128, a third of a second."""
@@ -213,36 +213,15 @@ def _fetch_run(run: Sequence[Entry], image_size: int) -> Sequence[Stored]:
 
 
 def _fetch_rows(entries: Sequence[Entry]) -> Iterator[Stored]:
-    """Yields what a column of one Parquet file holds for each entry; opens the file and reads its footer once."""
+    """Yields what a column of one Parquet file holds for each entry."""
     uri, column = entries[0].uri, entries[0].column
-    with _open_parquet(uri) as file:
-        for group, in_group in itertools.groupby(entries, lambda entry: entry.row_group):
-            values = _read_row_group(uri, file, group, column)
-            yield from (_stored(values[entry.row].as_py(), column) for entry in in_group)
-
-
-@storage.retry_outages
-def _open_parquet(uri: str) -> pq.ParquetFile:
-    filesystem, path = storage.resolve(uri)
-    return pq.ParquetFile(filesystem.open_input_file(path), pre_buffer=True)
-
-
-@storage.retry_outages
-def _read_row_group(uri: str, file: pq.ParquetFile, group: int, column: str) -> pa.ChunkedArray:
-    return file.read_row_group(group, columns=[column])[0]
-
-
-def _stored(value: Any, column: str) -> Stored:  # noqa: ANN401  (bytes, or a struct of bytes and path)
-    if isinstance(value, dict):
-        value = value["bytes"]
-    if value is None:
-        return BadImage("the table has no bytes for this image")
-    return _square_pixels(value) if column == "pixels" else value
+    for stored in read_rows(uri, column, [(entry.row_group, entry.row) for entry in entries]):
+        yield _square_pixels(stored) if column == PIXELS and isinstance(stored, bytes) else stored
 
 
 def _square_pixels(value: bytes) -> Stored:
     side = round((len(value) / 3) ** 0.5)
-    if image_bytes(side) != len(value):
+    if not side or image_bytes(side) != len(value):
         return BadImage(f"{len(value)} bytes of pixels do not make a square RGB image")
     return np.frombuffer(value, np.uint8).reshape(side, side, 3)
 
@@ -254,4 +233,5 @@ def _to_pixels(stored: Stored, image_size: int) -> NDArray[np.uint8]:
         return decode(stored, image_size)
     if len(stored) == image_size:
         return stored
+    check_dimensions((len(stored), len(stored)), image_size)
     return np.asarray(Image.fromarray(stored).resize((image_size, image_size), Image.Resampling.LANCZOS))

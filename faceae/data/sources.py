@@ -6,6 +6,7 @@ sample of `--data.limit` are exact, and every worker knows the same images in th
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import re
@@ -16,18 +17,18 @@ from pathlib import PurePosixPath
 from typing import NamedTuple
 
 import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from pyarrow.fs import FileType
 
 from faceae import storage
 from faceae.console import LOG_EVERY_S, count, out
 from faceae.data.archives import Span, is_archive, list_members
-from faceae.data.images import EXTENSIONS
-from faceae.data.manifest import prepared
+from faceae.data.images import EXTENSIONS, BadImage
+from faceae.data.manifest import MANIFEST, Shard, prepared, verify
+from faceae.data.tables import list_images
 from faceae.errors import InputError
 
 SYNTHETIC = "synthetic:"
+_LONGEST_ID = 4096  # characters; as long as a path may be
 _LISTING_THREADS = 16  # listing reads small footers and headers: the store limits it, not the processor
 
 
@@ -38,7 +39,7 @@ class Entry(NamedTuple):
         image_id: name of the image, wherever it is stored: its path in the folder or archive, or the value of the
             Parquet table's own `image_id` (or `path`) column.
         uri: the file that holds the image; `synthetic:` for a synthetic portrait.
-        column: the column of a Parquet file that holds the image; empty for an image file, in an archive or not.
+        column: the column or field of a Parquet file that holds the image; empty for an image file.
         row_group: index of the row group in a Parquet file.
         row: index of the row in the row group; for a synthetic portrait its number.
         span: the bytes of an archive that hold the image; None if the image is in no archive.
@@ -81,12 +82,13 @@ def digest(entries: Sequence[Entry], stamps: Mapping[str, tuple[int, int]] | Non
     return hashed.hexdigest()
 
 
-def list_sources(uris: Sequence[str], flag: str) -> Listing:
+def list_sources(uris: Sequence[str], flag: str, verified: bool = False) -> Listing:
     """Lists all images of the given sources.
 
     Args:
         uris: image, zip, tar or Parquet files, folders of any of these, or `synthetic:N`; local or remote.
         flag: the setting that the URIs come from, for error messages.
+        verified: whether to compare prepared sets with the digests in their manifests first, which reads them whole.
 
     Raises:
         InputError: a source is missing, cannot be read, is of an unknown kind or holds no image, or two images have the
@@ -96,9 +98,12 @@ def list_sources(uris: Sequence[str], flag: str) -> Listing:
     refused: list[tuple[str, str]] = []
     for uri in uris:
         try:
-            listing = _list_source(uri)
+            listing = _list_source(uri, verified)
         except InputError as error:
             raise InputError(f"{flag} {error}") from None
+        if not listing.entries and listing.refused:
+            name, reason = listing.refused[0]
+            raise InputError(f"{flag} {uri}: none of its {len(listing.refused)} images can be used; {name}: {reason}")
         if not listing.entries:
             kinds = ", ".join(sorted(EXTENSIONS))
             raise InputError(f"{flag} {uri}: there are no images ({kinds}) and no .parquet, .zip or .tar files in it")
@@ -110,7 +115,7 @@ def list_sources(uris: Sequence[str], flag: str) -> Listing:
     return Listing(entries, refused)
 
 
-def _list_source(uri: str) -> Listing:
+def _list_source(uri: str, verified: bool) -> Listing:
     if uri.startswith(SYNTHETIC):
         return _list_synthetic(uri)
     uri = storage.absolute(uri)
@@ -120,8 +125,13 @@ def _list_source(uri: str) -> Listing:
         files = [name]
     else:  # a folder, or nothing: then listing it raises the error
         folder, files = uri, storage.list_files(uri)
-    if parquet := prepared(folder, files) or [name for name in files if name.lower().endswith(".parquet")]:
-        return _list_each(_list_parquet, folder, parquet)
+    shards = prepared(folder, files)
+    if verified and shards:
+        verify(folder, shards)
+    elif verified:
+        out.print(f"note      {uri} has no {MANIFEST} of `faceae prepare`: there are no digests to verify")
+    if parquet := list(shards) or [name for name in files if name.lower().endswith(".parquet")]:
+        return _list_each(functools.partial(_list_parquet, shards=shards), folder, parquet)
     archives = [name for name in files if is_archive(name) and not _is_apple_double(name)]
     images = _list_images((name, storage.join(folder, name), None) for name in files)
     if archives and not images.entries:
@@ -141,18 +151,20 @@ def _list_synthetic(uri: str) -> Listing:
     return Listing([Entry(f"synthetic-{i:06d}", SYNTHETIC, row=i) for i in range(int(number))], [])
 
 
-def _list_images(files: Iterable[tuple[str, str, Span | None]]) -> Listing:
-    """Lists the images among files, each given as its name, the URI of the file that holds it, and its span there."""
+def _list_images(files: Iterable[tuple[str, str, Span | BadImage | None]]) -> Listing:
+    """Lists the images among files.
+
+    Each is given as its name, the URI of the file that holds it, and its span there or why it cannot be read.
+    """
     listing = Listing([], [])
     for name, uri, span in files:
         if PurePosixPath(name).suffix.lower() not in EXTENSIONS:
             continue
-        if not storage.is_text(name):
-            listing.refused.append((storage.shown(name), "its name is not UTF-8; rename it"))
-        elif _is_apple_double(name):
-            listing.refused.append((name, "an AppleDouble file of macOS (._*), which holds attributes, not an image"))
+        if _is_apple_double(name):
+            fault: str | None = "an AppleDouble file of macOS (._*), which holds attributes, not an image"
         else:
-            listing.entries.append(Entry(name, uri, span=span))
+            fault = str(span) if isinstance(span, BadImage) else None
+        _add(listing, Entry(name, uri, span=None if isinstance(span, BadImage) else span), fault)
     return listing
 
 
@@ -186,56 +198,31 @@ def _list_archive(uri: str, name: str) -> Listing:
         raise storage.explain(error, uri) from None
 
 
-def _list_parquet(uri: str, name: str) -> Listing:
-    filesystem, path = storage.resolve(uri)
+def _list_parquet(uri: str, name: str, shards: Mapping[str, Shard]) -> Listing:
     try:
-        with pq.ParquetFile(filesystem.open_input_file(path)) as file:
-            column, id_path = _image_column(file.schema_arrow, uri)
-            for read in filter(None, (column, id_path)):
-                _refuse_objects(file.schema_arrow.field(read.partition(".")[0]).type, read, uri)
-            entries = []
-            for group in range(file.num_row_groups):
-                rows = file.metadata.row_group(group).num_rows
-                ids = _read_ids(file, group, id_path) if id_path else [None] * rows
-                entries += [
-                    Entry(str(ids[row] or f"{name}/{group}/{row}"), uri, column, group, row) for row in range(rows)
-                ]
-            return Listing(entries, [])
+        column, groups = list_images(uri, shards.get(name))
     except (OSError, pa.ArrowException) as error:
         raise storage.explain(error, uri) from None
+    listing = Listing([], [])
+    for group, ids in enumerate(groups):
+        for row, image_id in enumerate(ids):
+            _add(listing, Entry(image_id or f"{name}/{group}/{row}", uri, column, group, row))
+    return listing
 
 
-def _read_ids(file: pq.ParquetFile, group: int, id_path: str) -> list[str | None]:
-    column = file.read_row_group(group, columns=[id_path])[0]
-    return (pc.struct_field(column, "path") if pa.types.is_struct(column.type) else column).to_pylist()
-
-
-def _image_column(schema: pa.Schema, uri: str) -> tuple[str, str | None]:
-    """Returns the column with the images, and the column or field with their ids (None if there is none)."""
-    for name in ("pixels", "image", "bytes", "image_bytes", "jpg", "png"):
-        kind = schema.field(name).type if name in schema.names else pa.null()
-        if pa.types.is_struct(kind) and kind.get_field_index("bytes") >= 0:  # as Hugging Face stores images
-            return name, f"{name}.path" if kind.get_field_index("path") >= 0 else None
-        if pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_fixed_size_binary(kind):
-            return name, next((c for c in ("image_id", "path", "file_name", "__key__") if c in schema.names), None)
-    raise InputError(
-        f"{uri}: no column holds images; expected `image` (binary, or Hugging Face's struct of bytes and path) "
-        f"or `pixels`, found {', '.join(schema.names)}"
-    )
-
-
-def _refuse_objects(kind: pa.DataType, column: str, uri: str) -> None:
-    """Raises InputError for Arrow extension types.
-
-    Ray registers one whose values are pickles (`ray.data.arrow_pickled_object`), and which unpickles them when they are
-    read: a Parquet file from somebody else would run code.
-    """
-    if isinstance(kind, pa.BaseExtensionType):
-        raise InputError(f"{uri}: the column {column} is of the type {kind}; store plain strings and bytes instead")
-    for number in range(kind.num_fields):
-        _refuse_objects(kind.field(number).type, column, uri)
-    if pa.types.is_dictionary(kind):
-        _refuse_objects(kind.value_type, column, uri)
+def _add(listing: Listing, entry: Entry, fault: str | None = None) -> None:
+    """Adds an image to a listing; one with a fault, or with a name that cannot serve as an id, to what it refuses."""
+    name = entry.image_id
+    if len(name) > _LONGEST_ID:
+        name, fault = f"{name[:100]}...", f"its name has more than {_LONGEST_ID} characters"
+    elif "\0" in name:
+        fault = "there is a NUL in its name"
+    elif not storage.is_text(name):
+        fault = "its name is not UTF-8; rename it"
+    if fault:
+        listing.refused.append((storage.shown(name), fault))
+    else:
+        listing.entries.append(entry)
 
 
 def _name(uri: str) -> str:

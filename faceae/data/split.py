@@ -32,11 +32,11 @@ class Split:
         Raises:
             InputError: a source cannot be used, or one side of the split is empty.
         """
-        listing = list_sources(data.source, "--data.source")
+        listing = list_sources(data.source, "--data.source", data.verify)
         self.refused = list(listing.refused)
         entries = sample(listing.entries, data.limit)
         if data.val_source:
-            val = list_sources(data.val_source, "--data.val-source")
+            val = list_sources(data.val_source, "--data.val-source", data.verify)
             self.refused += val.refused
             self.train = entries
             self.val = sample(val.entries)

@@ -124,8 +124,6 @@ def _evaluate(folder: RunFolder[EvaluateSettings], started: float) -> dict[str, 
 
 def _load(uri: str) -> tuple[nn.Module, Settings]:
     """Returns the model and the settings that it was trained with."""
-    if storage.exists(storage.join(uri, "model", models.files.CONFIG)):
-        raise InputError(f"MODEL {uri}: this is a run's folder; name the model in it, {storage.join(uri, 'model')}")
     try:
         network = models.load(uri)
     except InputError as error:
@@ -136,7 +134,7 @@ def _load(uri: str) -> tuple[nn.Module, Settings]:
 
 def _list(settings: EvaluateSettings, trained: Data) -> Listing:
     """Lists the images to measure."""
-    listing = list_sources(settings.data.source, settings.SOURCE_FLAG)
+    listing = list_sources(settings.data.source, settings.SOURCE_FLAG, settings.data.verify)
     entries = listing.entries
     if settings.data.subset == "val":
         kept = _kept_for_validation(settings.data.source, trained)

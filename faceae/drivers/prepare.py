@@ -47,7 +47,7 @@ def prepare(settings: PrepareSettings) -> Manifest:
     """
     settings = config.validate(settings)
     folder = RunFolder(settings)
-    listing = list_sources(settings.data.source, "--data.source")
+    listing = list_sources(settings.data.source, "--data.source", settings.data.verify)
     entries = choose(listing.entries, settings.data.limit)
     begun = _begin(folder, entries)
     if not begun["finished"]:

@@ -89,7 +89,7 @@ class Restorer(nn.Module):
             A new array for each picture, restored inside the hole and unchanged outside it.
 
         Raises:
-            InputError: a picture or a mask has another type or size than these.
+            InputError: a picture or a mask has another type or size than these, or the output is not finite.
         """
         for picture, hole in zip(pictures, holes, strict=True):
             _check(picture, hole)
@@ -110,6 +110,8 @@ class Restorer(nn.Module):
         seen = [_scaled(part, hole, size) for part, hole in zip(parts, holes, strict=True)]
         given, mask = (torch.stack(tensors).to(device) for tensors in zip(*seen, strict=True))
         output = composite(self.network(given, mask), given, mask).cpu()
+        if not output.isfinite().all():  # as bytes they would be black
+            raise InputError("the model's output is not finite: its weights are damaged, or its training diverged")
         return [
             (255 * _resized(square[None], len(part))[0]).round().clamp(0, 255).byte().permute(1, 2, 0).numpy()
             for square, part in zip(output, parts, strict=True)

@@ -1,6 +1,7 @@
 """Zip and tar archives as sources: what is listed, what is read back, and the errors for damaged archives."""
 
 import io
+import subprocess
 import tarfile
 import tempfile
 import zipfile
@@ -130,6 +131,74 @@ def test_members_that_cannot_be_unpacked_are_rejected_with_a_reason(tmp_path):
     assert reasons(tmp_path / "packed.zip") == {"compressed with lzma; only stored and deflated files can be read"}
     assert reasons(tmp_path / "flipped.zip") == {"damaged in the zip: its checksum does not match"}
     assert reasons(tmp_path / "moved.zip") == {"damaged in the zip: there is no header where the directory says"}
+
+
+def test_a_zip_whose_directory_is_nearer_to_its_beginning_than_it_says_is_damaged(tmp_path):
+    (tmp_path / "a.zip").write_bytes(zipped(FILES)[100:])
+    with pytest.raises(
+        InputError, match=r"damaged \(its directory is 100 bytes nearer to its beginning than it says\)"
+    ):
+        list_sources([str(tmp_path)], "--data.source")
+
+
+def test_data_before_a_zip_shifts_its_members_too(tmp_path):
+    """As in an archive that unpacks itself."""
+    (tmp_path / "a.zip").write_bytes(b"#!/bin/sh" * 100 + zipped(FILES))
+    assert contents(tmp_path / "a.zip") == FILES
+
+
+def test_data_within_a_zip_costs_a_line_for_each_image(tmp_path):
+    whole = zipped(FILES)
+    directory = whole.index(b"PK\1\2")
+    (tmp_path / "a.zip").write_bytes(whole[:directory] + bytes(100) + whole[directory:])
+    assert reasons(tmp_path / "a.zip") == {"damaged in the zip: there is no header where the directory says"}
+
+
+def header(kind, size, name="a.png", pax=b""):
+    """One header of a tar, of any kind, and what it says of itself."""
+    info = tarfile.TarInfo(name)
+    info.type, info.size = kind, size
+    return info.tobuf(tarfile.GNU_FORMAT) + pax.ljust(-len(pax) // 512 * -512, b"\0")
+
+
+@pytest.mark.parametrize(
+    ("start", "words"),
+    [
+        (header(tarfile.XHDTYPE, 2**33), "a header of 8589934592 bytes at byte"),
+        (header(tarfile.GNUTYPE_LONGNAME, 2**33), "a header of 8589934592 bytes at byte"),
+        (header(tarfile.GNUTYPE_LONGNAME, 5, pax=b"name\0") * 1500, "a file has too many headers"),
+        (header(tarfile.XHDTYPE, 14, pax=b"14 size=-1536\n"), r"00000\.png has -1536 bytes"),
+    ],
+    ids=["8 GB of attributes", "8 GB of a name", "1500 names of one file", "a member that ends before it begins"],
+)
+def test_a_tar_with_odd_headers_is_refused_at_once(tmp_path, start, words):
+    (tmp_path / "a.tar").write_bytes(start + tarred(FILES))
+    with pytest.raises(InputError, match=words):
+        list_sources([str(tmp_path)], "--data.source")
+
+
+@pytest.mark.parametrize("form", ["gnu", "posix"])
+def test_a_sparse_file_in_a_tar_costs_a_line(tmp_path, form):
+    with open(tmp_path / "sparse.png", "wb") as file:
+        file.write(FILES["00000.png"])
+        file.truncate(2**20)
+    (tmp_path / "00001.png").write_bytes(FILES["00001.png"])
+    names = ["sparse.png", "00001.png"]
+    subprocess.run(["tar", "--sparse", f"--format={form}", "-cf", "a.tar", *names], cwd=tmp_path, check=True)
+    listing = list_sources([str(tmp_path / "a.tar")], "--data.source")
+    assert listing.refused == [("sparse.png", "stored in the tar as a sparse file; pack it without --sparse")]
+    assert [type(found) for found in read_all(listing.entries).values()] == [np.ndarray]
+
+
+def test_a_member_that_is_too_large_for_an_image_costs_a_line(tmp_path):
+    with open(tmp_path / "a.tar", "wb") as file:
+        file.write(header(tarfile.REGTYPE, 2**30))
+        file.truncate(512 + 2**30)
+        file.seek(0, 2)
+        file.write(tarred({"b.png": FILES["00000.png"]}))
+    listing = list_sources([str(tmp_path)], "--data.source")
+    assert listing.refused == [("a.png", "1073741824 bytes in the archive, more than 536870912")]
+    assert [entry.image_id for entry in listing.entries] == ["b.png"]
 
 
 def test_members_of_an_archive_that_shrank_since_it_was_listed_are_rejected(tmp_path):

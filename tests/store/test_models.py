@@ -1,10 +1,14 @@
 """The networks, and saving and loading a model."""
 
+import json
+
+import numpy as np
 import pytest
+import safetensors.torch
 import torch
 
 import faceae
-from faceae import models
+from faceae import config, models
 from faceae.config import Data, Model, Settings
 from faceae.errors import InputError
 
@@ -89,17 +93,102 @@ def test_a_saved_model_loads_and_gives_the_same_output(place, tmp_path, request)
     assert torch.equal(loaded(given, mask), network.eval()(given, mask))
 
 
-def test_a_missing_or_damaged_model_is_an_error_that_names_the_problem(tmp_path):
-    with pytest.raises(InputError, match="does not exist"):
-        faceae.load(str(tmp_path))
-    models.save(str(tmp_path), models.build(settings()), settings())
-    weights = tmp_path / "model.safetensors"
-    whole = weights.read_bytes()
-    weights.write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(InputError, match=r"model\.safetensors"):
-        faceae.load(str(tmp_path))
-    weights.write_bytes(whole)
-    for content in ("{", "{}"):
-        (tmp_path / "config.json").write_text(content)
-        with pytest.raises(InputError, match=r"config\.json is damaged"):
-            faceae.load(str(tmp_path))
+@pytest.fixture
+def saved(tmp_path):
+    """A saved model's folder."""
+    models.save(str(tmp_path / "model"), models.build(settings()), settings())
+    return tmp_path / "model"
+
+
+def refusal(folder):
+    """Returns why a folder is refused, in one short line."""
+    with pytest.raises(InputError) as error:
+        faceae.load(str(folder))
+    text = str(error.value)
+    assert text.startswith(f"{folder}: ")
+    assert "\n" not in text
+    assert len(text) < 1600
+    return text.removeprefix(f"{folder}: ")
+
+
+def test_where_there_is_no_model_the_error_says_so(tmp_path, saved):
+    assert refusal(tmp_path / "nowhere") == "it does not exist; check the path"
+    (tmp_path / "pictures").mkdir()
+    assert refusal(tmp_path / "pictures").startswith("no model is there; the folder of one, such as <run>/model, has")
+    assert refusal(saved / "config.json").startswith("no model is there")
+
+
+def test_the_folder_of_a_run_is_told_from_that_of_its_model(tmp_path, saved):
+    (tmp_path / "config.json").write_text(json.dumps(config.to_dict(settings())))
+    assert refusal(tmp_path) == f"this is a run's folder; name the model in it, {saved}"
+
+
+WEIGHT = "encoder.0.weight"
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda all: all[WEIGHT].view(-1)[:1].fill_(float("nan")), f"{WEIGHT} is NaN or infinite in places"),
+        (lambda all: all[WEIGHT].view(-1)[-1:].fill_(float("-inf")), f"{WEIGHT} is NaN or infinite in places"),
+        (lambda all: all.update(more=torch.ones(1)), "it holds more"),
+        (lambda all: all.pop(WEIGHT), f"it lacks {WEIGHT}"),
+        (lambda all: all.update({WEIGHT: all[WEIGHT].half()}), "is float16 32x3x3x3 instead of float32 32x3x3x3"),
+        (lambda all: all.update({WEIGHT: all[WEIGHT][..., :1].clone()}), "is float32 32x3x3x1 instead of float32 32x"),
+        (lambda all: all.clear(), "it lacks decoder.0.bias (and"),
+    ],
+    ids=["NaN", "infinite", "one more", "one less", "another type", "another shape", "none"],
+)
+def test_weights_that_are_not_the_models_are_refused_in_one_line(saved, change, words):
+    weights = safetensors.torch.load((saved / "model.safetensors").read_bytes())
+    change(weights)
+    (saved / "model.safetensors").write_bytes(safetensors.torch.save(weights))
+    text = refusal(saved)
+    assert text.startswith("model.safetensors does not hold the network of config.json: ")
+    assert words in text
+
+
+def test_weights_of_another_network_are_refused_in_one_line(saved):
+    (saved / "model.safetensors").write_bytes(models.weights(unet()))
+    assert "it holds coarser.0.bias (and" in refusal(saved)
+
+
+def test_a_damaged_or_missing_file_of_a_model_is_named(saved):
+    weights = saved / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:1000])
+    assert refusal(saved).startswith("model.safetensors does not hold the network")
+    weights.write_bytes(bytes(10_000_000))
+    assert refusal(saved).endswith("it is larger than these weights can be")
+    weights.unlink()
+    with pytest.raises(InputError, match=r"model/model\.safetensors: it does not exist"):
+        faceae.load(str(saved))
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"{", "config.json is damaged"),
+        (b"\xff\xfe\xfd", "config.json is damaged"),
+        (b"[" * 100_000, "config.json is damaged: it is nested too deeply"),
+        (b"{}" + b" " * 2**26, "config.json is damaged: it is larger than 64 MiB"),
+        *((content, "no model is there") for content in (b"[]", b"3", b"null", b'"settings"', b"{}")),
+        (b'{"settings": []}', "config.json is damaged, or another version"),
+        (b'{"settings": {"model": {"width": "wide"}}}', "--model.width 'wide'"),
+        (b'{"settings": {"model": {"blocks": 1000000000}}}', "--model.blocks 1000000000"),
+        (b'{"settings": {"model": "%s"}}' % (b"x" * 10_000), "--model 'xxx"),
+        (b'{"settings": {"more": 1}}', "--more 1"),
+        (b'{"settings": {}}', "model.safetensors does not hold the network"),
+    ],
+    ids=lambda value: str(value[:20]),
+)
+def test_junk_in_a_models_config_is_one_line(saved, content, words):
+    (saved / "config.json").write_bytes(content)
+    assert words in refusal(saved)
+
+
+def test_an_output_that_is_not_finite_is_an_error_and_no_black_hole(saved):
+    model = faceae.load(str(saved))
+    model.network.encoder[1].running_var.fill_(-1)
+    picture, hole = np.zeros((32, 32, 3), np.uint8), np.eye(32, dtype=bool)
+    with pytest.raises(InputError, match="the model's output is not finite"):
+        model(picture, hole)

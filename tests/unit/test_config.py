@@ -1,6 +1,8 @@
 """The settings: flags, presets, saved configurations, and what is refused."""
 
+import contextlib
 import dataclasses
+import io
 import json
 
 import pytest
@@ -53,6 +55,8 @@ def test_presets_are_valid_and_survive_json(name):
         (["--data.val-fraction", "1.5"], "--data.val-fraction 1.5"),
         (["--data.image-size", "100"], "--data.image-size 100"),
         (["--mask.size", "129"], "--mask.size 129"),
+        (["--mask.size", "129", "--mask.kind", "strokes"], "--mask.size 129: a stroke of 129 pixels is too large"),
+        (["--mask.size", "9" * 5000], "--mask.size 9999"),
         (["--optim.name", "lion"], "lion"),
         (["--optim.lr", "nan"], "--optim.lr"),
         (["--train.batch-size", "3", "--scale.workers", "4"], "--train.batch-size 3"),
@@ -74,6 +78,13 @@ def test_a_wrong_flag_gives_a_one_line_error_that_names_it(arguments, words):
     assert words in str(error.value)
     assert "\n" not in str(error.value)
     assert "│" not in str(error.value)
+
+
+def test_a_wrong_flag_gives_the_same_line_where_the_terminal_is_not_utf8():
+    for encoding in ("utf-8", "ascii"):
+        stdout = contextlib.redirect_stdout(io.TextIOWrapper(io.BytesIO(), encoding))
+        with stdout, pytest.raises(InputError, match=r"^Unrecognized options: --bogus, 3; --help lists the flags$"):
+            parse("--bogus", "3")
 
 
 def test_an_unknown_key_in_a_saved_config_is_an_error():
@@ -114,6 +125,14 @@ def test_a_run_can_be_resumed_repeatedly(tmp_path):
         settings = parse(*again)
         assert settings.optim.lr == 0.02
         assert RunFolder(settings).open()
+
+
+@pytest.mark.parametrize("junk", ["", "{", "[]", "3", "null", '"text"', '{"run": 3}', '{"more": 1}', "[" * 100_000])
+def test_junk_in_the_config_of_a_run_to_resume_is_one_line(tmp_path, junk):
+    (tmp_path / "x").mkdir()
+    (tmp_path / "x" / "config.json").write_text(junk)
+    with pytest.raises(InputError, match=r"^--run\.name x: .*config\.json (is damaged|was written by another)"):
+        parse("--run.name", "x", "--run.storage", str(tmp_path), "--run.resume")
 
 
 @pytest.mark.parametrize(("workers", "bounds"), [(None, None), (3, (3, 3)), ("3", (3, 3)), ("2:8", (2, 8))])

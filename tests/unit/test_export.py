@@ -54,7 +54,7 @@ def test_the_file_describes_its_inputs_and_outputs(tmp_path):
 
 
 def test_what_cannot_be_exported_is_an_error_with_its_reason(tmp_path, monkeypatch):
-    with pytest.raises(InputError, match="does not exist"):
+    with pytest.raises(InputError, match="no model is there"):
         faceae.export(str(tmp_path))
     with pytest.raises(InputError, match="torchscript: a model can be exported as onnx only"):
         faceae.export(str(tmp_path), "torchscript")

@@ -120,6 +120,21 @@ def test_a_bad_image_is_rejected_with_a_reason(encoded, reason):
         decode(encoded, 64)
 
 
+EPS = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 64 64\n%%EndComments\nshowpage\n%%EOF\n"
+
+
+def test_no_program_is_run_to_decode_an_image(tmp_path, monkeypatch):
+    """Pillow hands PostScript, whatever the file's name, to Ghostscript."""
+    ghostscript = tmp_path / "gs"
+    ghostscript.write_text(f"#!/bin/sh\ntouch {tmp_path}/ran\n")
+    ghostscript.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    for read in (decode_whole, lambda encoded: decode(encoded, 32)):
+        with pytest.raises(BadImage, match=r"not an image \(PNG, JPEG, WEBP, BMP, TIFF, GIF\)"):
+            read(EPS)
+    assert not (tmp_path / "ran").exists()
+
+
 def test_real_bad_files_are_rejected_and_unusual_ones_decoded(shared):
     usable = {"ffhq_rgba_256.png", "grey_128.jpg", "palette_transparency.png", "png_named.jpg", "webp_named.jpg"}
     for path in (shared / "bad").iterdir():

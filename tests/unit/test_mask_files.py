@@ -73,7 +73,7 @@ BAD = {
     "all white": (png(Image.new("L", (SIZE, SIZE), 255)), "covers the whole picture, so nothing of it is known"),
     "all black": (png(Image.new("L", (SIZE, SIZE))), "hides nothing; a hole must be white"),
     "16 bit, dark": (sixteen_bit(30_000), "hides nothing; a hole must be white"),
-    "no image": (b"x", "cannot be used: not an image that Pillow can read"),
+    "no image": (b"x", "cannot be used: not an image \\(PNG"),
     "empty": (b"", "cannot be used: the file is empty"),
     "bomb": (bomb(50_000), "cannot be used: Image size .2500000000 pixels. exceeds limit"),
     "smaller bomb": (bomb(13_000), "cannot be used: 13000x13000 pixels is more than the 80 million allowed"),
