@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import ray
 
+from faceae.claim import Claim
 from faceae.config import Settings
 from faceae.training.progress import Record
 
@@ -38,12 +39,14 @@ class RunSpec:
         settings: the run's settings.
         dataset: reference to the `FaceDataset`, which all runs of a grid share.
         max_workers: largest number of workers that the run may ever have.
+        claim: the job's claim on the run's folder, or the grid's, without which nothing may be written.
     """
 
     uri: str
     settings: Settings
     dataset: ray.ObjectRef
     max_workers: int
+    claim: Claim
 
 
 class Verdict(NamedTuple):

@@ -250,6 +250,7 @@ class Run(engine.EpochControl):
         snapshot, done = self.state.snapshot(), copy.deepcopy(self.done)
 
         def write() -> None:
+            self.spec.claim.check()
             # The checkpoint comes last: if the run dies before it, the epoch is trained again, with the same result.
             if epoch:
                 if done.best(self.spec.settings.train.best_by)["epoch"] == epoch["epoch"]:
@@ -267,9 +268,7 @@ class Run(engine.EpochControl):
     def _raise_refusal(self) -> None:
         """Raises RunFailedError on all ranks if the storage has refused a write."""
         if any_rank(self.writer.refusal is not None, self.device):
-            raise RunFailedError(
-                f"{self.writer.refusal}; what was saved before is intact: fix this and continue with --run.resume"
-            )
+            raise RunFailedError(self.writer.refusal)
 
     def _finish_writing(self) -> None:
         self.writer.wait()

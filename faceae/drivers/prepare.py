@@ -49,11 +49,12 @@ def prepare(settings: PrepareSettings) -> Manifest:
     folder = RunFolder(settings)
     listing = list_sources(settings.data.source, "--data.source")
     entries = choose(listing.entries, settings.data.limit)
-    begun = _begin(folder, entries)
-    if not begun["finished"]:
-        _write_shards(folder, entries, listing.refused)
-    _clear(folder)
-    manifest: Manifest = storage.read_json(folder.path(MANIFEST))
+    with folder.hold():
+        begun = _begin(folder, entries)
+        if not begun["finished"]:
+            _write_shards(folder, entries, listing.refused)
+        _clear(folder)
+        manifest: Manifest = storage.read_json(folder.path(MANIFEST))
     _print_result(manifest, folder)
     return manifest
 

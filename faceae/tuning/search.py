@@ -15,6 +15,7 @@ from ray import tune
 from ray.tune.schedulers import ASHAScheduler
 
 from faceae import ray_compat
+from faceae.claim import Claim
 from faceae.cluster.protocol import METRIC, TIME, RunSpec, RunStatus, Verdict
 from faceae.cluster.worker_groups import WorkerGroups, in_thread
 from faceae.config.grid import GridSettings
@@ -36,6 +37,7 @@ class Search:
         trials: Sequence[Trial],
         dataset: FaceDataset,
         groups: WorkerGroups,
+        claim: Claim,
         keep: Callable[[], object],
     ) -> None:
         """Registers the trials with the coordinator.
@@ -45,6 +47,7 @@ class Search:
             trials: all trials, which are updated as they run.
             dataset: the images that the trials share.
             groups: the worker groups that train the trials.
+            claim: the claim on the grid's folder.
             keep: called after a change that should be saved.
         """
         self.settings, self.trials, self.groups, self.keep = settings, trials, groups, keep
@@ -57,7 +60,7 @@ class Search:
         self.free_since = [time.monotonic()] * groups.placement.concurrent  # one time for each free slot
         shared = groups.share(dataset)
         for uri, trial in self.open.items():
-            groups.register(RunSpec(uri, trial.folder.settings, shared, groups.placement.max_workers))
+            groups.register(RunSpec(uri, trial.folder.settings, shared, groups.placement.max_workers, claim))
 
     def run(self) -> None:
         """Runs the trials until all are over.
