@@ -15,6 +15,7 @@ import torch
 from ray.train.torch import get_device
 
 from faceae import storage
+from faceae.cluster import failures
 from faceae.cluster.protocol import RunSpec
 from faceae.cluster.run import Run, Worker
 from faceae.data.loader import Ranks
@@ -34,6 +35,10 @@ def train_worker(config: dict[str, Any]) -> bool:
 
     Returns:
         True if there are no more runs; False if other workers take over this one.
+
+    Raises:
+        RunFailedError: the current run cannot be trained by any workers.
+        Exception: something was lost, see `faceae.cluster.failures`; other workers may succeed.
     """
     coordinator, group = config["coordinator"], config["group"]
     context = ray.train.get_context()
@@ -56,6 +61,11 @@ def train_worker(config: dict[str, Any]) -> bool:
             failure = f"{error}; try a lower --optim.lr"
         except RunFailedError as error:
             failure = str(error)
+        except Exception as error:
+            if failures.is_loss(error):
+                raise
+            # The other ranks still wait for this one: the group ends, and others train the next run.
+            raise RunFailedError(failures.reason(error)) from error
         if worker.ranks.rank == 0:
             ray.get(coordinator.finish.remote(group, failure))
         number += 1

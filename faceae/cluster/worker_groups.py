@@ -145,10 +145,11 @@ class _WorkerGroup:
         """Starts one set of workers after another until the runs are done.
 
         Raises:
-            RunFailedError: workers were lost repeatedly, or got no resources within `wait_minutes`.
+            RunFailedError: the run cannot be trained, workers were lost repeatedly, or they got no resources within
+                `wait_minutes`.
             InputError: the machines that the run needs did not come back.
         """
-        saved, lost, waited = 0, 0, 0
+        saved, waited, causes = 0, 0, list[str]()
         controller = start_controller()
         while True:
             try:
@@ -157,15 +158,19 @@ class _WorkerGroup:
                 outcome, controller = Outcome(End.LOST, str(error)), start_controller()
             if outcome.end is End.DONE:
                 return
+            if outcome.end is End.FAILED:
+                raise RunFailedError(outcome.cause)
             if outcome.end is End.NO_ROOM:
                 waited += GROUP_START_TIMEOUT_S
                 if waited > 60 * self.scale.wait_minutes:
                     raise RunFailedError(f"no room for {self.placement} within {clock(waited)}")
             if outcome.end is End.LOST:
                 written = ray.get(self.coordinator.worker_lost.remote(self.name))
-                saved, lost, waited = written, lost + 1 if written == saved else 1, 0
-                if lost > WORKER_RETRIES:
-                    raise RunFailedError(f"workers were lost {lost} times in a row: {outcome.cause}")
+                causes = [*causes, outcome.cause] if written == saved else [outcome.cause]
+                saved, waited = written, 0
+                if len(causes) > WORKER_RETRIES:
+                    why = "; then: ".join(dict.fromkeys([causes[0], causes[-1]]))
+                    raise RunFailedError(f"workers were lost {len(causes)} times in a row: {why}")
             self._cancel_pending()
             self.placement = wait_for(self.placement, self.scale, groups=1)
 

@@ -60,7 +60,8 @@ def check_listing(split: Split, mask: Mask, folder: RunFolder[Any], resumed: boo
         if not same:
             raise InputError(
                 f"{flag}: the {what} have changed since {folder.name} was started ({images} then, "
-                f"{now[role]['images']} now; names and places in an archive may differ, too); start a run under another --run.name"
+                f"{now[role]['images']} now; names and places in an archive may differ, too); start a run under "
+                "another --run.name"
             )
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from faceae import config, storage
 from faceae.cluster import connection, placement
+from faceae.cluster.preflight import check_batch_norm, check_network
 from faceae.cluster.protocol import RunSpec, RunStatus
 from faceae.cluster.worker_groups import WorkerGroups
 from faceae.config import Settings, Train
@@ -48,9 +49,11 @@ def train(settings: Settings) -> dict[str, Any]:
         placed = placement.place(settings.scale)
         out.print(f"cluster   {placed}")
         placed.check_shares(f"--train.batch-size {settings.train.batch_size}", settings.train.batch_size)
+        check_network(settings, placed)
         with WorkerGroups(placed, settings.scale) as groups:  # start while the images are decoded
             dataset = load_dataset(settings, split, folder, len(tracker.history) + 1)
             placed.check_shares("--data.source", len(dataset.train))
+            check_batch_norm(settings, placed, len(dataset.train))
             spec = RunSpec(folder.uri, settings, groups.share(dataset), placed.max_workers, folder.held)
             status = _train(spec, dataset.sampler(settings, placed.max_workers).images, groups, tracker)
         summary = tracker.summary = _conclude(folder, dataset, status, started)

@@ -9,6 +9,7 @@ from typing import Any
 from faceae import config
 from faceae.cluster import connection, placement
 from faceae.cluster.placement import Placement
+from faceae.cluster.preflight import check_batch_norm, check_network
 from faceae.cluster.worker_groups import WorkerGroups
 from faceae.config import grid
 from faceae.config.grid import GridSettings, Point
@@ -52,6 +53,8 @@ def tune(settings: GridSettings) -> dict[str, Any]:
             with WorkerGroups(placed, settings.scale) as groups:  # start while the images are decoded
                 dataset = load_dataset(settings, split, folder)
                 placed.check_shares("--data.source", len(dataset.train))
+                for point in points:
+                    check_batch_norm(point.settings, placed, len(dataset.train))
                 trials = open_trials(points, folder)
                 baselines = Baselines(dataset.val, settings.data.image_size, settings.train.batch_size)
                 result = GridResult(folder, trials, dataset, baselines, placed, started)
@@ -77,4 +80,5 @@ def _place(settings: GridSettings, points: list[Point]) -> Placement:
     for point in points:
         batch = point.settings.train.batch_size
         placed.check_shares(f"--train.batch-size {batch}", batch)
+        check_network(point.settings, placed)
     return placed
