@@ -67,8 +67,8 @@ def check_batch_norm(settings: Settings, placed: Placement, images: int) -> None
     rows = [settings.train.batch_size] * (full > 0) + [rest] * (rest >= placed.max_workers and rest > 0)
     if min(rows, default=2) // placed.max_workers < 2:
         raise InputError(
-            f"--train.batch-size {settings.train.batch_size}: in some batches a worker would get a single image, and batch "
-            "norm needs two at this --data.image-size; use another batch size, or larger images"
+            f"--train.batch-size {settings.train.batch_size}: in some batches a worker would get a single image, and "
+            "batch norm needs two at this --data.image-size; use another batch size, or larger images"
         )
 
 
