@@ -30,6 +30,18 @@ class Pause(IntEnum):
     """The run ends here; it can be resumed."""
 
 
+class Attempt(NamedTuple):
+    """One start of a worker group; the next one replaces it.
+
+    Attributes:
+        group: the group's name.
+        number: the number of the start, counted from 1.
+    """
+
+    group: str
+    number: int
+
+
 @dataclass(frozen=True)
 class RunSpec:
     """A run to train: everything that its workers need.

@@ -175,10 +175,10 @@ class _WorkerGroup:
             self.placement = wait_for(self.placement, self.scale, groups=1)
 
     def _config(self) -> dict[str, Any]:
-        """Returns the argument of `faceae.cluster.worker.train_worker`."""
+        """Returns the argument of `faceae.cluster.worker.train_worker` for new workers, which replace earlier ones."""
         return {
             "coordinator": self.coordinator,
-            "group": self.name,
+            "attempt": ray.get(self.coordinator.start_group.remote(self.name)),
             "workers_per_node": self.placement.workers_per_node(),
         }
 
