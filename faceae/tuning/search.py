@@ -54,6 +54,7 @@ class Search:
         self.open = {trial.folder.uri: trial for trial in trials if not trial.over}
         self.view = GridView(trials, len(dataset.train))
         self.trackers: dict[str, Tracker] = {}
+        self.ended: list[Tracker] = []  # those of trials that are over; their services may still be busy
         self.tracked = False  # whether tracking has worked for any trial
         self.seen: Counter[str] = Counter()  # number of records received, by run
         self.notes: Counter[str] = Counter()  # number of notes shown, by trial
@@ -87,7 +88,9 @@ class Search:
                 raise
             finally:
                 for tracker in self.trackers.values():
-                    tracker.end(interrupted=True)
+                    tracker.end(interrupted=True, wait=False)
+                for tracker in [*self.ended, *self.trackers.values()]:
+                    tracker.wait()
 
     def _stop(self) -> None:
         """Stops the running trials, each with a checkpoint, and records the epochs that they have finished by then."""
@@ -187,7 +190,8 @@ class Search:
         if tracker := self.trackers.pop(trial.name, None):
             if trial.best and not failure:
                 tracker.summary = {"best_epoch": trial.best["epoch"], "val": trial.best["val"]}
-            tracker.end()
+            tracker.end(wait=False)
+            self.ended.append(tracker)
 
     def _track(self, trial: Trial) -> Tracker:
         """Starts tracking a trial. If the first cannot be tracked, that is an error; later ones then run untracked."""
