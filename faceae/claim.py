@@ -199,11 +199,14 @@ class _Lock(Holder):
             if self._lock():
                 break
             os.close(self.file)
-        content = os.pread(self.file, 4096, 0)
-        if content:
+        if content := os.pread(self.file, 4096, 0):
             self._say_taken_over(Owner.read(content))
-        os.ftruncate(self.file, 0)
-        os.pwrite(self.file, self.owner.content(), 0)
+        try:
+            os.ftruncate(self.file, 0)
+            os.pwrite(self.file, self.owner.content(), 0)
+        except OSError:  # the disk is full
+            self.release(None)
+            raise
 
     def _lock(self) -> bool:
         """Locks the file; returns whether it is still the one at the path: its owner may just have deleted it."""

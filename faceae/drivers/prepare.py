@@ -172,6 +172,7 @@ def _bad(records: Iterable[Record]) -> list[Rejected]:
 
 def _finish(folder: RunFolder[PrepareSettings], records: Sequence[Record], refused: Sequence[Rejected]) -> None:
     """Writes the list of rejected images and the finished manifest, which marks the set as complete."""
+    folder.held.check()
     bad = _bad(records)
     rejected.write(bad, refused, folder)
     images = sum(record["rows"] for record in records)
