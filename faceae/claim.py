@@ -29,6 +29,7 @@ from typing import NamedTuple, Self
 from pyarrow import ArrowException
 
 from faceae import conditional, storage
+from faceae.conditional import Found
 from faceae.console import out
 from faceae.errors import InputError, RunFailedError
 
@@ -90,7 +91,7 @@ class Owner:
         """Whether the owner's process exists; None if it is not one of this machine, so that nobody here can tell."""
         if not self.machine or self.machine != _machine():
             return None
-        return _start(self.pid) == self.start
+        return self.start != "" and _start(self.pid) == self.start
 
 
 class Claim(NamedTuple):
@@ -233,37 +234,37 @@ class _Lease(Holder):
 
     def __init__(self, folder: str, what: str) -> None:
         super().__init__(folder, what)
-        self.version = self._take()
+        self.file = self._take()
         self.lost: RunFailedError | None = None
         self.ended = threading.Event()
         self.in_main = threading.current_thread() is threading.main_thread()
         self.thread = threading.Thread(target=self._show_life, daemon=True, name="claim")
         self.thread.start()
 
-    def _take(self) -> str:
+    def _take(self) -> Found:
         uri, mine = self.claim.uri, self.owner.content()
-        seen, since = None, 0.0
+        first: Found | None = None
+        since = 0.0
         while True:
             found = conditional.read(uri)
             if found is None:
                 if written := conditional.write(uri, mine, None):
                     return written
                 continue
-            content, version = found
-            other = Owner.read(content)
-            if other and other.id == self.owner.id:  # it was written, but the store's answer was lost
-                return version
+            if found.content == mine:  # it was written, but the store's answer was lost
+                return found
+            other = Owner.read(found.content)
             alive = other.alive() if other else None
-            if alive or (seen and version != seen):
+            if alive or (first and found.content != first.content):
                 raise self._taken(other)
-            if seen is None:
-                seen, since = version, time.monotonic()
+            if first is None:
+                first, since = found, time.monotonic()
                 if alive is None:
                     name = other or "another process"
                     out.print(f"waiting   {SILENT_S:.0f} s at most: does {name} still work here?", markup=False)
             if alive is None and time.monotonic() - since < SILENT_S:
                 time.sleep(LOOK_S)
-            elif written := conditional.write(uri, mine, version):
+            elif written := conditional.write(uri, mine, found):
                 self._say_taken_over(other)
                 return written
 
@@ -272,15 +273,15 @@ class _Lease(Holder):
         while not self.ended.wait(BEAT_S):
             self.owner = replace(self.owner, beat=self.owner.beat + 1)
             try:
-                if written := conditional.write(self.claim.uri, self.owner.content(), self.version):
-                    self.version = written
+                if written := conditional.write(self.claim.uri, self.owner.content(), self.file):
+                    self.file = written
                     continue
                 found = conditional.read(self.claim.uri)
             except (OSError, ArrowException, InputError):  # the store is away
                 continue
-            other = found and Owner.read(found[0])
+            other = found and Owner.read(found.content)
             if found and other and other.id == self.owner.id:  # it was written, but the store's answer was lost
-                self.version = found[1]
+                self.file = found
             elif not self.ended.is_set():
                 self.lost = lost(self.claim.uri, other)
                 if self.in_main:

@@ -7,8 +7,8 @@ finds that it has lost, unless a request takes longer than that moment.
 
 from __future__ import annotations
 
-import hashlib
 import time
+from typing import NamedTuple
 
 import obstore
 from obstore.exceptions import AlreadyExistsError, PreconditionError
@@ -20,8 +20,20 @@ SETTLE_S = 1.0
 """Seconds after which a file that was written without a condition is read again."""
 
 
-def read(uri: str) -> tuple[bytes, str] | None:
-    """Returns the content of a remote file and its version, or None if it does not exist.
+class Found(NamedTuple):
+    """A file as it was read or written.
+
+    Attributes:
+        content: its content.
+        tag: the store's name for this version of it (ETag); None if the store tells none.
+    """
+
+    content: bytes
+    tag: str | None
+
+
+def read(uri: str) -> Found | None:
+    """Returns a file, or None if it does not exist.
 
     Raises:
         OSError: the storage failed.
@@ -29,8 +41,7 @@ def read(uri: str) -> tuple[bytes, str] | None:
     if client := _client(uri):
         try:
             found = obstore.get(*client)
-            if version := found.meta["e_tag"]:
-                return bytes(found.bytes()), version
+            return Found(bytes(found.bytes()), found.meta["e_tag"])
         except FileNotFoundError:
             return None
         except Exception:  # pyarrow says what is wrong, or succeeds
@@ -38,29 +49,29 @@ def read(uri: str) -> tuple[bytes, str] | None:
     return _read_plain(uri)
 
 
-def write(uri: str, content: bytes, version: str | None) -> str | None:
-    """Writes a remote file if it still has this version; None stands for a file that does not exist.
+def write(uri: str, content: bytes, before: Found | None) -> Found | None:
+    """Writes a file if it is still as it was before; None stands for a file that does not exist.
 
     Returns:
-        The new version; None if the file is another by now, and was not written.
+        The file; None if it was another by now, and was not written.
 
     Raises:
         OSError: the storage failed.
     """
-    if client := _client(uri):
+    client = _client(uri)
+    if client and (before is None or before.tag):
         try:
-            return obstore.put(*client, content, mode={"e_tag": version} if version else "create")["e_tag"]
+            written = obstore.put(*client, content, mode={"e_tag": before.tag} if before else "create")
+            return Found(content, written["e_tag"])
         except (AlreadyExistsError, PreconditionError, FileNotFoundError):
             return None
-        except Exception:  # such as a server that knows no conditions
+        except Exception:  # such as that of a server that knows no conditions
             pass
-    found = _read_plain(uri)
-    if (found and found[1]) != version:
+    if _content(uri) != (before and before.content):
         return None
     storage.write(uri, content)
     time.sleep(SETTLE_S)
-    found = _read_plain(uri)
-    return found[1] if found and found[0] == content else None
+    return Found(content, None) if _content(uri) == content else None
 
 
 def _client(uri: str) -> tuple[S3Store, str] | None:
@@ -70,9 +81,13 @@ def _client(uri: str) -> tuple[S3Store, str] | None:
     return (client, key) if client else None
 
 
-def _read_plain(uri: str) -> tuple[bytes, str] | None:
+def _read_plain(uri: str) -> Found | None:
+    content = _content(uri)
+    return None if content is None else Found(content, None)
+
+
+def _content(uri: str) -> bytes | None:
     try:
-        content = storage.read(uri)
+        return storage.read(uri)
     except FileNotFoundError:
         return None
-    return content, hashlib.sha256(content).hexdigest()
