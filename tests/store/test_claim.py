@@ -1,5 +1,6 @@
 """At most one process works on a run, on a disk and in a bucket, and a dead one does not keep others out."""
 
+import errno
 import json
 import os
 import signal
@@ -14,8 +15,8 @@ import pytest
 from runs import ROOT, small
 
 from faceae import claim, conditional, storage
-from faceae.claim import Owner
 from faceae.errors import InputError, RunFailedError
+from faceae.owner import Owner
 from faceae.run_folder import RunFolder
 
 STARTS = 10
@@ -167,6 +168,20 @@ def test_a_claim_is_given_back_after_errors_and_ctrl_c(place):
         with pytest.raises(error), hold(place):
             raise error
     assert storage.list_files(f"{place}/x", missing_ok=True) == []
+
+
+def test_a_disk_without_locks_is_treated_as_a_store_without_conditions(tmp_path, monkeypatch):
+    monkeypatch.setattr(conditional, "SETTLE_S", 0.01)
+
+    def refuse(*_):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(claim.fcntl, "flock", refuse)
+    with hold(tmp_path) as held:
+        held.claim.check()
+        with pytest.raises(InputError, match="is working on it"):
+            hold(tmp_path)
+    assert list((tmp_path / "x").iterdir()) == []
 
 
 @pytest.mark.parametrize("tells", ["nothing", "tags only"])
