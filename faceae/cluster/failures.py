@@ -12,6 +12,7 @@ import torch
 import torch.distributed as dist
 from ray.exceptions import OutOfMemoryError, RayActorError, RayError
 
+from faceae import ray_compat
 from faceae.errors import one_line
 
 LESS_MEMORY = "use a smaller network, --train.batch-size or --data.image-size"
@@ -46,8 +47,7 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
     each: BaseException | None = error
     while each is not None:
         yield each
-        nested = getattr(each, "health_check_failure", None)  # Ray Train's, of a worker that has died
-        each = nested or each.__cause__ or each.__context__
+        each = ray_compat.cause_of_death(each) or each.__cause__ or each.__context__
 
 
 def reason(error: BaseException) -> str:

@@ -9,6 +9,8 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 from ray.exceptions import ActorDiedError, ObjectLostError, OutOfMemoryError
+from ray.train import WorkerGroupError
+from ray.train.v2._internal.exceptions import WorkerHealthCheckFailedError
 from seaweed import free_ports
 from torch import nn
 
@@ -106,18 +108,13 @@ def test_the_end_of_another_rank_is_a_loss():
         each.join()
 
 
-class GroupError(Exception):
-    """As Ray Train raises it."""
-
-    def __init__(self, *worker_failures):
-        self.worker_failures = dict(enumerate(worker_failures))
+def group_error(*errors):
+    """As Ray Train raises it for the errors of these ranks."""
+    return WorkerGroupError("training failed", dict(enumerate(errors)))
 
 
-class HealthError(Exception):
-    """As Ray Train raises it for a worker that has died."""
-
-    def __init__(self, failure):
-        self.health_check_failure = failure
+def died(error):
+    return WorkerHealthCheckFailedError("A worker health check failed.", error)
 
 
 RAYS = """1 worker(s) were killed due to the node running low on memory. \
@@ -129,7 +126,7 @@ Refer to the documentation on how to address the out of memory issue: https://do
 @pytest.mark.parametrize(
     "error",
     [
-        GroupError(RuntimeError("[../gloo/transport/tcp/pair.cc] Read error"), HealthError(OutOfMemoryError(RAYS))),
+        group_error(RuntimeError("[../gloo/tcp/pair.cc] Read error"), died(OutOfMemoryError(RAYS))),
         raise_from(OutOfMemoryError(RAYS), ValueError("At least one of the worker actors failed to initialize.")),
     ],
     ids=["in training", "at the start"],
@@ -144,7 +141,9 @@ def test_a_worker_that_the_kernel_killed_for_its_memory_is_said_to_be(tmp_path, 
     assert failures.kernel_kills() == 0
     (tmp_path / "vmstat").write_text("pgfault 7\noom_kill 3\nother 5\n")
     before = failures.kernel_kills()
-    died = GroupError(HealthError(ActorDiedError()))
-    assert "actor died" in failures.cause(died, before)
+    error = group_error(died(ActorDiedError()))
+    assert "actor died" in failures.cause(error, before)
     (tmp_path / "vmstat").write_text("pgfault 7\noom_kill 4\n")
-    assert failures.cause(died, before).startswith("the memory ran out, and the kernel killed a process; use a smaller")
+    assert failures.cause(error, before).startswith(
+        "the memory ran out, and the kernel killed a process; use a smaller"
+    )
