@@ -74,9 +74,7 @@ def cause(error: BaseException, killed_before: int) -> str:
     chains = [list(_chain(failures[rank])) for rank in sorted(failures)]
     for each in itertools.chain(*chains):
         if isinstance(each, OutOfMemoryError):
-            memory = re.search(r"on the node \(IP: ([^,)]+).*?\) was (.+?) used / (.+?) limit", str(each))
-            of = f" of {memory[1]} ({memory[2]} of {memory[3]} used)" if memory else ""
-            return f"the memory{of} ran out, and Ray killed the worker; {LESS_MEMORY}, or fewer --scale.workers"
+            return f"{one_line(each)}; {LESS_MEMORY}, or fewer --scale.workers"
     if kernel_kills() > killed_before:
         return f"the memory ran out, and the kernel killed a process; {LESS_MEMORY}, or fewer --scale.workers"
     died = (each for each in itertools.chain(*chains) if isinstance(each, RayActorError))

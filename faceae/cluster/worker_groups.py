@@ -29,7 +29,7 @@ from faceae.cluster.protocol import Changes, RunSpec
 from faceae.config import Scale
 from faceae.console import clock
 from faceae.data.dataset import FaceDataset
-from faceae.errors import RunFailedError
+from faceae.errors import RunFailedError, one_line
 from faceae.ray_compat import GROUP_START_TIMEOUT_S
 
 WORKER_RETRIES = 3
@@ -136,7 +136,7 @@ class _WorkerGroup:
                 self._train()
                 return
             except Exception as error:  # whatever it is, it must be recorded for the run
-                if not ray.get(self.coordinator.give_up.remote(self.name, str(error))):
+                if not ray.get(self.coordinator.give_up.remote(self.name, one_line(error))):
                     return
             finally:
                 self._cancel_pending()
@@ -154,8 +154,8 @@ class _WorkerGroup:
         while True:
             try:
                 outcome = self._wait_for_end(controller.run_group.remote(self.placement, self._config()))
-            except ray.exceptions.RayActorError as error:
-                outcome, controller = Outcome(End.LOST, str(error)), start_controller()
+            except (ray.exceptions.RayActorError, ray.exceptions.OutOfMemoryError) as error:
+                outcome, controller = Outcome(End.LOST, one_line(error)), start_controller()
             if outcome.end is End.DONE:
                 return
             if outcome.end is End.FAILED:

@@ -133,7 +133,7 @@ Refer to the documentation on how to address the out of memory issue: https://do
 )
 def test_a_worker_that_ray_killed_for_its_memory_is_said_to_be(error):
     said = failures.cause(error, failures.kernel_kills())
-    assert said.startswith("the memory of 192.0.2.2 (1.51GB of 23.54GB used) ran out, and Ray killed the worker; use a")
+    assert said.startswith("the memory of 192.0.2.2 ran out (1.51GB of 23.54GB used), and Ray killed a worker; use a")
 
 
 def test_a_worker_that_the_kernel_killed_for_its_memory_is_said_to_be(tmp_path, monkeypatch):
