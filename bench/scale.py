@@ -37,6 +37,7 @@ from rich.table import Table
 
 from bench.machine import describe
 from bench.pretended import LAST, SIZE, epochs, pretended
+from faceae.claim import Claim
 from faceae.cluster.protocol import RunSpec
 from faceae.cluster.worker_groups import in_thread
 from faceae.config import Settings
@@ -165,7 +166,7 @@ def _references(dataset: FaceDataset, coordinator: Any) -> int:  # noqa: ANN401
     shared = ray.put(dataset)
     settings = Settings()
     for trial in range(TRIALS):
-        spec = RunSpec(f"trial-{trial}", replace(settings), shared, 1)
+        spec = RunSpec(f"trial-{trial}", replace(settings), shared, 1, Claim("", ""))
         ray.get(coordinator.register.remote(spec.uri, [ray.put(spec)], 1, "mse"))
     return len(worker.get_all_reference_counts()) - before
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 _CAUSE = re.compile(r"(?!ray\.)(?:\w+\.)*(\w*(?:Error|Exception)): (.+)")
+_NO_MEMORY = re.compile(r"Memory on the node \(IP: ([^,)]+).*?\) was (.+?) used / (.+?) limit")  # as Ray puts it
 _SELF_EXPLANATORY = {"OSError", "InputError", "RunFailedError"}
 _CREDENTIALS = re.compile(r"://[^/@\s]*@")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")  # line breaks, and what a terminal would take as a command
@@ -37,6 +38,9 @@ def one_line(error: BaseException) -> str:
 
     Leaves out the tracebacks and advice that Ray adds, and credentials that an address may contain.
     """
+    if memory := _NO_MEMORY.search(str(error)):
+        node, used, limit = memory.groups()
+        return f"the memory of {node} ran out ({used} of {limit} used), and Ray killed a worker"
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     causes = [match for line in lines if (match := _CAUSE.match(line))]
     if causes:

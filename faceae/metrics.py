@@ -28,16 +28,17 @@ _PSNR_FLOOR = 1e-10  # a perfect image has 100 dB, not infinity, which would be 
 
 @contextmanager
 def full_fp32() -> Iterator[None]:
-    """A context in which GPUs compute float32 in full; it restores what was set before.
+    """A context in which float32 is computed in full, also inside autocast; it restores what was set before.
 
-    By default torch lets convolutions round float32 to TF32, with 10 bits of mantissa. SSIM subtracts means of squares
-    that are nearly equal: there the rounding would be larger than what models differ by.
+    By default torch lets a GPU's convolutions round float32 to TF32, with 10 bits of mantissa. SSIM subtracts means of
+    squares that are nearly equal: there the rounding would be larger than what models differ by.
     """
     cudnn, cublas = torch.backends.cudnn, torch.backends.cuda.matmul
     before = cudnn.allow_tf32, cublas.allow_tf32
     cudnn.allow_tf32 = cublas.allow_tf32 = False
     try:
-        yield
+        with torch.autocast("cuda", enabled=False), torch.autocast("cpu", enabled=False):
+            yield
     finally:
         cudnn.allow_tf32, cublas.allow_tf32 = before
 

@@ -9,7 +9,7 @@ in any release. Elsewhere in the package the linter bans Ray's private modules (
 - `autoscaler_max_resources`: only the GCS knows what KubeRay's autoscaler may start.
 - `preemption_notified`: `ray.train.get_preemption_info()` is a barrier; every step would wait for all ranks.
 - `run_trainer`: `TorchTrainer.fit()` starts an actor for its controller, which imports torch once more.
-- `is_startup_timeout`: Ray does not export the exception.
+- `is_startup_timeout`, `cause_of_death`: Ray does not export the exceptions.
 - `HEAD_RESOURCE`: the resource that marks the head node.
 
 `LOCAL_ENVIRONMENT`, `CONTROLLER_ENVIRONMENT` and `TUNE_ENVIRONMENT` hold the environment variables of Ray that faceae
@@ -153,3 +153,10 @@ def is_startup_timeout(error: BaseException) -> bool:
     from ray.train.v2._internal.exceptions import WorkerGroupStartupTimeoutError
 
     return isinstance(getattr(error, "controller_failure", None), WorkerGroupStartupTimeoutError)
+
+
+def cause_of_death(error: BaseException) -> BaseException | None:
+    """Returns why a training worker did not answer, if this is Ray Train's error about that; None otherwise."""
+    from ray.train.v2._internal.exceptions import WorkerHealthCheckFailedError
+
+    return error.health_check_failure if isinstance(error, WorkerHealthCheckFailedError) else None

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import importlib.metadata
+import os
 import time
 from collections.abc import Iterator
 from typing import Generic
 
 from pyarrow import ArrowException
 
-from faceae import config, local_files, storage
+from faceae import claim, config, local_files, storage
+from faceae.claim import Claim
 from faceae.config import SettingsT
 from faceae.errors import InputError
 
@@ -35,6 +37,7 @@ class RunFolder(Generic[SettingsT]):
         self.settings = config.with_run(settings, name=name, storage=storage.absolute(settings.run.storage))
         self.name = name
         self.uri = storage.join(self.settings.run.storage, name)
+        self._held: Claim | None = None
 
     def path(self, *names: str) -> str:
         """Returns the URI of a file or folder in this folder."""
@@ -72,7 +75,12 @@ class RunFolder(Generic[SettingsT]):
 
     def _check_empty(self) -> None:
         """Checks that no files of another program would be overwritten, or taken for those of this run."""
-        ours = {"rejected.jsonl", "track.json"}  # left by a start that failed, when the name became free again
+        ours = {
+            claim.FILE,
+            "data.json",
+            "rejected.jsonl",
+            "track.json",
+        }  # left by a start that failed, when the name became free again
         try:
             files = storage.list_files(self.uri, missing_ok=True)
         except InputError as error:
@@ -87,26 +95,64 @@ class RunFolder(Generic[SettingsT]):
         return any(path == free or path.startswith(f"{free}.") for free in self.settings.FREE_ON_RESUME)
 
     @contextlib.contextmanager
+    def hold(self) -> Iterator[None]:
+        """Keeps other processes from working on this folder during a with block.
+
+        Raises:
+            InputError: another process works on it, or the folder cannot be written.
+            RunFailedError: another process has taken over, because this one was suspended for too long.
+        """
+        try:
+            self._check_bucket()
+            holder = claim.take(self.uri, f"--run.name {self.name}")
+        except (OSError, ArrowException) as error:
+            raise InputError(f"--run.storage {storage.explain(error, self.settings.run.storage)}") from None
+        try:
+            with holder:
+                self._held = holder.claim
+                yield
+        finally:
+            if not storage.is_remote(self.uri):
+                with contextlib.suppress(OSError):  # it is not empty
+                    os.rmdir(storage.resolve(self.uri)[1])
+
+    @contextlib.contextmanager
     def claim(self) -> Iterator[bool]:
-        """Opens the folder for a with block; if the block raises InputError, the name of a new run is free again.
+        """Holds and opens the folder for a with block; if the block raises InputError, a new run's name is free again.
 
         Yields:
             Whether the folder already held a run; see `open`.
+
+        Raises:
+            InputError: as `hold` and `open` do.
+            RunFailedError: as `hold` does.
         """
-        resumed = self.open()
+        with self.hold():
+            resumed = self.open()
+            try:
+                yield resumed
+            except InputError:
+                if not resumed:
+                    storage.delete(self.path("config.json"))
+                raise
+
+    @property
+    def held(self) -> Claim:
+        """The claim on this folder, by which every process of the job checks that it may still write there."""
+        assert self._held, "only inside `hold`"
+        return self._held
+
+    def _check_bucket(self) -> None:
+        storage_uri = self.settings.run.storage
         try:
-            yield resumed
-        except InputError:
-            if not resumed:
-                storage.delete(self.path("config.json"))
-                if not storage.list_files(self.uri, missing_ok=True):
-                    storage.delete_folder(self.uri)
-            raise
+            if not storage.is_remote(storage_uri) or storage.bucket_exists(storage_uri):
+                return
+        except InputError as error:
+            raise InputError(f"--run.storage {error}") from None
+        raise InputError(f"--run.storage {storage_uri}: the bucket does not exist; create it first")
 
     def _write_config(self) -> None:
         storage_uri = self.settings.run.storage
-        if storage.is_remote(storage_uri) and not storage.bucket_exists(storage_uri):
-            raise InputError(f"--run.storage {storage_uri}: the bucket does not exist; create it first")
         try:
             storage.write_json(self.path("config.json"), config.to_dict(self.settings))
         except (OSError, ArrowException) as error:

@@ -258,7 +258,7 @@ def _get(uri: str, offset: int, length: int | None) -> bytes | None:
     scheme, _, path = uri.partition("://")
     bucket, _, key = path.partition("/")
     try:
-        if scheme != "s3" or not (client := _s3_client(bucket)):
+        if scheme != "s3" or not (client := s3_client(bucket)):
             return None
         if length is not None:
             return bytes(obstore.get_range(client, key, start=offset, length=length))
@@ -268,7 +268,7 @@ def _get(uri: str, offset: int, length: int | None) -> bytes | None:
 
 
 @functools.cache
-def _s3_client(bucket: str) -> S3Store | None:
+def s3_client(bucket: str) -> S3Store | None:
     """Returns obstore's client; None where it would not find the credentials that pyarrow's finds."""
     folder = Path("~/.aws").expanduser()
     in_files = bool({"AWS_PROFILE", "AWS_SHARED_CREDENTIALS_FILE", "AWS_CONFIG_FILE"} & os.environ.keys())

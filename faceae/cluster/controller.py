@@ -16,7 +16,7 @@ import ray
 from faceae import ray_compat
 from faceae.cluster.coordinator import driver_node
 from faceae.cluster.placement import Placement
-from faceae.errors import one_line
+from faceae.errors import RunFailedError
 
 
 class End(Enum):
@@ -28,12 +28,14 @@ class End(Enum):
     """Other workers take over."""
     NO_ROOM = auto()
     """The group did not get its resources within `ray_compat.GROUP_START_TIMEOUT_S`."""
+    FAILED = auto()
+    """The run cannot be trained by any workers."""
     LOST = auto()
     """A worker, or its node, died."""
 
 
 class Outcome(NamedTuple):
-    """How a worker group ended, and the cause if it was lost."""
+    """How a worker group ended, and the cause if it was lost or its run failed."""
 
     end: End
     cause: str = ""
@@ -55,8 +57,10 @@ class Controller:
         """
         from ray.train import FailureConfig, RunConfig, ScalingConfig, TrainingFailedError
 
+        from faceae.cluster import failures
         from faceae.cluster.worker import train_worker
 
+        killed_before = failures.kernel_kills()
         with tempfile.TemporaryDirectory() as scratch:  # not kept: the workers write a run's files themselves
             try:
                 result = ray_compat.run_trainer(
@@ -80,7 +84,10 @@ class Controller:
             except TrainingFailedError as error:
                 if ray_compat.is_startup_timeout(error):
                     return Outcome(End.NO_ROOM)
-                return Outcome(End.LOST, _cause(error))
+                raised = getattr(error, "worker_failures", {}).values()
+                if failed := next((each for each in raised if isinstance(each, RunFailedError)), None):
+                    return Outcome(End.FAILED, str(failed))
+                return Outcome(End.LOST, failures.cause(error, killed_before))
 
 
 def start_controller() -> Any:  # noqa: ANN401  (an actor's handle)
@@ -88,11 +95,3 @@ def start_controller() -> Any:  # noqa: ANN401  (an actor's handle)
     environment = ray_compat.train_environment()
     options: dict[str, Any] = {"runtime_env": {"env_vars": environment}} if environment else {}
     return ray.remote(Controller).options(num_cpus=0, scheduling_strategy=driver_node(), **options).remote()
-
-
-def _cause(error: BaseException) -> str:
-    """Returns the innermost error of a failed run, in one line."""
-    if failures := getattr(error, "worker_failures", None):
-        error = failures[min(failures)]
-    error = getattr(error, "controller_failure", error)
-    return one_line(getattr(error, "cause", None) or error)

@@ -5,7 +5,8 @@ its changes; Ray Tune's trials submit runs by name and wait for their epochs; wo
 (`faceae.cluster.worker_groups`) take submitted runs one after the other and report their progress. Every wait is for an
 event: nothing polls.
 
-A run is named by its URI.
+A run is named by its URI. Calls of workers that have been replaced are refused, however late they arrive: the workers
+may be dead, or cut off and still at work.
 """
 
 from __future__ import annotations
@@ -22,9 +23,10 @@ import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from faceae.cluster.mask_store import MaskStore
-from faceae.cluster.protocol import METRIC, TIME, Changes, Pause, RunStatus, Verdict
+from faceae.cluster.protocol import METRIC, TIME, Attempt, Changes, Pause, RunStatus, Verdict
 from faceae.console import clock, count
 from faceae.data.epoch import Drawn, EpochKey
+from faceae.errors import RunFailedError
 from faceae.training.progress import Record
 
 
@@ -42,6 +44,7 @@ class _Run:
 class _Group:
     """A worker group with its replacements: the runs it took, how many are over, how many checkpoints it wrote."""
 
+    attempt: int = 0
     taken: list[str] = field(default_factory=list)
     done: int = 0
     checkpoints: int = 0
@@ -70,6 +73,9 @@ class Coordinator:
         self.version += 1
         if run:
             self.runs[run].status.version = self.version
+        self._wake()
+
+    def _wake(self) -> None:
         self.changed.set()
         self.changed = asyncio.Event()
 
@@ -158,17 +164,37 @@ class Coordinator:
 
     # The worker groups' side
 
-    async def next_run(self, group: str, number: int | None) -> tuple[int, list[ray.ObjectRef]] | None:
+    async def start_group(self, group: str) -> Attempt:
+        """Starts a group, or replaces its workers; the calls of the earlier ones are refused from now on."""
+        work = self.groups[group]
+        work.attempt += 1
+        self._wake()
+        return Attempt(group, work.attempt)
+
+    async def confirm(self, attempt: Attempt) -> None:
+        """Raises RunFailedError if these workers have been replaced; called before they write."""
+        self._group(attempt)
+
+    def _group(self, attempt: Attempt) -> _Group:
+        work = self.groups[attempt.group]
+        if work.attempt != attempt.number:
+            raise RunFailedError("other workers have taken over")
+        return work
+
+    async def next_run(self, attempt: Attempt, number: int | None) -> tuple[int, list[ray.ObjectRef]] | None:
         """Waits for a group's run with this number, counted from 0; all ranks of the group get the same run.
 
         Args:
-            group: the worker group's name.
+            attempt: the start of the worker group.
             number: the number of the run; None for the first that is not over.
 
         Returns:
             The run's number and the reference to its `RunSpec`, or None if no run is left.
+
+        Raises:
+            RunFailedError: the workers have been replaced.
         """
-        work = self.groups[group]
+        work = self._group(attempt)
         number = work.done if number is None else number
         while number >= len(work.taken):
             if self.queue:
@@ -177,11 +203,14 @@ class Coordinator:
                 return None
             else:
                 await self.changed.wait()
+                self._group(attempt)
         return number, self.runs[work.taken[number]].spec
 
-    async def finish(self, group: str, failure: str | None = None) -> None:
+    async def finish(self, attempt: Attempt, failure: str | None = None) -> None:
         """Records that a group is done with its run; `failure` says why, if it had to give up."""
-        work = self.groups[group]
+        self._end_run(self._group(attempt), failure)
+
+    def _end_run(self, work: _Group, failure: str | None) -> None:
         if run := work.current:
             work.done += 1
             status = self.runs[run].status
@@ -194,11 +223,14 @@ class Coordinator:
         Returns:
             Whether the group may get more runs.
         """
-        if self.groups[group].current is None:
+        work = self.groups[group]
+        work.attempt += 1  # its last workers may still ask
+        self._wake()
+        if work.current is None:
             self.failure = failure
             self._touch()
             return False
-        await self.finish(group, failure)
+        self._end_run(work, failure)
         return bool(self.queue) or not self.closed
 
     async def worker_lost(self, group: str) -> int:
@@ -215,10 +247,13 @@ class Coordinator:
             status.requested = max(status.requested, Pause.MOVE)
             await self.note(run, "there is room for more workers; all start anew")
 
-    async def started(self, run: str, device: str, workers: int, history: list[Record], images: int) -> None:
+    async def started(
+        self, attempt: Attempt, run: str, device: str, workers: int, history: list[Record], images: int
+    ) -> None:
         """Records that workers have started on a run.
 
         Args:
+            attempt: the start of their group.
             run: the run.
             device: name of the device that they train on.
             workers: number of workers.
@@ -226,6 +261,7 @@ class Coordinator:
                 is written before the epoch is reported.
             images: number of images of the next epoch that the checkpoint includes.
         """
+        self._group(attempt)
         status = self.runs[run].status
         begun = (len(history), images)
         if status.device:
@@ -238,20 +274,22 @@ class Coordinator:
             status.requested = Pause.NONE
         self._touch(run)
 
-    async def step(self, run: str, epoch: int, images: int) -> Pause:
+    async def step(self, attempt: Attempt, run: str, epoch: int, images: int) -> Pause:
         """Records how many images of an epoch are done; returns the pause that the workers are asked to make."""
+        self._group(attempt)
         status = self.runs[run].status
         status.step, status.last_step = (epoch, images), time.monotonic()
         status.first_step = status.first_step or time.time()
         self._touch(run)
         return status.requested
 
-    async def checkpointed(self, group: str) -> None:
+    async def checkpointed(self, attempt: Attempt) -> None:
         """Counts a checkpoint that a group has written."""
-        self.groups[group].checkpoints += 1
+        self._group(attempt).checkpoints += 1
 
-    async def epoch(self, run: str, record: Record) -> None:
+    async def epoch(self, attempt: Attempt, run: str, record: Record) -> None:
         """Adds the record of a finished epoch."""
+        self._group(attempt)
         status = self.runs[run].status
         status.records = [*status.records, record]
         if status.step and status.step[0] <= record["epoch"]:  # the next epoch begins while this one is written

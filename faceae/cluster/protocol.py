@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import ray
 
+from faceae.claim import Claim
 from faceae.config import Settings
 from faceae.training.progress import Record
 
@@ -29,6 +30,18 @@ class Pause(IntEnum):
     """The run ends here; it can be resumed."""
 
 
+class Attempt(NamedTuple):
+    """One start of a worker group; the next one replaces it.
+
+    Attributes:
+        group: the group's name.
+        number: the number of the start, counted from 1.
+    """
+
+    group: str
+    number: int
+
+
 @dataclass(frozen=True)
 class RunSpec:
     """A run to train: everything that its workers need.
@@ -38,12 +51,14 @@ class RunSpec:
         settings: the run's settings.
         dataset: reference to the `FaceDataset`, which all runs of a grid share.
         max_workers: largest number of workers that the run may ever have.
+        claim: the job's claim on the run's folder, or the grid's, without which nothing may be written.
     """
 
     uri: str
     settings: Settings
     dataset: ray.ObjectRef
     max_workers: int
+    claim: Claim
 
 
 class Verdict(NamedTuple):

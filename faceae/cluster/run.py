@@ -17,7 +17,7 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from faceae import models, ray_compat, storage
-from faceae.cluster.protocol import Pause, RunSpec
+from faceae.cluster.protocol import Attempt, Pause, RunSpec
 from faceae.data.batch import Batch
 from faceae.data.dataset import FaceDataset
 from faceae.data.epoch import Drawn, EpochKey
@@ -42,14 +42,14 @@ class Worker(NamedTuple):
 
     Attributes:
         coordinator: the coordinator.
-        group: the name of its worker group there.
+        attempt: the start of its worker group.
         device: the device that it trains on.
         ranks: the ranks of the group.
         mapped: the blocks that it has mapped; the runs of a grid share them.
     """
 
     coordinator: Any
-    group: str
+    attempt: Attempt
     device: torch.device
     ranks: Ranks
     mapped: Mapped
@@ -61,7 +61,7 @@ class Run(engine.EpochControl):
     def __init__(self, spec: RunSpec, worker: Worker) -> None:
         """Builds the network and loads the run's last checkpoint, if it has any."""
         self.spec = spec
-        self.coordinator, self.group, self.device, self.ranks, self.mapped = worker
+        self.coordinator, self.attempt, self.device, self.ranks, self.mapped = worker
         self.rank, self.workers = self.ranks.rank, len(self.ranks.nodes)
         dataset: FaceDataset = ray.get(spec.dataset)
         self.val, self.sampler = dataset.val, dataset.sampler(spec.settings, spec.max_workers)
@@ -88,7 +88,7 @@ class Run(engine.EpochControl):
                 self.coordinator.note.remote(spec.uri, text)
             name = torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else "cpu"
             history, images = self.done.history, self.done.part.images
-            self.coordinator.started.remote(spec.uri, name, self.workers, history, images)
+            self.coordinator.started.remote(self.attempt, spec.uri, name, self.workers, history, images)
 
     def train(self) -> bool:
         """Trains until the epochs are done, the time is up or the coordinator says to stop.
@@ -181,7 +181,7 @@ class Run(engine.EpochControl):
         self.reported = time.monotonic()
         if self.answer and ray.wait([self.answer], timeout=0)[0]:
             self.requested = ray.get(self.answer)
-        self.answer = self.coordinator.step.remote(self.spec.uri, self.current_epoch, images)
+        self.answer = self.coordinator.step.remote(self.attempt, self.spec.uri, self.current_epoch, images)
 
     def progress(self, images: int) -> float:
         """Returns the share of the run's epochs that is over."""
@@ -250,6 +250,8 @@ class Run(engine.EpochControl):
         snapshot, done = self.state.snapshot(), copy.deepcopy(self.done)
 
         def write() -> None:
+            ray.get(self.coordinator.confirm.remote(self.attempt))
+            self.spec.claim.check()
             # The checkpoint comes last: if the run dies before it, the epoch is trained again, with the same result.
             if epoch:
                 if done.best(self.spec.settings.train.best_by)["epoch"] == epoch["epoch"]:
@@ -258,18 +260,16 @@ class Run(engine.EpochControl):
                     models.save(uri, snapshot.best_network, self.spec.settings, **best)
                 storage.write_lines(storage.join(self.spec.uri, "metrics.jsonl"), done.history)
             checkpoint.save(self.spec.uri, snapshot, done)
-            self.coordinator.checkpointed.remote(self.group)
+            self.coordinator.checkpointed.remote(self.attempt)
             if epoch:
-                self.coordinator.epoch.remote(self.spec.uri, epoch)
+                self.coordinator.epoch.remote(self.attempt, self.spec.uri, epoch)
 
         self.writer.submit(write)
 
     def _raise_refusal(self) -> None:
         """Raises RunFailedError on all ranks if the storage has refused a write."""
         if any_rank(self.writer.refusal is not None, self.device):
-            raise RunFailedError(
-                f"{self.writer.refusal}; what was saved before is intact: fix this and continue with --run.resume"
-            )
+            raise RunFailedError(self.writer.refusal)
 
     def _finish_writing(self) -> None:
         self.writer.wait()

@@ -15,6 +15,7 @@ import torch
 from ray.train.torch import get_device
 
 from faceae import storage
+from faceae.cluster import failures
 from faceae.cluster.protocol import RunSpec
 from faceae.cluster.run import Run, Worker
 from faceae.data.loader import Ranks
@@ -30,20 +31,25 @@ def train_worker(config: dict[str, Any]) -> bool:
     In this way the trials of a grid share processes, see `faceae.cluster.worker_groups`.
 
     Args:
-        config: `coordinator`, `group` (the group's name there) and `workers_per_node` (training workers of all runs).
+        config: `coordinator`, `attempt` (this start of the group) and `workers_per_node` (training workers of all
+            runs).
 
     Returns:
         True if there are no more runs; False if other workers take over this one.
+
+    Raises:
+        RunFailedError: the current run cannot be trained by any workers.
+        Exception: something was lost, see `faceae.cluster.failures`; other workers may succeed.
     """
-    coordinator, group = config["coordinator"], config["group"]
+    coordinator, attempt = config["coordinator"], config["attempt"]
     context = ray.train.get_context()
     device = get_device()
     sharing = max(config["workers_per_node"], context.get_local_world_size())
     if device.type == "cpu":  # Ray sets one thread per worker, however many cores there are
         torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // sharing))
-    worker = Worker(coordinator, group, device, group_ranks(context.get_world_rank()), node_cache(sharing))
+    worker = Worker(coordinator, attempt, device, group_ranks(context.get_world_rank()), node_cache(sharing))
     number = None
-    while taken := ray.get(coordinator.next_run.remote(group, number)):
+    while taken := ray.get(coordinator.next_run.remote(attempt, number)):
         number, (reference,) = taken
         spec: RunSpec = ray.get(reference)
         failure = None
@@ -56,8 +62,13 @@ def train_worker(config: dict[str, Any]) -> bool:
             failure = f"{error}; try a lower --optim.lr"
         except RunFailedError as error:
             failure = str(error)
+        except Exception as error:
+            if failures.is_loss(error):
+                raise
+            # The other ranks still wait for this one: the group ends, and others train the next run.
+            raise RunFailedError(failures.reason(error)) from error
         if worker.ranks.rank == 0:
-            ray.get(coordinator.finish.remote(group, failure))
+            ray.get(coordinator.finish.remote(attempt, failure))
         number += 1
     return True
 

@@ -29,7 +29,7 @@ from faceae.cluster.protocol import Changes, RunSpec
 from faceae.config import Scale
 from faceae.console import clock
 from faceae.data.dataset import FaceDataset
-from faceae.errors import RunFailedError
+from faceae.errors import RunFailedError, one_line
 from faceae.ray_compat import GROUP_START_TIMEOUT_S
 
 WORKER_RETRIES = 3
@@ -136,7 +136,7 @@ class _WorkerGroup:
                 self._train()
                 return
             except Exception as error:  # whatever it is, it must be recorded for the run
-                if not ray.get(self.coordinator.give_up.remote(self.name, str(error))):
+                if not ray.get(self.coordinator.give_up.remote(self.name, one_line(error))):
                     return
             finally:
                 self._cancel_pending()
@@ -145,35 +145,40 @@ class _WorkerGroup:
         """Starts one set of workers after another until the runs are done.
 
         Raises:
-            RunFailedError: workers were lost repeatedly, or got no resources within `wait_minutes`.
+            RunFailedError: the run cannot be trained, workers were lost repeatedly, or they got no resources within
+                `wait_minutes`.
             InputError: the machines that the run needs did not come back.
         """
-        saved, lost, waited = 0, 0, 0
+        saved, waited, causes = 0, 0, list[str]()
         controller = start_controller()
         while True:
             try:
                 outcome = self._wait_for_end(controller.run_group.remote(self.placement, self._config()))
-            except ray.exceptions.RayActorError as error:
-                outcome, controller = Outcome(End.LOST, str(error)), start_controller()
+            except (ray.exceptions.RayActorError, ray.exceptions.OutOfMemoryError) as error:
+                outcome, controller = Outcome(End.LOST, one_line(error)), start_controller()
             if outcome.end is End.DONE:
                 return
+            if outcome.end is End.FAILED:
+                raise RunFailedError(outcome.cause)
             if outcome.end is End.NO_ROOM:
                 waited += GROUP_START_TIMEOUT_S
                 if waited > 60 * self.scale.wait_minutes:
                     raise RunFailedError(f"no room for {self.placement} within {clock(waited)}")
             if outcome.end is End.LOST:
                 written = ray.get(self.coordinator.worker_lost.remote(self.name))
-                saved, lost, waited = written, lost + 1 if written == saved else 1, 0
-                if lost > WORKER_RETRIES:
-                    raise RunFailedError(f"workers were lost {lost} times in a row: {outcome.cause}")
+                causes = [*causes, outcome.cause] if written == saved else [outcome.cause]
+                saved, waited = written, 0
+                if len(causes) > WORKER_RETRIES:
+                    why = "; then: ".join(dict.fromkeys([causes[0], causes[-1]]))
+                    raise RunFailedError(f"workers were lost {len(causes)} times in a row: {why}")
             self._cancel_pending()
             self.placement = wait_for(self.placement, self.scale, groups=1)
 
     def _config(self) -> dict[str, Any]:
-        """Returns the argument of `faceae.cluster.worker.train_worker`."""
+        """Returns the argument of `faceae.cluster.worker.train_worker` for new workers, which replace earlier ones."""
         return {
             "coordinator": self.coordinator,
-            "group": self.name,
+            "attempt": ray.get(self.coordinator.start_group.remote(self.name)),
             "workers_per_node": self.placement.workers_per_node(),
         }
 

@@ -45,6 +45,11 @@ class Replicas(NamedTuple):
     cpus: float
     gpu: float
 
+    @property
+    def device(self) -> str:
+        """The device of each process, "cuda" or "cpu". Ray shows GPUs also to processes that have asked for none."""
+        return "cuda" if self.gpu else "cpu"
+
     def at_most(self, parts: int) -> Replicas:
         """Returns at least one replica, and no more than there are parts to work on."""
         return self._replace(size=max(1, min(self.size, parts)))

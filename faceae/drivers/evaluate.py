@@ -114,6 +114,7 @@ def _evaluate(folder: RunFolder[EvaluateSettings], started: float) -> dict[str, 
         "replicas": placed.size,
         "device": "GPU" if placed.gpu else "CPU",
     }
+    folder.held.check()
     sink = pa.BufferOutputStream()
     pq.write_table(table, sink)
     storage.write(folder.path(IMAGES), memoryview(sink.getvalue()))

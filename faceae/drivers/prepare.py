@@ -49,11 +49,12 @@ def prepare(settings: PrepareSettings) -> Manifest:
     folder = RunFolder(settings)
     listing = list_sources(settings.data.source, "--data.source", settings.data.verify)
     entries = choose(listing.entries, settings.data.limit)
-    begun = _begin(folder, entries)
-    if not begun["finished"]:
-        _write_shards(folder, entries, listing.refused)
-    _clear(folder)
-    manifest: Manifest = storage.read_json(folder.path(MANIFEST))
+    with folder.hold():
+        begun = _begin(folder, entries)
+        if not begun["finished"]:
+            _write_shards(folder, entries, listing.refused)
+        _clear(folder)
+        manifest: Manifest = storage.read_json(folder.path(MANIFEST))
     _print_result(manifest, folder)
     return manifest
 
@@ -182,6 +183,7 @@ def _bad(records: Iterable[Record]) -> list[Rejected]:
 
 def _finish(folder: RunFolder[PrepareSettings], records: Sequence[Record], refused: Sequence[Rejected]) -> None:
     """Writes the list of rejected images and the finished manifest, which marks the set as complete."""
+    folder.held.check()
     bad = _bad(records)
     rejected.write(bad, refused, folder)
     images = sum(record["rows"] for record in records)

@@ -221,7 +221,7 @@ def _work(source: FullSizeSource, model: Restorer, machines: ReplicaScale, dest:
     connection.connect(REPLICA_CPUS)
     placed = plan_replicas(machines).at_most(len(source.units))
     out.print(f"model     {count(placed.size, 'replica')} on {'GPUs' if placed.gpu else 'CPUs'}")
-    pool = ActorPool(_Worker, (ray.put(model), "cuda" if placed.gpu else "cpu"), placed)
+    pool = ActorPool(_Worker, (ray.put(model), placed.device), placed)
     bad: list[Rejected] = []
     try:
         with Meter("restoring", len(source.names)) as meter:

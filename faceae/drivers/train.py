@@ -8,11 +8,13 @@ from typing import Any
 
 from faceae import config, storage
 from faceae.cluster import connection, placement
+from faceae.cluster.preflight import check_batch_norm, check_network
 from faceae.cluster.protocol import RunSpec, RunStatus
 from faceae.cluster.worker_groups import WorkerGroups
 from faceae.config import Settings, Train
 from faceae.console import Meter, out
 from faceae.data.dataset import FaceDataset, load_dataset
+from faceae.data.listing import check_listing
 from faceae.data.split import Split
 from faceae.errors import RunFailedError
 from faceae.reporting.tables import epoch_line, result_table, rows
@@ -41,15 +43,18 @@ def train(settings: Settings) -> dict[str, Any]:
     settings = folder.settings
     with folder.claim() as resumed, Tracker(folder, settings.run.track) as tracker:
         out.print(f"run       {folder.uri}" + (" (continued)" if resumed else ""))
+        check_listing(split, settings.mask, folder, resumed)
         least, _ = settings.scale.bounds or (1, 1)
         connection.connect(least)
         placed = placement.place(settings.scale)
         out.print(f"cluster   {placed}")
         placed.check_shares(f"--train.batch-size {settings.train.batch_size}", settings.train.batch_size)
+        check_network(settings, placed)
         with WorkerGroups(placed, settings.scale) as groups:  # start while the images are decoded
             dataset = load_dataset(settings, split, folder, len(tracker.history) + 1)
             placed.check_shares("--data.source", len(dataset.train))
-            spec = RunSpec(folder.uri, settings, groups.share(dataset), placed.max_workers)
+            check_batch_norm(settings, placed, len(dataset.train))
+            spec = RunSpec(folder.uri, settings, groups.share(dataset), placed.max_workers, folder.held)
             status = _train(spec, dataset.sampler(settings, placed.max_workers).images, groups, tracker)
         summary = tracker.summary = _conclude(folder, dataset, status, started)
     _print_result(folder, summary)
@@ -153,6 +158,7 @@ def _conclude(folder: RunFolder[Settings], dataset: FaceDataset, status: RunStat
         "device": status.device,
     }
     sheet = contact_sheet(folder.path("model"), dataset.val, data.image_size)
+    folder.held.check()
     report.write(folder.path("report"), settings, summary, history, sheet)
     storage.write_json(folder.path("summary.json"), summary)
     return summary

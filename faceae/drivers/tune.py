@@ -9,11 +9,13 @@ from typing import Any
 from faceae import config
 from faceae.cluster import connection, placement
 from faceae.cluster.placement import Placement
+from faceae.cluster.preflight import check_batch_norm, check_network
 from faceae.cluster.worker_groups import WorkerGroups
 from faceae.config import grid
 from faceae.config.grid import GridSettings, Point
 from faceae.console import count, out
 from faceae.data.dataset import load_dataset
+from faceae.data.listing import check_listing
 from faceae.data.split import Split
 from faceae.evaluation.summary import Baselines
 from faceae.run_folder import RunFolder
@@ -43,23 +45,26 @@ def tune(settings: GridSettings) -> dict[str, Any]:
     split = Split(settings.data)
     settings = folder.settings
     result: GridResult | None = None
-    try:
-        with folder.claim() as resumed:
-            out.print(f"grid      {folder.uri}" + (" (continued)" if resumed else ""))
-            placed = _place(settings, points)
+    with folder.claim() as resumed:
+        out.print(f"grid      {folder.uri}" + (" (continued)" if resumed else ""))
+        check_listing(split, settings.mask, folder, resumed)
+        placed = _place(settings, points)
+        try:
             with WorkerGroups(placed, settings.scale) as groups:  # start while the images are decoded
                 dataset = load_dataset(settings, split, folder)
                 placed.check_shares("--data.source", len(dataset.train))
+                for point in points:
+                    check_batch_norm(point.settings, placed, len(dataset.train))
                 trials = open_trials(points, folder)
                 baselines = Baselines(dataset.val, settings.data.image_size, settings.train.batch_size)
                 result = GridResult(folder, trials, dataset, baselines, placed, started)
-                Search(settings, trials, dataset, groups, result.keep).run()
-    except KeyboardInterrupt:
-        if result:
-            out.print("\ninterrupted; writing the results so far")
-            result.conclude(interrupted=True)
-        raise
-    return result.conclude()
+                Search(settings, trials, dataset, groups, folder.held, result.keep).run()
+        except KeyboardInterrupt:
+            if result:
+                out.print("\ninterrupted; writing the results so far")
+                result.conclude(interrupted=True)
+            raise
+        return result.conclude()
 
 
 def _place(settings: GridSettings, points: list[Point]) -> Placement:
@@ -75,4 +80,5 @@ def _place(settings: GridSettings, points: list[Point]) -> Placement:
     for point in points:
         batch = point.settings.train.batch_size
         placed.check_shares(f"--train.batch-size {batch}", batch)
+        check_network(point.settings, placed)
     return placed

@@ -67,7 +67,7 @@ def score(entries: Sequence[Entry], scoring: Scoring, replicas: Replicas) -> Ite
     def finish(block: pa.Table) -> pa.Table:
         return add_baselines(block, mask_generator, batch_size)
 
-    arguments = (ray.put(scoring.network), mask_generator.image_size, batch_size)
+    arguments = (ray.put(scoring.network), mask_generator.image_size, batch_size, replicas.device)
     pool = ActorPool(Scorer, arguments, replicas.at_most(len(source.units)))
     for ref, _ in execute(source, len(source.units), finish, pool):
         yield ray.get(ref)
@@ -100,8 +100,8 @@ def kinds(image_ids: Sequence[str], mask: Mask) -> list[str]:
 class Scorer:
     """A replica of the model in its own process; called with blocks of `add_baselines`."""
 
-    def __init__(self, network: ray.ObjectRef, image_size: int, batch_size: int) -> None:
-        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    def __init__(self, network: ray.ObjectRef, image_size: int, batch_size: int, device: str) -> None:
+        self.device = torch.device(device)
         if self.device.type == "cpu":
             torch.set_num_threads(REPLICA_CPUS)
         copy: nn.Module = ray.get(network)

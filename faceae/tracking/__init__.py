@@ -10,20 +10,26 @@ documentation describes (MLFLOW_TRACKING_URI, WANDB_API_KEY, WANDB_MODE, ...); f
 
 from __future__ import annotations
 
+import math
+import queue
+import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
 from typing import Any, Protocol
 
 from faceae import storage
 from faceae.config import Settings
-from faceae.console import out
+from faceae.console import count, out
 from faceae.errors import InputError, one_line
 from faceae.run_folder import RunFolder
 from faceae.tracking.mlflow import MLflow
 from faceae.tracking.tensorboard import TensorBoard
 from faceae.tracking.wandb import WandB
 from faceae.training.progress import Record
+
+END_S = 90.0
+"""Seconds that the services have, at the end of a run, to take what is left."""
 
 
 class Service(Protocol):
@@ -123,40 +129,77 @@ class Tracker:
         for channel in self.channels:
             channel.sync(self.history)
 
-    def end(self, interrupted: bool = False) -> None:
-        """Records how the run ended and waits until every service has been told.
+    def end(self, interrupted: bool = False, wait: bool = True) -> None:
+        """Records how the run ended.
 
         Args:
             interrupted: whether the run was ended by Ctrl-C; otherwise it finished if there is a `summary`, and failed
                 if there is none.
+            wait: whether to `wait`.
         """
         for channel in self.channels:
             channel.end(self.history, self.summary, interrupted)
+        if wait:
+            self.wait()
+
+    def wait(self) -> None:
+        """Waits until every service has been told of the end, but no longer than `END_S` after it."""
         for channel in self.channels:
             channel.close()
 
 
 class _Channel:
-    """A service with its own thread, which calls it in order, and prints a note when the service starts to fail."""
+    """A service with its own thread, which calls it in order, and prints a note when the service starts to fail.
+
+    An epoch that comes while the service is busy waits for the next one: each call sends all records that are missing.
+    The thread does not keep the process alive, since a service may never answer.
+    """
 
     def __init__(self, name: str, service: Service) -> None:
         self.name, self.service, self.broken = name, service, False
-        self.thread = ThreadPoolExecutor(1, f"track-{name}")
+        self.history: Sequence[Record] = ()
+        self.sent = 0  # records that the service has got
+        self.deadline = math.inf
+        self.calls = queue.SimpleQueue[Callable[[], None] | None]()
+        self.thread = threading.Thread(target=self._run, daemon=True, name=f"track-{name}")
+        self.thread.start()
 
     def sync(self, history: Sequence[Record]) -> None:
         otherwise = "training goes on, and the missing records are sent after the next epoch"
-        self.thread.submit(self._try, lambda: self.service.sync(history), otherwise)
+        self.history = history
+        if self.calls.empty():
+            self.calls.put(lambda: self._try(self._send, otherwise))
 
     def end(self, history: Sequence[Record], summary: Mapping[str, Any] | None, interrupted: bool) -> None:
         def last() -> None:
             self.broken = False  # a failure at the end gets a note even if earlier ones already did
-            self.service.sync(history)
+            self._send()
             self.service.end(history, summary, interrupted)
 
-        self.thread.submit(self._try, last, "--run.resume sends the missing records")
+        self.history = history
+        self.calls.put(lambda: self._try(last, "--run.resume sends the missing records"))
+        self.calls.put(None)
+        self.deadline = time.monotonic() + END_S
 
     def close(self) -> None:
-        self.thread.shutdown()
+        """Waits until the service has been told of the end, or its time is up."""
+        self.thread.join(max(0.0, self.deadline - time.monotonic()))
+        if self.thread.is_alive():
+            missing = len(self.history) - self.sent
+            lacks = f"the last {count(missing, 'epoch')} and the run's end" if missing else "the run's end"
+            out.print(
+                f"note      {self.name}: no answer within {END_S:.0f} s; it may lack {lacks}; --run.resume sends them",
+                markup=False,
+            )
+
+    def _run(self) -> None:
+        while call := self.calls.get():
+            call()
+
+    def _send(self) -> None:
+        history = self.history
+        self.service.sync(history)
+        self.sent = len(history)
 
     def _try(self, call: Callable[[], None], otherwise: str) -> None:
         """Calls the service; if it fails, prints a note that ends in `otherwise`, unless its last call failed too."""

@@ -1,8 +1,8 @@
 """Checkpoints: everything a run needs to continue as if it had never stopped.
 
 A checkpoint is a folder of the run: `checkpoints/<epoch>/` after an epoch, `checkpoints/<epoch>-<images>/` inside the
-one that follows. Its progress.json is written last and holds the SHA-256 digests of the other files, so a checkpoint
-without it, or with content that does not match, is not used.
+one that follows. Its progress.json is written last and holds the SHA-256 digests of the other files and of itself, so a
+checkpoint without it, or with content that does not match, is not used.
 """
 
 from __future__ import annotations
@@ -10,12 +10,14 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import re
 from dataclasses import asdict
+from typing import Any
 
 import torch
 
 from faceae import models, storage
-from faceae.errors import RunFailedError
+from faceae.errors import RunFailedError, one_line
 from faceae.models import files
 from faceae.training.progress import EpochResult, Progress
 from faceae.training.state import Snapshot, TrainState
@@ -24,6 +26,9 @@ KEEP = 2
 """Number of checkpoints of a run that are kept: the most recent ones."""
 
 STATE, PROGRESS = "state.pt", "progress.json"
+
+_OWN_DIGEST = "progress_sha256"
+_NAME = re.compile(r"\d{5,}(-\d{9,})?")
 
 
 class _DamagedError(Exception):
@@ -39,8 +44,8 @@ def save(run_uri: str, snapshot: Snapshot, progress: Progress) -> None:
     buffer = io.BytesIO()
     torch.save(snapshot.state, buffer)
     content = {files.WEIGHTS: models.weights(snapshot.network), STATE: buffer.getvalue()}
-    digests = {name: hashlib.sha256(data).hexdigest() for name, data in content.items()}
-    content[PROGRESS] = json.dumps({**asdict(progress), "sha256": digests}).encode()
+    told = {**asdict(progress), "sha256": {name: _sha256(data) for name, data in content.items()}}
+    content[PROGRESS] = json.dumps({**told, _OWN_DIGEST: _digest(told)}).encode()
     uri = storage.join(run_uri, "checkpoints")
     for name, data in content.items():
         storage.write(storage.join(uri, progress.name, name), data)
@@ -78,23 +83,46 @@ def load(run_uri: str, state: TrainState, device: torch.device) -> tuple[Progres
 
 
 def _load(uri: str, state: TrainState, device: torch.device) -> Progress:
-    content: dict[str, bytes] = {}
     try:
-        progress = storage.read_json(storage.join(uri, PROGRESS))
-        for name, digest in progress.pop("sha256").items():
-            content[name] = storage.read(storage.join(uri, name))
-            if hashlib.sha256(content[name]).hexdigest() != digest:
-                raise _DamagedError(f"{name} does not match what was written")
-    except FileNotFoundError as error:
+        progress, digests = _read_progress(uri)
+        content = {name: storage.read(storage.join(uri, name)) for name in (files.WEIGHTS, STATE)}
+    except (FileNotFoundError, IsADirectoryError) as error:
         raise _DamagedError("one of its files is missing") from error
-    except (ValueError, KeyError) as error:
-        raise _DamagedError(f"{PROGRESS} does not match what was written") from error
-    models.load_weights(state.network, content[files.WEIGHTS])
+    for name, data in content.items():
+        if _sha256(data) != digests.get(name):
+            raise _DamagedError(f"{name} does not match what was written")
     try:
+        models.load_weights(state.network, content[files.WEIGHTS])
         state.load_state_dict(torch.load(io.BytesIO(content[STATE]), map_location=device, weights_only=True))
     except KeyError as error:
         raise _DamagedError(f"another version of faceae wrote it: {STATE} has no {error}") from error
-    return Progress(progress["history"], EpochResult(**progress["part"]), progress["seconds"])
+    except (MemoryError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:  # whatever a parser says of content that this version did not write
+        raise _DamagedError(f"it does not fit this run: {one_line(error)}") from error
+    return progress
+
+
+def _read_progress(uri: str) -> tuple[Progress, dict[str, str]]:
+    """Returns the progress and the digests of the other files, after checking that they are what was written."""
+    try:
+        told = storage.read_json(storage.join(uri, PROGRESS))
+        own = told.pop(_OWN_DIGEST, None)  # earlier versions wrote none
+        progress = Progress(told["history"], EpochResult(**told["part"]), told["seconds"])
+        intact = own in (None, _digest(told)) and told.keys() == {"history", "part", "seconds", "sha256"}
+        if intact and progress.name == uri.rpartition("/")[2]:
+            return progress, dict(told["sha256"])
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        pass
+    raise _DamagedError(f"{PROGRESS} does not match what was written")
+
+
+def _digest(content: dict[str, Any]) -> str:
+    return _sha256(json.dumps(content, sort_keys=True).encode())
+
+
+def _sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
 
 
 def discard_after(run_uri: str, progress: Progress) -> None:
@@ -110,5 +138,6 @@ def _checkpoints(uri: str) -> dict[str, bool]:
     found: dict[str, bool] = {}
     for path in storage.list_files(uri, missing_ok=True):
         name, _, file = path.partition("/")
-        found[name] = found.get(name, False) or file == PROGRESS
+        if _NAME.fullmatch(name):
+            found[name] = found.get(name, False) or file == PROGRESS
     return dict(sorted(found.items()))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 
 import torch.nn.functional as F
@@ -21,9 +22,27 @@ def hole_loss(output: Tensor, original: Tensor, mask: Tensor) -> Tensor:
     return holes.mean() + HOLE_FRAME_WEIGHT * squared.mean()
 
 
+def bce_loss(output: Tensor, original: Tensor, mask: Tensor) -> Tensor:
+    """Returns the binary cross-entropy over the full frame; NaN if the network has diverged."""
+    if output.device.type == "cpu":  # the copies of `guarded_bce` cost as much as the loss
+        with contextlib.suppress(RuntimeError):
+            return F.binary_cross_entropy(output, original)
+    return guarded_bce(output, original)
+
+
+def guarded_bce(output: Tensor, original: Tensor) -> Tensor:
+    """Returns the same without looking at the values first.
+
+    For an output outside [0, 1], torch raises an error on a CPU and aborts the kernel on a GPU, which this process then
+    cannot use any more. So NaN is left out and added again. Interpolation may exceed 1 by a rounding error.
+    """
+    inside = output.nan_to_num(nan=0.0).clamp(0, 1)
+    return F.binary_cross_entropy(inside, original) + 0 * output.detach().sum()
+
+
 LOSSES: dict[str, Loss] = {
     "mse": lambda output, original, mask: F.mse_loss(output, original),
-    "bce": lambda output, original, mask: F.binary_cross_entropy(output, original),
+    "bce": bce_loss,
     "l1": lambda output, original, mask: F.l1_loss(output, original),
     "hole": hole_loss,
 }

@@ -8,13 +8,14 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pyarrow import ArrowException
 
 from faceae import storage
+from faceae.errors import RunFailedError
 
 
 class Writer:
-    """Carries out writes one after another; after one that the storage refuses, none is tried any more.
+    """Carries out writes one after another; after one that fails, none is tried any more.
 
     Attributes:
-        refusal: why the storage refused a write; None if it has not refused any.
+        refusal: why a write failed, and what to do; None if none has.
     """
 
     def __init__(self, uri: str) -> None:
@@ -48,5 +49,8 @@ class Writer:
             return
         try:
             write()
+        except RunFailedError as error:
+            self.refusal = str(error)
         except (OSError, ArrowException) as error:
-            self.refusal = str(storage.explain(error, self.uri))
+            what = storage.explain(error, self.uri)
+            self.refusal = f"{what}; what was saved before is intact: fix this and continue with --run.resume"

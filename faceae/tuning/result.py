@@ -53,6 +53,7 @@ class GridResult:
 
     def keep(self, state: str = "running") -> dict[str, Any]:
         """Writes grid.json and grid.csv; returns the content of grid.json."""
+        self.folder.held.check()
         content = {
             "grid": self.folder.name,
             "state": state,

@@ -15,6 +15,7 @@ from ray import tune
 from ray.tune.schedulers import ASHAScheduler
 
 from faceae import ray_compat
+from faceae.claim import Claim
 from faceae.cluster.protocol import METRIC, TIME, RunSpec, RunStatus, Verdict
 from faceae.cluster.worker_groups import WorkerGroups, in_thread
 from faceae.config.grid import GridSettings
@@ -36,6 +37,7 @@ class Search:
         trials: Sequence[Trial],
         dataset: FaceDataset,
         groups: WorkerGroups,
+        claim: Claim,
         keep: Callable[[], object],
     ) -> None:
         """Registers the trials with the coordinator.
@@ -45,19 +47,21 @@ class Search:
             trials: all trials, which are updated as they run.
             dataset: the images that the trials share.
             groups: the worker groups that train the trials.
+            claim: the claim on the grid's folder.
             keep: called after a change that should be saved.
         """
         self.settings, self.trials, self.groups, self.keep = settings, trials, groups, keep
         self.open = {trial.folder.uri: trial for trial in trials if not trial.over}
         self.view = GridView(trials, len(dataset.train))
         self.trackers: dict[str, Tracker] = {}
+        self.ended: list[Tracker] = []  # those of trials that are over; their services may still be busy
         self.tracked = False  # whether tracking has worked for any trial
         self.seen: Counter[str] = Counter()  # number of records received, by run
         self.notes: Counter[str] = Counter()  # number of notes shown, by trial
         self.free_since = [time.monotonic()] * groups.placement.concurrent  # one time for each free slot
         shared = groups.share(dataset)
         for uri, trial in self.open.items():
-            groups.register(RunSpec(uri, trial.folder.settings, shared, groups.placement.max_workers))
+            groups.register(RunSpec(uri, trial.folder.settings, shared, groups.placement.max_workers, claim))
 
     def run(self) -> None:
         """Runs the trials until all are over.
@@ -84,7 +88,9 @@ class Search:
                 raise
             finally:
                 for tracker in self.trackers.values():
-                    tracker.end(interrupted=True)
+                    tracker.end(interrupted=True, wait=False)
+                for tracker in [*self.ended, *self.trackers.values()]:
+                    tracker.wait()
 
     def _stop(self) -> None:
         """Stops the running trials, each with a checkpoint, and records the epochs that they have finished by then."""
@@ -184,7 +190,8 @@ class Search:
         if tracker := self.trackers.pop(trial.name, None):
             if trial.best and not failure:
                 tracker.summary = {"best_epoch": trial.best["epoch"], "val": trial.best["val"]}
-            tracker.end()
+            tracker.end(wait=False)
+            self.ended.append(tracker)
 
     def _track(self, trial: Trial) -> Tracker:
         """Starts tracking a trial. If the first cannot be tracked, that is an error; later ones then run untracked."""

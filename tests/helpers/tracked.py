@@ -1,5 +1,7 @@
 """Runs to be tracked, without the training: their records are made up."""
 
+import threading
+
 from runs import small
 
 from faceae import storage
@@ -13,6 +15,13 @@ SECRET = "0123456789abcdef0123456789abcdef01234567"
 def finish(tracker, summary, interrupted=False):
     tracker.summary = summary
     tracker.end(interrupted)
+
+
+def call(channel, function):
+    """Calls a function in the thread of a service, after all calls before it."""
+    over = threading.Event()
+    channel.calls.put(lambda: (function(), over.set()))
+    assert over.wait(20)
 
 
 def record(epoch):

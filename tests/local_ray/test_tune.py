@@ -23,7 +23,7 @@ from runs import ROOT, assert_same, figures, history, small
 import faceae
 from faceae import cli
 from faceae.config import Settings
-from faceae.config.grid import Asha, Grid, GridSettings
+from faceae.config.grid import Asha, Grid, GridSettings, Tune
 from faceae.drivers.train import train
 from faceae.drivers.tune import tune
 from faceae.errors import RunFailedError
@@ -132,9 +132,14 @@ def test_the_command_of_the_report_trains_the_best_settings_for_longer(finished)
     assert longer.run.name == "grid-best"
 
 
-def test_a_grid_of_failures_fails_and_leaves_its_table(ray_cluster, faces, tmp_path):
-    with pytest.raises(RunFailedError, match=r"all 1 trials failed: .*loss"):
-        tune(small_grid(faces, tmp_path, "failing", DIVERGING))
+def test_a_grid_of_failures_fails_and_leaves_its_table(ray_cluster, faces, tmp_path, monkeypatch):
+    """Each trial fails at once, and the group goes on with the next."""
+    monkeypatch.setattr("faceae.drivers.tune.check_network", lambda *_: None)  # it would refuse the first
+    points = ("model.latent_dim=100000000", f"train.loss=bce,{DIVERGING}")
+    began = time.monotonic()
+    with pytest.raises(RunFailedError, match=r"all 2 trials failed: out of memory .*; the training loss is no longer"):
+        tune(dataclasses.replace(small_grid(faces, tmp_path, "failing", *points), tune=Tune(concurrent=1)))
+    assert time.monotonic() - began < 60
     assert json.loads((tmp_path / "failing" / "grid.json").read_text())["trials"][0]["state"] == "failed"
 
 

@@ -13,7 +13,7 @@ from faceae.errors import InputError
 @pytest.fixture
 def new_clients():
     """Discards the clients that were made for another environment."""
-    caches = (storage._filesystem, storage._s3_client)
+    caches = (storage._filesystem, storage.s3_client)
     for cache in caches:
         cache.cache_clear()
     yield

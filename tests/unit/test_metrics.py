@@ -100,6 +100,14 @@ def test_metrics_are_computed_in_full_float32_whatever_training_allows(allowed):
         torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = before
 
 
+def test_metrics_are_computed_in_full_float32_also_inside_autocast():
+    given = images(3, 0), images(3, 1), holes(3)
+    alone = metrics.per_example(*given)
+    with torch.autocast("cpu", torch.bfloat16):
+        inside = metrics.per_example(*given)
+    assert all(inside[name].equal(alone[name]) for name in metrics.NAMES)
+
+
 def batch_of(count=6, size=64, box=14):
     pixels = np.stack([portrait(i, size) for i in range(count)])
     drawn = masks.draw([str(i) for i in range(count)], Mask(size=box), seed=0, epoch=0, image_size=size)

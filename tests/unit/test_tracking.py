@@ -1,15 +1,18 @@
 """What TensorBoard gets of a run, read back from its event file, and what all services have in common."""
 
 import struct
+import subprocess
 import sys
+import threading
+import time
 
 import pytest
 from tensorboardX.crc32c import crc32c
 from tensorboardX.proto.event_pb2 import Event
 from tensorboardX.proto.plugin_hparams_pb2 import HParamsPluginData
-from tracked import finish, numbers, open_folder, run_session, send, summary
+from tracked import call, finish, numbers, open_folder, run_session, send, summary
 
-from faceae import storage
+from faceae import storage, tracking
 from faceae.errors import InputError
 from faceae.tracking import Tracker
 
@@ -90,7 +93,7 @@ def test_a_failing_disk_leaves_a_note_and_gets_the_missing_records_later(tmp_pat
     tracker = Tracker(folder, ())
     (tmp_path / "run" / "tensorboard").write_text("in the way")
     send(tracker, folder, 1, 3)
-    tracker.channels[0].thread.submit(lambda: (tmp_path / "run" / "tensorboard").unlink()).result()
+    call(tracker.channels[0], (tmp_path / "run" / "tensorboard").unlink)
     send(tracker, folder, 4, 4)
     finish(tracker, summary(4))
     assert capsys.readouterr().out.count("note      tensorboard: [Errno 17] File exists") == 1
@@ -102,3 +105,47 @@ def test_a_service_that_is_not_installed_is_an_input_error(kind, tmp_path, monke
     monkeypatch.setitem(sys.modules, kind, None)
     with pytest.raises(InputError, match=rf"--run\.track {kind}: .* pip install 'faceae\[{kind}\]'"):
         Tracker(open_folder(tmp_path), [kind])
+
+
+class Silent:
+    """A service behind a server that accepts connections and never answers."""
+
+    def __init__(self):
+        self.answer, self.asked = threading.Event(), []
+
+    def sync(self, history):
+        self.asked.append(len(history))
+        self.answer.wait()
+
+    def end(self, history, summary, interrupted):
+        self.asked.append("end")
+
+
+def test_a_service_that_never_answers_does_not_hold_up_the_end(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(tracking, "END_S", 0.3)
+    folder, silent = open_folder(tmp_path), Silent()
+    tracker = Tracker(folder, ())
+    tracker.channels.append(tracking._Channel("silent", silent))
+    send(tracker, folder, 1, 50)
+    began = time.monotonic()
+    finish(tracker, summary(50))
+    assert time.monotonic() - began < 2
+    said = " ".join(capsys.readouterr().out.split())
+    assert "silent: no answer within 0 s; it may lack the last 50 epochs and the run's end; --run.resume" in said
+    assert scalars((tmp_path / "run" / EVENTS).read_bytes()) == expected(50)
+    assert len(silent.asked) == 1
+    silent.answer.set()
+    tracker.channels[1].thread.join()
+    assert silent.asked[-2:] == [50, "end"]  # each call sends everything that is missing
+    assert len(silent.asked) <= 4
+
+
+def test_a_service_that_never_answers_does_not_keep_the_process_alive():
+    code = (
+        "import time; from faceae import tracking; tracking.END_S = 0.1\n"
+        "class Silent:\n    def sync(self, history): time.sleep(60)\n"
+        "channel = tracking._Channel('silent', Silent())\n"
+        "channel.sync([]); channel.end([], None, False); channel.close()"
+    )
+    said = subprocess.run([sys.executable, "-c", code], timeout=30, capture_output=True, text=True, check=True)
+    assert "it may lack the run's end" in said.stdout.replace("\n", " ")

@@ -3,7 +3,7 @@
 import sqlite3
 
 import pytest
-from tracked import SECRET, finish, numbers, open_folder, record, run_session, send, summary
+from tracked import SECRET, call, finish, numbers, open_folder, record, run_session, send, summary
 
 from faceae import storage
 from faceae.errors import InputError
@@ -82,12 +82,12 @@ def test_mlflow_failing_during_a_run_leaves_a_note_and_catches_up(tmp_path, mlfl
     folder = open_folder(tmp_path)
     tracker = Tracker(folder, ["mlflow"])
     send(tracker, folder, 1, 1)
-    thread = tracker.channels[1].thread
-    thread.submit(rename, "metrics", "away").result()
+    channel = tracker.channels[1]
+    call(channel, lambda: rename("metrics", "away"))
     send(tracker, folder, 2, 3)
-    thread.submit(rename, "away", "metrics").result()
+    call(channel, lambda: rename("away", "metrics"))
     send(tracker, folder, 4, 4)
-    thread.submit(rename, "metrics", "away").result()
+    call(channel, lambda: rename("metrics", "away"))
     finish(tracker, summary(4))
     rename("away", "metrics")
     first, second = [line for line in capsys.readouterr().out.splitlines() if line.startswith("note ")]
