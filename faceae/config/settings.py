@@ -15,7 +15,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt
 
-from faceae.config.base import RunSettings, Strict, flag, flat, to_dict
+from faceae.config.base import RunSettings, Strict, Uri, flag, flat, to_dict
 from faceae.errors import InputError
 
 Fraction = Annotated[float, Field(gt=0, lt=1)]
@@ -34,7 +34,7 @@ def _range(text: int | str) -> tuple[int, int]:
 class Source(Strict):
     """The images to read."""
 
-    source: tuple[str, ...] = ("synthetic:1500",)
+    source: tuple[Uri, ...] = ("synthetic:1500",)
     """Where the images are: one or more sources, local or s3://bucket/path (AWS_ENDPOINT_URL for a server of your own).
     A source is a folder of images, a zip, tar or Parquet file, or a folder of archives or of Parquet files.
     Parquet files hold encoded images or decoded pixels. synthetic:N draws N portraits instead."""
@@ -50,7 +50,7 @@ class Source(Strict):
 class Data(Source):
     """The images to train and validate on."""
 
-    val_source: tuple[str, ...] = ()
+    val_source: tuple[Uri, ...] = ()
     """Images to validate on, one or more sources.
     Without it, FFHQ is split as its authors do (60000/10000), other images by val-fraction."""
     val_fraction: Fraction = 0.1
@@ -71,7 +71,7 @@ class Mask(Strict):
     MIN:MAX (such as 16:48) draws a size in this range for each mask."""
     count: PositiveInt = 1
     """Number of boxes in an image."""
-    images: str | None = None
+    images: Uri | None = None
     """For the kind image: a folder, zip, tar or Parquet file of mask images, white inside the hole."""
 
     @property
@@ -168,9 +168,9 @@ class Scale(Strict):
 class Output(Strict):
     """Where the results go."""
 
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")] | None = None
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=128)] | None = None
     """Name of the run and of its folder. The default is a prefix, such as the network's name, and the time."""
-    storage: str = "out"
+    storage: Uri = "out"
     """Folder or s3://bucket/path that holds the runs. With several machines, all of them must be able to reach it."""
     resume: bool = False
     """Continue the run of this name from where it stopped, or start it if it does not exist."""
