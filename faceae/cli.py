@@ -94,7 +94,7 @@ def _exit_code(command: Command, arguments: Sequence[str], program: str | None) 
 
 
 def _say(text: str) -> None:
-    """Prints to stderr, in one line whatever the user's input in it, and without the credentials that a URI may hold."""
+    """Prints to stderr, in one line whatever the input, and without the credentials that a URI may hold."""
     print(re.sub(r"[\x00-\x1f\x7f-\x9f]", lambda found: repr(found[0])[1:-1], redacted(text)), file=sys.stderr)
 
 

@@ -296,7 +296,11 @@ def _s3_client(bucket: str) -> S3Store | None:
     return S3Store(
         bucket,
         region=filesystem.region,
-        client_options={"allow_http": True, "read_timeout": timedelta(seconds=SILENCE_S), "timeout": timedelta(hours=1)},
+        client_options={
+            "allow_http": True,
+            "read_timeout": timedelta(seconds=SILENCE_S),
+            "timeout": timedelta(hours=1),
+        },
         retry_config={"max_retries": 0, "retry_timeout": timedelta(0)},
     )
 
