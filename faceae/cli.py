@@ -95,7 +95,8 @@ def _exit_code(command: Command, arguments: Sequence[str], program: str | None) 
 
 def _say(text: str) -> None:
     """Prints to stderr, in one line whatever the input, and without the credentials that a URI may hold."""
-    print(re.sub(r"[\x00-\x1f\x7f-\x9f]", lambda found: repr(found[0])[1:-1], redacted(text)), file=sys.stderr)
+    text = re.sub(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]", lambda found: ascii(found[0])[1:-1], redacted(text))
+    print(text if len(text) <= 1000 else f"{text[:600]} ... {text[-300:]}", file=sys.stderr)
 
 
 def parse(arguments: Sequence[str], kind: type[JobT], description: str = "", program: str | None = None) -> JobT:
@@ -155,5 +156,7 @@ def _parse(arguments: Sequence[str], default: JobT, description: str, program: s
 
 def _unboxed(box: str) -> str:
     """Returns the first part of a boxed message of tyro, in one line."""
-    text = re.split(r"─{20,} *│", box.split("\n", 1)[1])[0] if "\n" in box else box
-    return " ".join(re.sub(r"[│╭╮╰╯─]+", " ", text).split()) + "; --help lists the flags"
+    _, _, message = box.partition("\n")  # the first line is a title; without UTF-8 there is no frame, only rulers
+    parts = re.split(r"[─-]{20,}", re.sub(r"[│╰╯]", " ", message))
+    text = " ".join(next((part for part in parts if part.strip()), box).split())
+    return text.partition(". Got errors:")[0] + "; --help lists the flags"

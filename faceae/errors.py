@@ -32,7 +32,7 @@ class RunFailedError(Exception):
 
 
 def redacted(text: str) -> str:
-    """Returns a text without the credentials that URIs in it hold: `name:password@`, and parameters such as `secret_key`."""
+    """Returns a text without the credentials in its URIs: `name:password@`, and parameters such as `secret_key`."""
     return _PARAMETER.sub(r"\1", _USER.sub(r"\1\2", text))
 
 

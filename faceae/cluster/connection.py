@@ -52,7 +52,7 @@ def connect(training_cpus: int) -> None:
 def make_token() -> None:
     """Writes the token that Ray's local clusters ask for, unless there is one, so that no other user can read it.
 
-    Ray would write it readable for everybody, and whoever has it can run code as this user. A token that other users can
+    Ray would write it readable for everybody, and whoever has it can run code as this user. A token that others can
     read already is left as it is, with a note: it may be in use.
     """
     if {"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & os.environ.keys():
@@ -66,8 +66,6 @@ def make_token() -> None:
             os.link(file.name, path)  # whole or not at all, and never in place of another
     except FileExistsError:
         if path.stat().st_mode & 0o077:
-            out.print(
-                f"note      {path} is the password of your Ray clusters, and others can read it: chmod 600 {path}"
-            )
+            out.print(f"note      {path} is your Ray clusters' password, and others can read it: chmod 600 {path}")
     except OSError:
         pass  # Ray will say what is wrong with the folder

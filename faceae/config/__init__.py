@@ -1,6 +1,7 @@
 """The settings: one tree of frozen, typed dataclasses, which every job reads in the same way."""
 
 from faceae.config.base import (
+    Count,
     JobSettings,
     JobT,
     RunSettings,
@@ -17,6 +18,7 @@ from faceae.config.base import (
     with_run,
 )
 from faceae.config.settings import (
+    BoxCount,
     Data,
     Kind,
     Mask,
@@ -33,6 +35,8 @@ from faceae.config.settings import (
 )
 
 __all__ = [
+    "BoxCount",
+    "Count",
     "Data",
     "JobSettings",
     "JobT",

@@ -6,11 +6,17 @@ import abc
 import dataclasses
 from typing import Annotated, Any, ClassVar, TypeVar, get_type_hints
 
-from pydantic import AfterValidator, ConfigDict, TypeAdapter, ValidationError
+from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic_core import PydanticCustomError
 
 from faceae import storage
 from faceae.errors import InputError, redacted
+
+Count = Annotated[int, Field(gt=0, lt=2**31)]
+"""A number of things."""
+
+Minutes = Annotated[float, Field(gt=0, le=1e6)]
+"""A duration; the longest is about two years."""
 
 _LONGEST_SHOWN = 200  # characters of a wrong value
 

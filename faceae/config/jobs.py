@@ -5,10 +5,10 @@ from __future__ import annotations
 import dataclasses
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field, PositiveFloat, PositiveInt
+from pydantic import Field
 from tyro.conf import Positional, arg
 
-from faceae.config import JobSettings, Kind, Mask, Output, RunSettings, Source, Strict, Uri, UriOrEmpty
+from faceae.config import BoxCount, Count, JobSettings, Kind, Mask, Output, RunSettings, Source, Strict, Uri, UriOrEmpty
 from faceae.errors import InputError
 
 
@@ -16,7 +16,7 @@ from faceae.errors import InputError
 class Shard(Strict):
     """The Parquet files of decoded images."""
 
-    megabytes: PositiveFloat = 100.0
+    megabytes: Annotated[float, Field(ge=0.001, le=1e6)] = 100.0
     """Largest size of a Parquet file. A small set is split into smaller files, so that several cores have work."""
 
 
@@ -46,7 +46,7 @@ class EvaluateData(Strict):
     """all: every image of the source.
     val: only the images that the model's own run kept for validation, recognized by their image_id.
     This needs the source that the model was trained on, because it lists the images there."""
-    limit: PositiveInt | None = None
+    limit: Count | None = None
     """Use at most this many of these images: a random sample, the same every time."""
     max_rejected_fraction: Annotated[float, Field(ge=0, le=1)] = 0.01
     """Stop if more than this share of the images cannot be used."""
@@ -61,7 +61,7 @@ class MaskOverride(Strict):
     The report then also shows the result for each kind."""
     size: int | str | None = None
     """Size of the mask in pixels, or MIN:MAX."""
-    count: PositiveInt | None = None
+    count: BoxCount | None = None
     """Number of boxes in an image."""
     images: Uri | None = None
     """For the kind image: a folder, zip, tar or Parquet file of your own masks, white inside the hole."""
@@ -99,7 +99,7 @@ class EvaluateSettings(RunSettings):
     """The saved model: the folder model/ of a run or a grid, local or s3://bucket/path."""
     data: EvaluateData = EvaluateData()
     mask: MaskOverride = MaskOverride()
-    batch_size: PositiveInt = 64
+    batch_size: Count = 64
     """Images that each copy of the model processes at a time. The result does not depend on it."""
     scale: ReplicaScale = ReplicaScale()
     run: EvaluateOutput = EvaluateOutput()

@@ -13,15 +13,16 @@ import dataclasses
 import re
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field, PositiveFloat, PositiveInt
+from pydantic import Field
 
-from faceae.config.base import RunSettings, Strict, Uri, flag, flat, to_dict
+from faceae.config.base import Count, Minutes, RunSettings, Strict, Uri, flag, flat, to_dict
 from faceae.errors import InputError
 
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 Kind = Literal["box", "strokes", "half", "border", "image"]
+BoxCount = Annotated[int, Field(gt=0, le=1000)]
 
-_RANGE = r"[1-9]\d*(:[1-9]\d*)?"
+_RANGE = r"[1-9]\d{0,8}(:[1-9]\d{0,8})?"
 
 
 def _range(text: int | str) -> tuple[int, int]:
@@ -40,7 +41,7 @@ class Source(Strict):
     Parquet files hold encoded images or decoded pixels. synthetic:N draws N portraits instead."""
     image_size: Annotated[int, Field(ge=16, le=4096, multiple_of=16)] = 128
     """Width and height in pixels. Larger images are centre-cropped to a square and resized."""
-    limit: PositiveInt | None = None
+    limit: Count | None = None
     """Use at most this many images of the source: a random sample, the same every time."""
     max_rejected_fraction: Annotated[float, Field(ge=0, le=1)] = 0.01
     """Stop if more than this share of the images cannot be used. Training checks this before its first epoch."""
@@ -69,8 +70,8 @@ class Mask(Strict):
     size: int | str = 28
     """Size in pixels: the side of a box or the width of a border; brush strokes are a quarter to half as wide.
     MIN:MAX (such as 16:48) draws a size in this range for each mask."""
-    count: PositiveInt = 1
-    """Number of boxes in an image."""
+    count: BoxCount = 1
+    """Number of boxes in an image, 1000 at most."""
     images: Uri | None = None
     """For the kind image: a folder, zip, tar or Parquet file of mask images, white inside the hole."""
 
@@ -87,14 +88,14 @@ class Model(Strict):
     name: Literal["article", "unet"] = "article"
     """article: strided convolutions, a dense latent vector, transposed convolutions.
     unet: a U-Net with skip connections that fills the hole from a window around it."""
-    latent_dim: PositiveInt = 300
+    latent_dim: Count = 300
     """Length of the latent vector that encodes the whole face (the article's Z_DIM)."""
     window: Annotated[int, Field(ge=32, multiple_of=8)] = 64
     """unet: side in pixels of the window that the network sees. A hole that is too large for it is seen scaled down.
     For strokes or several boxes use the whole frame, the value of data.image-size."""
     width: Annotated[int, Field(ge=8, multiple_of=8)] = 32
     """unet: channels at the finest of its three levels; each coarser level has twice as many."""
-    blocks: PositiveInt = 1
+    blocks: Count = 1
     """unet: residual blocks at each level, on the way down and on the way up."""
 
 
@@ -104,7 +105,7 @@ class Optim(Strict):
 
     name: Literal["adam", "sgd", "rmsprop"] = "adam"
     """The optimizer; sgd has no momentum, as in the article."""
-    lr: PositiveFloat = 0.001
+    lr: Annotated[float, Field(gt=0, le=1000)] = 0.001
     """Learning rate. Keep it when you change the number of workers: the batch size is global."""
     schedule: Literal["constant", "cosine"] = "constant"
     """constant: the learning rate stays as it is.
@@ -120,11 +121,11 @@ class Optim(Strict):
 class Train(Strict):
     """How to train."""
 
-    epochs: PositiveInt = 12
+    epochs: Count = 12
     """Passes over the training images."""
-    max_minutes: PositiveFloat | None = None
+    max_minutes: Minutes | None = None
     """Time budget in minutes: training, including validation, ends within it, even inside an epoch."""
-    batch_size: PositiveInt = 64
+    batch_size: Count = 64
     """Images per step, over all workers together (the global batch)."""
     loss: Literal["mse", "bce", "l1", "hole"] = "mse"
     """Loss between the network's output and the original. mse, bce and l1 are means over the whole frame.
@@ -135,7 +136,7 @@ class Train(Strict):
     """Validation metric that selects the best epoch, which is kept in model/; lower is better."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """Arithmetic of the network. auto: bf16 on a GPU or CPU that supports it (AVX512-BF16 or AMX), otherwise fp32."""
-    checkpoint_minutes: PositiveFloat = 5.0
+    checkpoint_minutes: Minutes = 5.0
     """Minutes between two checkpoints inside an epoch. A checkpoint is written after every epoch in any case."""
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     """Random seed of the initial weights, the order of the images and the training masks."""
@@ -155,7 +156,7 @@ class Scale(Strict):
     """Share of a GPU that each worker takes: with 0.25, four trials of a grid run on one GPU.
     The default is a whole GPU, but small trials of a grid share one, see tune.concurrent.
     Workers of the same run cannot share a GPU."""
-    wait_minutes: Annotated[float, Field(ge=0)] = 20.0
+    wait_minutes: Annotated[float, Field(ge=0, le=1e6)] = 20.0
     """On a cluster, how many minutes to wait for machines that an autoscaler may still have to start."""
 
     @property
@@ -235,11 +236,11 @@ def check_mask(mask: Mask, image_size: int) -> None:
     least, most = mask.sizes
     if least > most:
         raise InputError(f"--mask.size {mask.size}: write the smaller number first, as in {most}:{least}")
-    for kind, room in (("box", image_size), ("border", image_size // 2 - 1)):
+    for kind, room in (("box", image_size), ("strokes", image_size), ("border", image_size // 2 - 1)):
         if kind in mask.kind and most > room:
             raise InputError(
-                f"--mask.size {mask.size}: a {kind} of {most} pixels is too large for the {image_size}x{image_size} "
-                f"image; use {room} or less, or larger images"
+                f"--mask.size {mask.size}: a {kind.removesuffix('s')} of {most} pixels is too large for the "
+                f"{image_size}x{image_size} image; use {room} or less, or larger images"
             )
     if ("image" in mask.kind) != (mask.images is not None):
         raise InputError("--mask.images: give the masks together with --mask.kind image, and only with it")

@@ -14,6 +14,7 @@ from faceae.config import grid
 from faceae.config.grid import GridSettings, Point
 from faceae.console import count, out
 from faceae.data.dataset import load_dataset
+from faceae.data.mask_generator import read_masks
 from faceae.data.split import Split
 from faceae.evaluation.summary import Baselines
 from faceae.run_folder import RunFolder
@@ -41,6 +42,7 @@ def tune(settings: GridSettings) -> dict[str, Any]:
     points = grid.points(settings)
     folder = RunFolder(settings)
     split = Split(settings.data)
+    library = read_masks(settings.mask.images, settings.data.image_size)
     settings = folder.settings
     result: GridResult | None = None
     try:
@@ -48,7 +50,7 @@ def tune(settings: GridSettings) -> dict[str, Any]:
             out.print(f"grid      {folder.uri}" + (" (continued)" if resumed else ""))
             placed = _place(settings, points)
             with WorkerGroups(placed, settings.scale) as groups:  # start while the images are decoded
-                dataset = load_dataset(settings, split, folder)
+                dataset = load_dataset(settings, split, library, folder)
                 placed.check_shares("--data.source", len(dataset.train))
                 trials = open_trials(points, folder)
                 baselines = Baselines(dataset.val, settings.data.image_size, settings.train.batch_size)
