@@ -275,7 +275,7 @@ def _get(uri: str, offset: int, length: int | None) -> bytes | None:
     scheme, _, path = uri.partition("://")
     bucket, _, key = path.partition("/")
     try:
-        if scheme != "s3" or not (client := _s3_client(bucket)):
+        if scheme != "s3" or "@" in bucket or not (client := _s3_client(bucket)):
             return None
         if length is not None:
             return bytes(obstore.get_range(client, key, start=offset, length=length))
