@@ -13,7 +13,7 @@ import dataclasses
 import re
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, PositiveFloat
 
 from faceae.config.base import Count, Minutes, RunSettings, Strict, Uri, flag, flat, to_dict
 from faceae.errors import InputError
@@ -105,7 +105,7 @@ class Optim(Strict):
 
     name: Literal["adam", "sgd", "rmsprop"] = "adam"
     """The optimizer; sgd has no momentum, as in the article."""
-    lr: Annotated[float, Field(gt=0, le=1000)] = 0.001
+    lr: PositiveFloat = 0.001
     """Learning rate. Keep it when you change the number of workers: the batch size is global."""
     schedule: Literal["constant", "cosine"] = "constant"
     """constant: the learning rate stays as it is.
