@@ -183,8 +183,10 @@ def test_a_saved_config_may_hold_junk_in_any_place(tree, path):
         ["no\njob"],
         ["train", "--data.source", b"/\xe9"],
         ["train", "--data.limit", "x"],
+        ["train", "--mask.kind", "image", "--mask.images", "/no/masks"],
+        ["tune", "--mask.kind", "image", "--mask.images", "/no/masks"],
     ],
-    ids=["credentials", "no job", "not UTF-8", "no number"],
+    ids=["credentials", "no job", "not UTF-8", "no number", "masks", "masks of a grid"],
 )
 def test_the_command_itself(arguments, tmp_path):
     command = [sys.executable, "-m", "faceae", *arguments]
