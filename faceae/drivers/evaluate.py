@@ -114,9 +114,9 @@ def _evaluate(folder: RunFolder[EvaluateSettings], started: float) -> dict[str, 
 
 def _load(uri: str) -> tuple[nn.Module, Settings]:
     """Returns the model and the settings that it was trained with."""
-    if storage.exists(storage.join(uri, "model", models.files.CONFIG)):
-        raise InputError(f"MODEL {uri}: this is a run's folder; name the model in it, {storage.join(uri, 'model')}")
     try:
+        if storage.exists(storage.join(uri, "model", models.files.CONFIG)):
+            raise InputError(f"{uri}: this is a run's folder; name the model in it, {storage.join(uri, 'model')}")
         network = models.load(uri)
     except InputError as error:
         raise InputError(f"MODEL {error}") from None

@@ -13,8 +13,6 @@ from hypothesis import strategies as st
 
 from faceae import cli, config
 from faceae.commands import COMMANDS
-from faceae.config import Settings
-from faceae.errors import InputError
 
 PLACES = {"evaluate": ["m", "pictures"], "reconstruct": ["m", "pictures", "restored"]}
 """The positional arguments of each job that has some."""
@@ -157,23 +155,6 @@ def test_any_values_of_any_flags_are_right_or_refused_in_one_line(line):
     job, chosen = line
     code, said = run(job, [*PLACES.get(job, []), *(f"{flag}={value}" for flag, value in chosen)])
     assert (code, len(said)) in {(0, 0), (2, 1)}, said
-
-
-junk = st.recursive(
-    st.none() | st.booleans() | st.floats() | st.text(),
-    lambda leaf: st.lists(leaf) | st.dictionaries(st.text(), leaf),
-)
-
-
-@given(junk, st.sampled_from(["", *config.to_dict(Settings()), *leaves("train")]))
-@settings(deadline=None)
-def test_a_saved_config_may_hold_junk_in_any_place(tree, path):
-    whole = config.to_dict(Settings())
-    *groups, name = path.split(".")
-    place = whole[groups[0]] if groups else whole
-    place[name] = tree
-    with contextlib.suppress(InputError):
-        config.from_dict(whole if name else tree, Settings)
 
 
 @pytest.mark.parametrize(
