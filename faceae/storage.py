@@ -62,6 +62,8 @@ _S3_HINTS = {
 }
 
 
+_URI = re.compile(r"file:///|(?!file:)[A-Za-z][A-Za-z0-9+.-]+://[^/]")
+
 _CREDENTIALS = (
     "credentials do not belong in a URI, which is shown and saved; give them in the environment, for S3 as "
     "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or as AWS_PROFILE"
@@ -107,8 +109,8 @@ def fault(uri: str) -> str | None:
         return "it is empty; give a path or a URI"
     if re.search(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]", uri):
         return "it has a control character, or is not UTF-8; use another name"
-    if match := re.match(r"([A-Za-z][A-Za-z0-9+.-]+):/(?!/)", uri):
-        return f"a URI has two slashes after its scheme, as in {match[1]}://bucket/path"
+    if (scheme := re.match(r"(s3|gs|hf)(?=:)|[A-Za-z][A-Za-z0-9+.-]+(?=:/)", uri)) and not _URI.match(uri):
+        return f"it is no URI; write {scheme[0]}://{'/folder' if scheme[0] == 'file' else 'bucket/path'}"
     return None
 
 

@@ -55,7 +55,7 @@ def make_token() -> None:
     Ray would write it readable for everybody, and whoever has it can run code as this user. A token that others can
     read already is left as it is, with a note: it may be in use.
     """
-    if {"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & os.environ.keys():
+    if os.environ.get("RAY_AUTH_TOKEN") or os.environ.get("RAY_AUTH_TOKEN_PATH"):
         return
     path = Path.home() / ".ray" / "auth_token"
     try:
