@@ -78,8 +78,7 @@ done
 # The laptop: a home with the cluster's token and configuration.
 export HOME=$work/laptop TMPDIR=$work/laptop/tmp RAY_AUTH_MODE=token RAY_ADDRESS=http://localhost:8265
 mkdir -p "$HOME" "$TMPDIR"
-ray get-auth-token --generate > /dev/null 2>&1
-chmod 600 ~/.ray/auth_token
+(umask 077; ray get-auth-token --generate > /dev/null 2>&1)
 python - "$work" "$cluster" "$venv" "${address[head]}" "${address[worker1]}" "${address[worker2]}" <<'END'
 """Writes deploy/local.yaml with these addresses and key. It uses the existing environment instead of installing one,
 and gives each node one CPU, so that two training workers need two nodes."""
@@ -89,7 +88,7 @@ config = yaml.safe_load(open("deploy/local.yaml"))
 config["cluster_name"] = cluster
 config["provider"] |= {"head_ip": head, "worker_ips": workers}
 config["auth"] = {"ssh_user": "root", "ssh_private_key": f"{work}/key"}
-kept = [command for command in config["setup_commands"] if "bin/uv" not in command]
+kept = [command for command in config["setup_commands"] if "uv" not in command]
 config["setup_commands"] = [f"ln -sfn {venv} ~/faceae/venv", *kept]
 for key in ("head_start_ray_commands", "worker_start_ray_commands"):
     config[key] = [command.replace("ray start", "ray start --num-cpus=1") for command in config[key]]

@@ -9,8 +9,10 @@ metadata=${AWS_EC2_METADATA_SERVICE_ENDPOINT:-http://169.254.169.254}
 interval=${SPOT_NOTICE_INTERVAL_S:-5}
 node_ip=${1:-}
 
-exec 9> "${TMPDIR:-/tmp}/spot-notice-$UID-$node_ip.lock"
-flock --nonblock 9 || exit 0 # only one runs, however often the node is started
+# Only one runs on a node, however often it is started. Beside Ray's token, where no other user can put a file.
+mkdir -p ~/.ray
+exec 9> ~/.ray/"spot-notice-$HOSTNAME-$node_ip.lock"
+flock --nonblock 9 || exit 0
 
 # Prints the notice as JSON; fails while there is none (404), and where there is no EC2 metadata service.
 notice() {

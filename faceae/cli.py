@@ -15,10 +15,10 @@ from typing import NoReturn
 
 import tyro
 
-from faceae import config
+from faceae import config, storage
 from faceae.commands import COMMANDS, Command
 from faceae.config import JobSettings, JobT, RunSettings, Settings, presets
-from faceae.errors import InputError, RunFailedError, one_line
+from faceae.errors import InputError, RunFailedError, one_line, redacted
 from faceae.run_folder import saved_settings
 
 TRACEBACK = "FACEAE_TRACEBACK"
@@ -55,7 +55,7 @@ def main() -> None:
     if name == "--version":
         print(f"faceae {importlib.metadata.version('faceae')}")
         sys.exit(0)
-    print(f"error: {name}: there is no such job; choose from {', '.join(COMMANDS)}", file=sys.stderr)
+    _say(f"error: {name}: there is no such job; choose from {', '.join(COMMANDS)}")
     sys.exit(2)
 
 
@@ -77,10 +77,10 @@ def _exit_code(command: Command, arguments: Sequence[str], program: str | None) 
         # Imported only once the flags are valid: Ray and torch take seconds, and --help should not.
         pkgutil.resolve_name(command.driver)(settings)
     except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
+        _say(f"error: {error}")
         return 2
     except KeyboardInterrupt:
-        print(f"interrupted; {kind.RESUME_HINT}", file=sys.stderr)
+        _say(f"interrupted; {kind.RESUME_HINT}")
         return 130
     except Exception as error:
         if os.environ.get(TRACEBACK):
@@ -88,9 +88,15 @@ def _exit_code(command: Command, arguments: Sequence[str], program: str | None) 
         text = one_line(error)
         if not isinstance(error, RunFailedError):  # unexpected: a bug of faceae, or the cluster failed
             text = f"{type(error).__name__}: {text} ({TRACEBACK}=1 shows where)"
-        print(f"failed: {text}", file=sys.stderr)
+        _say(f"failed: {text}")
         return 1
     return 0
+
+
+def _say(text: str) -> None:
+    """Prints to stderr, in one line whatever the input, and without the credentials that a URI may hold."""
+    text = re.sub(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]", lambda found: ascii(found[0])[1:-1], redacted(text))
+    print(text if len(text) <= 1000 else f"{text[:600]} ... {text[-300:]}", file=sys.stderr)
 
 
 def parse(arguments: Sequence[str], kind: type[JobT], description: str = "", program: str | None = None) -> JobT:
@@ -107,8 +113,9 @@ def parse(arguments: Sequence[str], kind: type[JobT], description: str = "", pro
     """
     start = kind()
     if isinstance(start, Settings):
-        start = presets.find(_preset_name(arguments) or start.preset, type(start))
-    settings = _parse(arguments, start, description, program)
+        name = _preset_name(arguments)
+        start = presets.find(start.preset if name is None else name, type(start))
+    settings = config.convert(_parse(arguments, start, description, program))
     if not isinstance(settings, RunSettings):
         return config.validate(settings)
     if settings.run.resume and (saved := saved_settings(settings)):
@@ -141,6 +148,9 @@ def _parse(arguments: Sequence[str], default: JobT, description: str, program: s
     except SystemExit as end:
         if not end.code:
             raise
+        for argument in arguments:  # tyro repeats some of them, in lines of 80 characters
+            if redacted(argument) != argument:
+                raise InputError(f"{redacted(argument)}: {storage.fault(argument)}") from None
         raise InputError(_unboxed(said.getvalue())) from None
 
 

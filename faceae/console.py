@@ -15,7 +15,8 @@ from rich.progress import BarColumn, Progress, TextColumn
 LOG_EVERY_S = 15
 """Seconds between two lines of progress in a log."""
 
-out = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 120)
+# Rich's markup is off, because paths and errors may look like it: [/x], :key:.
+out = Console(markup=False, emoji=False, highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 120)
 
 
 def clock(seconds: float) -> str:
@@ -45,9 +46,9 @@ class Meter:
         self.what, self.total, self.limit, self.done = what, total, limit, 0
         self.start = self.said = time.monotonic()
         self.bar = Progress(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(),
-            TextColumn("{task.fields[state]}"),
+            TextColumn("{task.fields[state]}", markup=False),
             console=out,
             transient=True,
         )

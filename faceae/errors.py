@@ -7,7 +7,16 @@ import re
 _CAUSE = re.compile(r"(?!ray\.)(?:\w+\.)*(\w*(?:Error|Exception)): (.+)")
 _NO_MEMORY = re.compile(r"Memory on the node \(IP: ([^,)]+).*?\) was (.+?) used / (.+?) limit")  # as Ray puts it
 _SELF_EXPLANATORY = {"OSError", "InputError", "RunFailedError"}
-_CREDENTIALS = re.compile(r"://[^/@\s]*@")
+_USER = re.compile(
+    r"\b(https?://|s3://)[^/\s]+@"  # a name or a token, with or without a password
+    # name:password@ of any scheme, but not host:port/...@...; AWS' secret keys may contain slashes
+    r"|(://)[^/@:\s]*:(?!\d+(?:[^\w@]|$))(?:[^/\s]*|[^@\s]*)@"
+)
+_PARAMETER = re.compile(  # pyarrow's and MLflow's own, and those of presigned URLs
+    r"([?&](?:access_key|secret_key|session_token|password|token|sig|signature|awsaccesskeyid"
+    r"|x-(?:amz|goog)-(?:signature|credential|security-token))=)[^&\s'\"]+",
+    re.IGNORECASE,
+)
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")  # line breaks, and what a terminal would take as a command
 _LONGEST = 400  # characters of a cause
 _LONGEST_MESSAGE = 1500  # characters
@@ -33,6 +42,11 @@ class RunFailedError(_LineError):
     """The run failed although the input was right. The jobs print the message and exit with code 1."""
 
 
+def redacted(text: str) -> str:
+    """Returns a text without the credentials in its URIs: `name:password@`, and parameters such as `secret_key`."""
+    return _PARAMETER.sub(r"\1", _USER.sub(r"\1\2", text))
+
+
 def one_line(error: BaseException) -> str:
     """Returns the innermost cause of an error in one line.
 
@@ -48,5 +62,5 @@ def one_line(error: BaseException) -> str:
         text = text if kind in _SELF_EXPLANATORY else f"{kind}: {text}"
     else:
         text = lines[-1] if lines else type(error).__name__
-    text = _CREDENTIALS.sub("://", text)
+    text = redacted(text)
     return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."

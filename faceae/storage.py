@@ -4,7 +4,7 @@ Credentials, region and endpoint come from the environment (AWS_ACCESS_KEY_ID, A
 instance roles, ...), so that no secret passes through a setting, a log or an object of this project.
 
 A request to a store that does not answer is retried for two minutes. Only `info` is not retried: every job calls it
-first, and a wrong endpoint should be reported at once.
+first, and a wrong endpoint should be reported at once, one that accepts and never answers after about 13 s.
 
 Objects in S3 are read through obstore, with one request each; pyarrow makes two, the first to learn the size, and takes
 four times as much of the processor. Whenever obstore fails, for whatever reason, pyarrow reads instead: so errors and
@@ -25,16 +25,27 @@ from typing import Any
 import obstore
 from obstore.store import S3Store
 from pyarrow import ArrowException
-from pyarrow.fs import FileInfo, FileSelector, FileSystem, FileType, LocalFileSystem
+from pyarrow.fs import (
+    AwsStandardS3RetryStrategy,
+    FileInfo,
+    FileSelector,
+    FileSystem,
+    FileType,
+    LocalFileSystem,
+    S3FileSystem,
+)
 from tenacity import RetryCallState, retry, retry_if_exception, stop_after_delay, wait_exponential_jitter
 
 from faceae import local_files
-from faceae.errors import InputError
+from faceae.errors import InputError, redacted
 
 logger = logging.getLogger(__name__)
 
 OUTAGE_RETRY_S = 120
 """Seconds for which requests to a store are retried: enough to restart a server or to repair a network."""
+
+SILENCE_S = 6
+"""Seconds without a byte after which a request counts as lost. A slow transfer of any length goes on."""
 
 _MAX_JSON = 64 * 2**20  # bytes; the manifest of 100,000 shards has 16 MB
 
@@ -48,6 +59,14 @@ _S3_HINTS = {
     "AWS_PROFILE) and their permissions on the bucket",
     "NETWORK_CONNECTION": "the server cannot be reached; check AWS_ENDPOINT_URL and the network",
 }
+
+
+_URI = re.compile(r"file:///|(?!file:)[A-Za-z][A-Za-z0-9+.-]+://[^/]")
+
+_CREDENTIALS = (
+    "credentials do not belong in a URI, which is shown and saved; give them in the environment, for S3 as "
+    "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or as AWS_PROFILE"
+)
 
 
 def _is_outage(error: BaseException) -> bool:
@@ -95,16 +114,32 @@ def is_remote(uri: str) -> bool:
     return "://" in uri and not uri.startswith("file://")
 
 
+def fault(uri: str) -> str | None:
+    """Returns what is wrong with the form of a URI or path, and what to do, or None."""
+    if redacted(uri) != uri:
+        return _CREDENTIALS
+    if not uri.strip():
+        return "it is empty; give a path or a URI"
+    if re.search(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]", uri):
+        return "it has a control character, or is not UTF-8; use another name"
+    if (scheme := re.match(r"(s3|gs|hf)(?=:)|[A-Za-z][A-Za-z0-9+.-]+(?=:/)", uri)) and not _URI.match(uri):
+        return f"it is no URI; write {scheme[0]}://{'/folder' if scheme[0] == 'file' else 'bucket/path'}"
+    return None
+
+
 def resolve(uri: str) -> tuple[FileSystem, str]:
     """Returns the filesystem of a URI or local path, and the path on that filesystem.
 
     Raises:
-        InputError: the scheme is unknown or its support is not installed.
+        InputError: the scheme is unknown, its support is not installed, or the URI holds credentials.
     """
     if not is_text(uri):
         raise InputError(f"{shown(uri)}: the path is not UTF-8; rename it")
     if not is_remote(uri):
         return _LOCAL, os.path.abspath(os.path.expanduser(uri.removeprefix("file://")))
+    address, _, _ = uri.partition("?")  # what follows may be a part of an object's name
+    if redacted(address) != address:
+        raise InputError(f"{redacted(uri)}: {_CREDENTIALS}")
     scheme, rest = uri.split("://", 1)
     bucket, _, key = rest.strip("/").partition("/")
     try:
@@ -116,11 +151,33 @@ def resolve(uri: str) -> tuple[FileSystem, str]:
 
 @functools.cache  # a new client has to ask the store for the bucket's region
 def _filesystem(bucket_uri: str) -> tuple[FileSystem, str]:
-    return FileSystem.from_uri(bucket_uri)
+    filesystem, base = FileSystem.from_uri(bucket_uri)  # in AWS, it asks for the bucket's region
+    if not isinstance(filesystem, S3FileSystem):
+        return filesystem, base
+    # from_uri takes no time limits; a server that accepts and never answers would be asked for 100 s.
+    limited = S3FileSystem(
+        region=filesystem.region,
+        endpoint_override=_endpoint(),
+        connect_timeout=SILENCE_S,
+        request_timeout=SILENCE_S,
+        retry_strategy=AwsStandardS3RetryStrategy(max_attempts=2),
+    )
+    return limited, base
+
+
+def _endpoint() -> str | None:
+    """Returns the address of an S3 server that is not AWS'."""
+    return os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or None
 
 
 def absolute(uri: str) -> str:
-    """Returns a remote URI as it is, and a local path made absolute: workers do not share the driver's directory."""
+    """Returns a remote URI as it is, and a local path made absolute: workers do not share the driver's directory.
+
+    Raises:
+        InputError: the URI or path is badly formed or holds credentials.
+    """
+    if wrong := fault(uri):
+        raise InputError(f"{redacted(uri)!r}: {wrong}")
     return uri.rstrip("/") if is_remote(uri) else resolve(uri)[1]
 
 
@@ -131,7 +188,7 @@ def join(uri: str, *names: str) -> str:
 
 def explain(error: Exception, uri: str) -> InputError:
     """Returns a filesystem's error as an InputError of one line: what is wrong, where, and what to do."""
-    text = " ".join(str(error).split())
+    text = redacted(" ".join(str(error).split()))
     if code := re.search(r"AWS Error (\w+)", text):
         reason = _S3_HINTS.get(code[1], text)
         if "HTTP status 403" in text:
@@ -146,9 +203,8 @@ def explain(error: Exception, uri: str) -> InputError:
         reason = "access is denied; check its permissions"
     else:
         reason = text
-    endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
-    where = f"{uri} (at {endpoint})" if endpoint and uri.startswith("s3://") else uri
-    return InputError(f"{where}: {reason}")
+    where = f"{uri} (at {_endpoint()})" if uri.startswith("s3://") and _endpoint() else uri
+    return InputError(f"{redacted(where)}: {reason}")
 
 
 def info(uri: str) -> FileInfo:
@@ -258,7 +314,7 @@ def _get(uri: str, offset: int, length: int | None) -> bytes | None:
     scheme, _, path = uri.partition("://")
     bucket, _, key = path.partition("/")
     try:
-        if scheme != "s3" or not (client := s3_client(bucket)):
+        if scheme != "s3" or "@" in bucket or not (client := s3_client(bucket)):
             return None
         if length is not None:
             return bytes(obstore.get_range(client, key, start=offset, length=length))
@@ -279,7 +335,11 @@ def s3_client(bucket: str) -> S3Store | None:
     return S3Store(
         bucket,
         region=filesystem.region,
-        client_options={"allow_http": True},
+        client_options={
+            "allow_http": True,
+            "read_timeout": timedelta(seconds=SILENCE_S),
+            "timeout": timedelta(hours=1),
+        },
         retry_config={"max_retries": 0, "retry_timeout": timedelta(0)},
     )
 

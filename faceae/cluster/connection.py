@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import logging
 import os
+import secrets
 import signal
+import tempfile
 import threading
+from pathlib import Path
 
 import ray
 import ray.data  # configures its own logging when it is imported
 
 from faceae import ray_compat
+from faceae.console import out
 from faceae.ray_compat import is_local
 
 DATA_CPUS = 2
@@ -35,9 +39,33 @@ def connect(training_cpus: int) -> None:
     if is_local():
         cpus = max(os.cpu_count() or 1, training_cpus + DATA_CPUS)
         ray_compat.set_defaults(ray_compat.LOCAL_ENVIRONMENT)
+        if os.environ.get("RAY_AUTH_MODE", "token").lower() == "token":
+            make_token()
         ray.init(address="local", num_cpus=cpus, include_dashboard=False, **quiet)
     else:
         ray.init(**quiet)
     if threading.current_thread() is threading.main_thread():
         # `ray job stop` sends SIGTERM: it ends a run as Ctrl-C does. Ray's own handler would exit at once.
         signal.signal(signal.SIGTERM, signal.default_int_handler)
+
+
+def make_token() -> None:
+    """Writes the token that Ray's local clusters ask for, unless there is one, so that no other user can read it.
+
+    Ray would write it readable for everybody, and whoever has it can run code as this user. A token that others can
+    read already is left as it is, with a note: it may be in use.
+    """
+    if os.environ.get("RAY_AUTH_TOKEN") or os.environ.get("RAY_AUTH_TOKEN_PATH"):
+        return
+    path = Path.home() / ".ray" / "auth_token"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile("w", dir=path.parent) as file:  # mode 0600
+            file.write(secrets.token_hex(32))
+            file.flush()
+            os.link(file.name, path)  # whole or not at all, and never in place of another
+    except FileExistsError:
+        if path.stat().st_mode & 0o077:
+            out.print(f"note      {path} is your Ray clusters' password, and others can read it: chmod 600 {path}")
+    except OSError:
+        pass  # Ray will say what is wrong with the folder

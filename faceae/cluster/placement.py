@@ -119,9 +119,7 @@ def place_trials(scale: Scale, concurrent: int | Literal["auto"], trials: int, s
     Raises:
         InputError: the cluster has no room for the trials, or gets none within `scale.wait_minutes`.
     """
-    least, most = scale.bounds or (1, 1)
-    if least < most:
-        raise InputError(f"--scale.workers {scale.workers}: the trials of a grid have a fixed number; give one")
+    least, _ = scale.bounds or (1, 1)
     one = place(dataclasses.replace(scale, workers=least))
     there = resources()
     gpus = int(there["GPU"])

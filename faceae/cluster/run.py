@@ -269,7 +269,7 @@ class Run(engine.EpochControl):
     def _raise_refusal(self) -> None:
         """Raises RunFailedError on all ranks if the storage has refused a write."""
         if any_rank(self.writer.refusal is not None, self.device):
-            raise RunFailedError(self.writer.refusal)
+            raise RunFailedError(self.writer.refusal or "the first rank could not write")
 
     def _finish_writing(self) -> None:
         self.writer.wait()

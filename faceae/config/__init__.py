@@ -1,11 +1,15 @@
 """The settings: one tree of frozen, typed dataclasses, which every job reads in the same way."""
 
 from faceae.config.base import (
+    Count,
     JobSettings,
     JobT,
     RunSettings,
     SettingsT,
     Strict,
+    Uri,
+    UriOrEmpty,
+    convert,
     flag,
     flat,
     from_dict,
@@ -15,6 +19,7 @@ from faceae.config.base import (
     without_switches,
 )
 from faceae.config.settings import (
+    BoxCount,
     Data,
     Kind,
     Mask,
@@ -31,6 +36,8 @@ from faceae.config.settings import (
 )
 
 __all__ = [
+    "BoxCount",
+    "Count",
     "Data",
     "JobSettings",
     "JobT",
@@ -47,7 +54,10 @@ __all__ = [
     "Source",
     "Strict",
     "Train",
+    "Uri",
+    "UriOrEmpty",
     "check_mask",
+    "convert",
     "flag",
     "flags",
     "flat",

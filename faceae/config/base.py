@@ -4,11 +4,34 @@ from __future__ import annotations
 
 import abc
 import dataclasses
-from typing import Any, ClassVar, TypeVar
+from typing import Annotated, Any, ClassVar, TypeVar, get_type_hints
 
-from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic_core import PydanticCustomError
 
-from faceae.errors import InputError
+from faceae import storage
+from faceae.errors import InputError, redacted
+
+Count = Annotated[int, Field(gt=0, lt=2**31)]
+"""A number of things."""
+
+Minutes = Annotated[float, Field(gt=0, le=1e6)]
+"""A duration; the longest is about two years."""
+
+_LONGEST_SHOWN = 200  # characters of a wrong value
+
+
+def _uri(text: str) -> str:
+    if wrong := storage.fault(text):
+        raise PydanticCustomError("uri", "{wrong}", {"wrong": wrong})
+    return text
+
+
+Uri = Annotated[str, AfterValidator(_uri)]
+"""A local path or a URI: not empty, and without credentials."""
+
+UriOrEmpty = Annotated[str, AfterValidator(lambda text: text and _uri(text))]
+"""A positional argument, which is empty if it is not given; the job's `check` says what is missing."""
 
 
 class Strict:
@@ -23,6 +46,8 @@ class JobSettings(Strict):
 
     RESUME_HINT: ClassVar[str] = "--run.resume with the same --run.name continues from where it stopped"
     """How to continue; the job prints it when it is interrupted."""
+    POSITIONAL: ClassVar[dict[str, str]] = {}
+    """What error messages call the settings that are positional arguments, by the flag that they would have."""
 
     def check(self) -> None:
         """Raises InputError if values contradict each other."""
@@ -93,19 +118,46 @@ def validate(settings: JobT) -> JobT:
     return from_dict(dataclasses.asdict(settings), type(settings))
 
 
+def convert(settings: JobT) -> JobT:
+    """Does what `validate` does, but checks each value by itself only.
+
+    Raises:
+        InputError: a value has the wrong type or is out of range.
+    """
+    return _convert(dataclasses.asdict(settings), type(settings))
+
+
 def from_dict(tree: dict[str, Any], kind: type[JobT]) -> JobT:
     """Makes checked settings of nested dictionaries, such as those of a config.json.
 
     Raises:
         InputError: a key is unknown, a value has the wrong type or is out of range, or values contradict each other.
     """
-    try:
-        settings = TypeAdapter(kind).validate_python(tree)
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        raise InputError(f"{flag(*first['loc'])} {first['input']!r}: {first['msg']}") from None
+    settings = _convert(tree, kind)
     settings.check()
     return settings
+
+
+def _convert(tree: dict[str, Any], kind: type[JobT]) -> JobT:
+    try:
+        return TypeAdapter(kind).validate_python(tree)
+    except ValidationError as error:
+        errors = error.errors(include_url=False)
+        path, value = _path(errors[0]["loc"], kind), redacted(repr(errors[0]["input"]))
+        # A field of several types, such as "auto" or a number, has an error for each.
+        reasons = dict.fromkeys(each["msg"] for each in errors if _path(each["loc"], kind) == path)
+        reason = " or ".join(reasons).replace(" or Input should be", " or")
+        shown = value if len(value) <= _LONGEST_SHOWN else f"{value[:_LONGEST_SHOWN]}..."
+        raise InputError(f"{kind.POSITIONAL.get(flag(*path), flag(*path))} {shown}: {reason}") from None
+
+
+def _path(loc: tuple[str | int, ...], kind: type) -> tuple[str | int, ...]:
+    """Returns the part of a pydantic error's location that names a field; what follows are positions and types."""
+    for depth, name in enumerate(loc, 1):
+        kind = get_type_hints(kind).get(str(name), str)
+        if not dataclasses.is_dataclass(kind):
+            return loc[:depth]
+    return loc
 
 
 def flag(*path: str | int) -> str:

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import math
 import re
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, get_type_hints
 
-from pydantic import Field, PositiveInt
+from pydantic import Field
 
 from faceae import config
-from faceae.config import Model, Optim, Settings, Strict, Train
+from faceae.config import Count, Model, Optim, Settings, Strict, Train
 from faceae.errors import InputError
+
+MAX_TRIALS = 1000
+"""The most trials of a grid: a page and a table show all of them."""
 
 FIXED = {"train.best_by"}
 """Settings that a grid cannot vary although their group can be varied: the trials are compared by this metric. The data
@@ -68,7 +72,7 @@ class Grid(Strict):
 class Asha(Strict):
     """When to stop a trial that falls behind: asynchronous successive halving (Li et al., arxiv.org/abs/1810.05934)."""
 
-    grace_epochs: PositiveInt = 1
+    grace_epochs: Count = 1
     """Epochs that every trial gets. If this equals --train.epochs, no trial is stopped early."""
     reduction_factor: Annotated[float, Field(gt=1)] = 3.0
     """Trials are compared at grace-epochs, and again each time their epochs have grown by this factor.
@@ -79,7 +83,7 @@ class Asha(Strict):
 class Tune(Strict):
     """How to run the trials."""
 
-    concurrent: Literal["auto"] | PositiveInt = "auto"
+    concurrent: Literal["auto"] | Count = "auto"
     """Trials that run at the same time. auto: as many as the cluster has room for besides Ray Data.
     Up to six small trials (64 images of 128x128 a step, or less) then share a GPU, each with a CPU of its own;
     scale.gpus-per-worker 1 gives each trial a whole GPU.
@@ -101,6 +105,15 @@ class GridSettings(Settings):
 
     FREE_ON_RESUME: ClassVar[frozenset[str]] = frozenset({"preset", "run", "scale", "data.verify", "tune.concurrent"})
 
+    def check(self) -> None:
+        """Raises InputError if values contradict each other."""
+        super().check()
+        least, most = self.scale.bounds or (1, 1)
+        if least < most:
+            raise InputError(
+                f"--scale.workers {self.scale.workers}: the trials of a grid have a fixed number; give one"
+            )
+
 
 @dataclasses.dataclass(frozen=True)
 class Point:
@@ -121,7 +134,7 @@ def points(settings: GridSettings) -> list[Point]:
     """Returns the trials of a grid, in the order in which the settings list them, without duplicates.
 
     Raises:
-        InputError: the grid is empty, a point cannot be read, or a trial's settings are not valid.
+        InputError: the grid is empty or too large, a point cannot be read, or a trial's settings are not valid.
     """
     written = [_read(text) for text in settings.grid.points]
     lists = _given_lists(settings.grid)
@@ -131,6 +144,8 @@ def points(settings: GridSettings) -> list[Point]:
                 f"{config.flag('grid', path)}: --grid.points sets {path} too; leave one of them out (--grid.points "
                 "without a value empties it)"
             )
+    if (asked := math.prod(map(len, lists.values())) * max(1, len(written))) > MAX_TRIALS:
+        raise InputError(f"--grid: {asked} trials, and a grid has at most {MAX_TRIALS}; list fewer values")
     product = [dict(zip(lists, chosen, strict=True)) for chosen in itertools.product(*lists.values())]
     paths = list(dict.fromkeys([*itertools.chain(*written), *lists]))
     if not paths:

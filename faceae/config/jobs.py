@@ -5,10 +5,10 @@ from __future__ import annotations
 import dataclasses
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field, PositiveFloat, PositiveInt
+from pydantic import Field
 from tyro.conf import Positional, arg
 
-from faceae.config import JobSettings, Kind, Mask, Output, RunSettings, Source, Strict
+from faceae.config import BoxCount, Count, JobSettings, Kind, Mask, Output, RunSettings, Source, Strict, Uri, UriOrEmpty
 from faceae.errors import InputError
 
 
@@ -16,7 +16,7 @@ from faceae.errors import InputError
 class Shard(Strict):
     """The Parquet files of decoded images."""
 
-    megabytes: PositiveFloat = 100.0
+    megabytes: Annotated[float, Field(ge=0.001, le=1e6)] = 100.0
     """Largest size of a Parquet file. A small set is split into smaller files, so that several cores have work."""
 
 
@@ -40,13 +40,13 @@ class PrepareSettings(RunSettings):
 class EvaluateData(Strict):
     """The images to measure on."""
 
-    source: Annotated[Positional[tuple[str, ...]], arg(name="", metavar="SOURCE ...")] = ()
+    source: Annotated[Positional[tuple[Uri, ...]], arg(name="", metavar="SOURCE ...")] = ()
     """Where the images are: one or more sources of any kind that `faceae train` reads."""
     subset: Literal["all", "val"] = "all"
     """all: every image of the source.
     val: only the images that the model's own run kept for validation, recognized by their image_id.
     This needs the source that the model was trained on, because it lists the images there."""
-    limit: PositiveInt | None = None
+    limit: Count | None = None
     """Use at most this many of these images: a random sample, the same every time."""
     max_rejected_fraction: Annotated[float, Field(ge=0, le=1)] = 0.01
     """Stop if more than this share of the images cannot be used."""
@@ -64,9 +64,9 @@ class MaskOverride(Strict):
     The report then also shows the result for each kind."""
     size: int | str | None = None
     """Size of the mask in pixels, or MIN:MAX."""
-    count: PositiveInt | None = None
+    count: BoxCount | None = None
     """Number of boxes in an image."""
-    images: str | None = None
+    images: Uri | None = None
     """For the kind image: a folder, zip, tar or Parquet file of your own masks, white inside the hole."""
 
     def applied_to(self, mask: Mask) -> Mask:
@@ -98,11 +98,11 @@ class EvaluateOutput(Output):
 class EvaluateSettings(RunSettings):
     """All settings of jobs/evaluate.py."""
 
-    model: Annotated[Positional[str], arg(metavar="MODEL")] = ""
+    model: Annotated[Positional[UriOrEmpty], arg(metavar="MODEL")] = ""
     """The saved model: the folder model/ of a run or a grid, local or s3://bucket/path."""
     data: EvaluateData = EvaluateData()
     mask: MaskOverride = MaskOverride()
-    batch_size: PositiveInt = 64
+    batch_size: Count = 64
     """Images that each copy of the model processes at a time. The result does not depend on it."""
     scale: ReplicaScale = ReplicaScale()
     run: EvaluateOutput = EvaluateOutput()
@@ -112,6 +112,7 @@ class EvaluateSettings(RunSettings):
     )
     RESUME_HINT: ClassVar[str] = "with --run.resume and the same --run.name it starts over"
     SOURCE_FLAG: ClassVar[str] = "SOURCE"
+    POSITIONAL: ClassVar[dict[str, str]] = {"--model": "MODEL", "--data.source": SOURCE_FLAG}
 
     @property
     def name_prefix(self) -> str:
@@ -131,19 +132,20 @@ class EvaluateSettings(RunSettings):
 class ReconstructSettings(JobSettings):
     """All settings of jobs/reconstruct.py."""
 
-    model: Annotated[Positional[str], arg(metavar="MODEL", help_behavior_hint="")] = ""
+    model: Annotated[Positional[UriOrEmpty], arg(metavar="MODEL", help_behavior_hint="")] = ""
     """The saved model: the folder model/ of a run or a grid, local or s3://bucket/path."""
-    source: Annotated[Positional[str], arg(metavar="SOURCE", help_behavior_hint="")] = ""
+    source: Annotated[Positional[UriOrEmpty], arg(metavar="SOURCE", help_behavior_hint="")] = ""
     """The pictures to restore, each of any size: a source of any kind that `faceae train` reads."""
-    dest: Annotated[Positional[str], arg(metavar="DEST", help_behavior_hint="")] = ""
+    dest: Annotated[Positional[UriOrEmpty], arg(metavar="DEST", help_behavior_hint="")] = ""
     """Folder or s3://bucket/path to which the restored pictures are written as PNG."""
-    masks: str | None = None
+    masks: Uri | None = None
     """Masks, white inside the hole, in a source of any kind that `faceae train` reads.
     A mask has the name of its picture, except for the extension.
     Without masks, the solid black boxes of 8x8 pixels or more in each picture are the holes."""
     scale: ReplicaScale = ReplicaScale()
 
     RESUME_HINT: ClassVar[str] = "the same command continues from where it stopped"
+    POSITIONAL: ClassVar[dict[str, str]] = {"--model": "MODEL", "--source": "SOURCE", "--dest": "DEST"}
 
     def check(self) -> None:
         """Raises InputError if MODEL, SOURCE or DEST is missing."""

@@ -13,13 +13,14 @@ import dataclasses
 import re
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field, PositiveFloat, PositiveInt
+from pydantic import Field, PositiveFloat
 
-from faceae.config.base import RunSettings, Strict, flag, flat, to_dict
+from faceae.config.base import Count, Minutes, RunSettings, Strict, Uri, flag, flat, to_dict
 from faceae.errors import InputError
 
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 Kind = Literal["box", "strokes", "half", "border", "image"]
+BoxCount = Annotated[int, Field(gt=0, le=1000)]
 
 _RANGE = r"[1-9]\d{0,8}(:[1-9]\d{0,8})?"
 
@@ -34,13 +35,13 @@ def _range(text: int | str) -> tuple[int, int]:
 class Source(Strict):
     """The images to read."""
 
-    source: tuple[str, ...] = ("synthetic:1500",)
+    source: tuple[Uri, ...] = ("synthetic:1500",)
     """Where the images are: one or more sources, local or s3://bucket/path (AWS_ENDPOINT_URL for a server of your own).
     A source is a folder of images, a zip, tar or Parquet file, or a folder of archives or of Parquet files.
     Parquet files hold encoded images or decoded pixels. synthetic:N draws N portraits instead."""
     image_size: Annotated[int, Field(ge=16, le=4096, multiple_of=16)] = 128
     """Width and height in pixels. Larger images are centre-cropped to a square and resized."""
-    limit: PositiveInt | None = None
+    limit: Count | None = None
     """Use at most this many images of the source: a random sample, the same every time."""
     max_rejected_fraction: Annotated[float, Field(ge=0, le=1)] = 0.01
     """Stop if more than this share of the images cannot be used. Training checks this before its first epoch."""
@@ -53,7 +54,7 @@ class Source(Strict):
 class Data(Source):
     """The images to train and validate on."""
 
-    val_source: tuple[str, ...] = ()
+    val_source: tuple[Uri, ...] = ()
     """Images to validate on, one or more sources.
     Without it, FFHQ is split as its authors do (60000/10000), other images by val-fraction."""
     val_fraction: Fraction = 0.1
@@ -72,9 +73,9 @@ class Mask(Strict):
     size: int | str = 28
     """Size in pixels: the side of a box or the width of a border; brush strokes are a quarter to half as wide.
     MIN:MAX (such as 16:48) draws a size in this range for each mask."""
-    count: PositiveInt = 1
-    """Number of boxes in an image."""
-    images: str | None = None
+    count: BoxCount = 1
+    """Number of boxes in an image, 1000 at most."""
+    images: Uri | None = None
     """For the kind image: a folder, zip, tar or Parquet file of mask images, white inside the hole."""
 
     @property
@@ -123,11 +124,11 @@ class Optim(Strict):
 class Train(Strict):
     """How to train."""
 
-    epochs: PositiveInt = 12
+    epochs: Count = 12
     """Passes over the training images."""
-    max_minutes: PositiveFloat | None = None
+    max_minutes: Minutes | None = None
     """Time budget in minutes: training, including validation, ends within it, even inside an epoch."""
-    batch_size: PositiveInt = 64
+    batch_size: Count = 64
     """Images per step, over all workers together (the global batch)."""
     loss: Literal["mse", "bce", "l1", "hole"] = "mse"
     """Loss between the network's output and the original. mse, bce and l1 are means over the whole frame.
@@ -138,7 +139,7 @@ class Train(Strict):
     """Validation metric that selects the best epoch, which is kept in model/; lower is better."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """Arithmetic of the network. auto: bf16 on a GPU or CPU that supports it (AVX512-BF16 or AMX), otherwise fp32."""
-    checkpoint_minutes: PositiveFloat = 5.0
+    checkpoint_minutes: Minutes = 5.0
     """Minutes between two checkpoints inside an epoch. A checkpoint is written after every epoch in any case."""
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     """Random seed of the initial weights, the order of the images and the training masks."""
@@ -158,7 +159,7 @@ class Scale(Strict):
     """Share of a GPU that each worker takes: with 0.25, four trials of a grid run on one GPU.
     The default is a whole GPU, but small trials of a grid share one, see tune.concurrent.
     Workers of the same run cannot share a GPU."""
-    wait_minutes: Annotated[float, Field(ge=0)] = 20.0
+    wait_minutes: Annotated[float, Field(ge=0, le=1e6)] = 20.0
     """On a cluster, how many minutes to wait for machines that an autoscaler may still have to start."""
 
     @property
@@ -171,9 +172,9 @@ class Scale(Strict):
 class Output(Strict):
     """Where the results go."""
 
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")] | None = None
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=128)] | None = None
     """Name of the run and of its folder. The default is a prefix, such as the network's name, and the time."""
-    storage: str = "out"
+    storage: Uri = "out"
     """Folder or s3://bucket/path that holds the runs. With several machines, all of them must be able to reach it."""
     resume: bool = False
     """Continue the run of this name from where it stopped, or start it if it does not exist."""

@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from faceae.config import Settings
 from faceae.console import Meter, out
 from faceae.data import rejected
@@ -57,12 +60,19 @@ class FaceDataset:
         )
 
 
-def load_dataset(settings: Settings, split: Split, folder: RunFolder[Any], next_epoch: int = 1) -> FaceDataset:
+def load_dataset(
+    settings: Settings,
+    split: Split,
+    library: NDArray[np.uint8] | None,
+    folder: RunFolder[Any],
+    next_epoch: int = 1,
+) -> FaceDataset:
     """Decodes all images of a run into the cluster's object store, and lists the rejected ones in the run's folder.
 
     Args:
         settings: the run's settings, or the grid's.
         split: the images to train on and to validate.
+        library: the user's own masks, as `faceae.data.mask_generator.read_masks` returns them.
         folder: receives rejected.jsonl.
         next_epoch: the epoch that is trained next, whose masks are drawn in the tasks that decode.
 
@@ -76,7 +86,7 @@ def load_dataset(settings: Settings, split: Split, folder: RunFolder[Any], next_
             f"note      {total * image_bytes(size) / 1e9:.1f} GB of decoded images do not fit in the cluster's object "
             "store: Ray keeps the rest on the nodes' disks"
         )
-    mask_generator = MaskGenerator.from_settings(settings.mask, size)
+    mask_generator = MaskGenerator.create(settings.mask, size, library)
     first = EpochKey(settings.train.seed, next_epoch, _mirrors(settings))
     with Meter("decoding", total) as meter:
         val, bad_val = decode(split.val, size, meter.add, draw_with_pixels(VALIDATION, mask_generator))

@@ -38,14 +38,9 @@ class MaskGenerator:
     library: ray.ObjectRef | None = None
 
     @staticmethod
-    def from_settings(mask: Mask, image_size: int) -> MaskGenerator:
-        """Creates a generator, and reads the user's own masks if the settings name any.
-
-        Raises:
-            InputError: one of these masks cannot be read, or hides nothing.
-        """
-        library = ray.put(read_masks(mask.images, image_size)) if mask.images else None
-        return MaskGenerator(mask, image_size, library)
+    def create(mask: Mask, image_size: int, library: NDArray[np.uint8] | None) -> MaskGenerator:
+        """Creates a generator; `library` is what `read_masks` returned."""
+        return MaskGenerator(mask, image_size, None if library is None else ray.put(library))
 
     def draw(self, image_ids: Sequence[str], seed: int, epoch: int) -> NDArray[np.uint8]:
         """Returns the masks of N images: (N, image_size * image_size / 8) uint8, see `faceae.corruption.masks.pack`."""
@@ -65,12 +60,16 @@ class MaskGenerator:
         return self.draw(image_ids, seed=0, epoch=masks.VALIDATION_EPOCH)
 
 
-def read_masks(uri: str, image_size: int) -> NDArray[np.uint8]:
-    """Reads mask images, which are white in the hole, as (M, image_size * image_size / 8) uint8.
+def read_masks(uri: str | None, image_size: int) -> NDArray[np.uint8] | None:
+    """Reads the user's own masks, which are white in the hole, as (M, image_size * image_size / 8) uint8.
+
+    Needs no Ray, so that a wrong `--mask.images` is said before Ray starts; returns None if there is none.
 
     Raises:
         InputError: one of them cannot be read, or hides nothing or everything.
     """
+    if uri is None:
+        return None
     entries = list_sources([uri], "--mask.images").entries
     packed = np.empty((len(entries), image_size**2 // 8), np.uint8)
     try:

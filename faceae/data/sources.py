@@ -146,8 +146,8 @@ def _list_source(uri: str, verified: bool) -> Listing:
 
 def _list_synthetic(uri: str) -> Listing:
     number = uri.removeprefix(SYNTHETIC)
-    if not number.isdecimal() or not int(number):
-        raise InputError(f"{uri}: write how many portraits to draw, as in {SYNTHETIC}1500")
+    if not re.fullmatch("[1-9][0-9]{0,6}", number):
+        raise InputError(f"{uri}: write how many portraits to draw, from 1 to 9999999, as in {SYNTHETIC}1500")
     return Listing([Entry(f"synthetic-{i:06d}", SYNTHETIC, row=i) for i in range(int(number))], [])
 
 

@@ -19,7 +19,7 @@ from faceae.config.jobs import EvaluateSettings
 from faceae.console import Meter, out
 from faceae.data import rejected
 from faceae.data.execution import Replicas
-from faceae.data.mask_generator import MaskGenerator
+from faceae.data.mask_generator import MaskGenerator, read_masks
 from faceae.data.rejected import Rejected
 from faceae.data.sources import SYNTHETIC, Listing, list_sources
 from faceae.data.split import Split, choose
@@ -82,9 +82,10 @@ def _evaluate(folder: RunFolder[EvaluateSettings], started: float) -> dict[str, 
     mask, size = settings.mask.applied_to(trained.mask), trained.data.image_size
     config.check_mask(mask, size)
     listing = _list(settings, trained.data)
+    library = read_masks(mask.images, size)
     connection.connect(REPLICA_CPUS)
     placed = plan_replicas(settings.scale)
-    scoring = Scoring(network, MaskGenerator.from_settings(mask, size), settings.batch_size)
+    scoring = Scoring(network, MaskGenerator.create(mask, size, library), settings.batch_size)
     out.print(f"images    {len(listing.entries)} of {' '.join(settings.data.source)}, faces with {hidden(mask)}")
     table, seconds = _measure(folder, listing, scoring, placed)
     table = table.add_column(3, "score", table[SCORES[trained.model.name]])
@@ -126,6 +127,8 @@ def _evaluate(folder: RunFolder[EvaluateSettings], started: float) -> dict[str, 
 def _load(uri: str) -> tuple[nn.Module, Settings]:
     """Returns the model and the settings that it was trained with."""
     try:
+        if storage.exists(storage.join(uri, "model", models.files.CONFIG)):
+            raise InputError(f"{uri}: this is a run's folder; name the model in it, {storage.join(uri, 'model')}")
         network = models.load(uri)
     except InputError as error:
         raise InputError(f"MODEL {error}") from None

@@ -81,6 +81,7 @@ def reconstruct(settings: ReconstructSettings) -> Summary:
 
 def _load(uri: str) -> Restorer:
     try:
+        storage.info(uri)  # is not retried, so that a wrong endpoint is reported at once
         return models.load(uri)
     except InputError as error:
         raise InputError(f"MODEL {error}") from None

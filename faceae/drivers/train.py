@@ -15,6 +15,7 @@ from faceae.config import Settings, Train
 from faceae.console import Meter, out
 from faceae.data.dataset import FaceDataset, load_dataset
 from faceae.data.listing import check_listing
+from faceae.data.mask_generator import read_masks
 from faceae.data.split import Split
 from faceae.errors import RunFailedError
 from faceae.reporting.tables import epoch_line, result_table, rows
@@ -40,6 +41,7 @@ def train(settings: Settings) -> dict[str, Any]:
     settings = config.validate(settings)
     folder = RunFolder(settings)
     split = Split(settings.data)
+    library = read_masks(settings.mask.images, settings.data.image_size)
     settings = folder.settings
     with folder.claim() as resumed, Tracker(folder, settings.run.track) as tracker:
         out.print(f"run       {folder.uri}" + (" (continued)" if resumed else ""))
@@ -51,7 +53,7 @@ def train(settings: Settings) -> dict[str, Any]:
         placed.check_shares(f"--train.batch-size {settings.train.batch_size}", settings.train.batch_size)
         check_network(settings, placed)
         with WorkerGroups(placed, settings.scale) as groups:  # start while the images are decoded
-            dataset = load_dataset(settings, split, folder, len(tracker.history) + 1)
+            dataset = load_dataset(settings, split, library, folder, len(tracker.history) + 1)
             placed.check_shares("--data.source", len(dataset.train))
             check_batch_norm(settings, placed, len(dataset.train))
             spec = RunSpec(folder.uri, settings, groups.share(dataset), placed.max_workers, folder.held)

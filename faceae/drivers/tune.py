@@ -16,6 +16,7 @@ from faceae.config.grid import GridSettings, Point
 from faceae.console import count, out
 from faceae.data.dataset import load_dataset
 from faceae.data.listing import check_listing
+from faceae.data.mask_generator import read_masks
 from faceae.data.split import Split
 from faceae.evaluation.summary import Baselines
 from faceae.run_folder import RunFolder
@@ -43,6 +44,7 @@ def tune(settings: GridSettings) -> dict[str, Any]:
     points = grid.points(settings)
     folder = RunFolder(settings)
     split = Split(settings.data)
+    library = read_masks(settings.mask.images, settings.data.image_size)
     settings = folder.settings
     result: GridResult | None = None
     with folder.claim() as resumed:
@@ -51,7 +53,7 @@ def tune(settings: GridSettings) -> dict[str, Any]:
         placed = _place(settings, points)
         try:
             with WorkerGroups(placed, settings.scale) as groups:  # start while the images are decoded
-                dataset = load_dataset(settings, split, folder)
+                dataset = load_dataset(settings, split, library, folder)
                 placed.check_shares("--data.source", len(dataset.train))
                 for point in points:
                     check_batch_norm(point.settings, placed, len(dataset.train))

@@ -208,7 +208,7 @@ class _Channel:
             self.broken = False
         except Exception as error:  # no error of a service may end a run
             if not self.broken:
-                out.print(f"note      {self.name}: {one_line(error)}; {otherwise}", markup=False)
+                out.print(f"note      {self.name}: {one_line(error)}; {otherwise}")
             self.broken = True
 
 

@@ -200,7 +200,7 @@ def test_a_spot_notice_drains_the_node_that_it_concerns(head):
         threading.Thread(target=metadata.serve_forever, daemon=True).start()
         endpoint = f"http://127.0.0.1:{metadata.server_port}"
         settings = {"AWS_EC2_METADATA_SERVICE_ENDPOINT": endpoint, "SPOT_NOTICE_INTERVAL_S": "0.2"}
-        output = head.run("bash", "deploy/spot-notice.sh", address, TMPDIR=str(head.folder), **settings)
+        output = head.run("bash", "deploy/spot-notice.sh", address, **settings)
         metadata.shutdown()
     assert Metadata.polls == 3
     assert "Ray knows" in output

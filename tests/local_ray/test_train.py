@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 from pictures import png
@@ -147,7 +148,13 @@ def test_two_workers_agree_with_one(faces, ray_cluster, tmp_path):
     assert_same(figures(tmp_path / "2"), figures(tmp_path / "1"), rel=1e-3)
 
 
-def test_a_run_from_and_to_a_bucket_equals_one_from_and_to_folders(faces, s3, tmp_path, ray_cluster_with_s3):
+def test_a_run_from_and_to_a_bucket_equals_one_from_and_to_folders(
+    faces, s3, tmp_path, ray_cluster_with_s3, monkeypatch, capfd, caplog
+):
+    secrets = {s3["AWS_SECRET_ACCESS_KEY"], (Path.home() / ".ray" / "auth_token").read_text()}
+    for number, name in enumerate(("WANDB_API_KEY", "HF_TOKEN", "AWS_SESSION_TOKEN_OF_ANOTHER")):
+        monkeypatch.setenv(name, f"hidden-{number}")
+        secrets.add(f"hidden-{number}")
     for path in faces.rglob("*.png"):
         storage.write(f"s3://faces/train/{path.relative_to(faces)}", path.read_bytes())
     local = small(faces, tmp_path, "local")
@@ -157,9 +164,15 @@ def test_a_run_from_and_to_a_bucket_equals_one_from_and_to_folders(faces, s3, tm
     assert storage.read_json("s3://faces/runs/remote/summary.json") == summary
     assert faceae.load("s3://faces/runs/remote/model").settings.data.source == ("s3://faces/train",)
     assert storage.read("s3://faces/runs/remote/report/index.html").startswith(b"<!doctype html>")
-    secret = s3["AWS_SECRET_ACCESS_KEY"].encode()
-    for name in storage.list_files("s3://faces/runs/remote"):
-        assert secret not in storage.read(f"s3://faces/runs/remote/{name}")
+    printed = capfd.readouterr()
+    written = {
+        name: storage.read(f"s3://faces/runs/remote/{name}") for name in storage.list_files("s3://faces/runs/remote")
+    }
+    written |= {"stdout": printed.out.encode(), "stderr": printed.err.encode(), "log": caplog.text.encode()}
+    assert printed.out
+    assert {"config.json", "metrics.jsonl", "summary.json", "report/index.html", "model/config.json"} <= written.keys()
+    for secret in secrets:
+        assert not [name for name, content in written.items() if secret.encode() in content]
 
 
 @pytest.fixture

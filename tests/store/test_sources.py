@@ -219,6 +219,7 @@ def test_several_sources_keep_their_images_apart(tmp_path):
         ("empty", "there are no images"),
         ("file.txt", "neither a folder"),
         ("synthetic:many", "how many"),
+        ("synthetic:99999999999", "how many"),
         ("nosuch://x/y", "nosuch"),
     ],
 )

@@ -1,13 +1,24 @@
 """Requests are retried while a store is unreachable, but not if it refuses them. With a real S3 server."""
 
 import logging
+import socket
 import threading
 import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
 from faceae import storage
 from faceae.errors import InputError
+
+
+@pytest.fixture
+def one_second(monkeypatch, new_clients):
+    """A request is lost after one second without a byte. The clients have credentials."""
+    monkeypatch.setattr(storage, "SILENCE_S", 1)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+    monkeypatch.delenv("AWS_ENDPOINT_URL_S3", raising=False)
 
 
 @pytest.fixture
@@ -89,3 +100,62 @@ def test_a_refused_deletion_is_explained(seaweed):
         seaweed.stop()
         seaweed.start()
     assert "access is denied; check the credentials" in str(storage.explain(refused.value, "s3://faces/folder"))
+
+
+def test_a_server_that_accepts_and_never_answers_is_soon_reported(one_second, monkeypatch):
+    with socket.create_server(("127.0.0.1", 0)) as server:  # its backlog accepts
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{server.getsockname()[1]}")
+        start = time.monotonic()
+        with pytest.raises(InputError, match="the server cannot be reached; check AWS_ENDPOINT_URL"):
+            storage.info("s3://faces/old")
+        assert storage._get("s3://faces/old", 0, None) is None
+        assert time.monotonic() - start < 10 * storage.SILENCE_S
+
+
+class Slow(BaseHTTPRequestHandler):
+    """An object of 8 bytes, one every 0.2 s."""
+
+    protocol_version = "HTTP/1.1"
+
+    def do_HEAD(self):
+        self.send_response(200)
+        for name, value in {"Content-Length": "8", "ETag": '"x"', "Last-Modified": self.date_time_string()}.items():
+            self.send_header(name, value)
+        self.end_headers()
+
+    def do_GET(self):
+        self.do_HEAD()
+        for byte in b"01234567":
+            self.wfile.write(bytes([byte]))
+            time.sleep(0.2)
+
+    def log_message(self, *_):
+        pass
+
+
+def test_a_slow_transfer_is_not_cut_off(one_second, monkeypatch):
+    with ThreadingHTTPServer(("127.0.0.1", 0), Slow) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{server.server_port}")
+        start = time.monotonic()
+        assert storage._get("s3://faces/old", 0, None) == b"01234567"
+        filesystem, path = storage.resolve("s3://faces/old")
+        with filesystem.open_input_file(path) as file:
+            assert file.read() == b"01234567"
+        assert time.monotonic() - start > 2.5 * storage.SILENCE_S
+        server.shutdown()
+
+
+def test_no_message_repeats_a_password_of_the_endpoint(new_clients, monkeypatch):
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://user:HIDDEN@127.0.0.1:9")
+    with pytest.raises(InputError, match=r"\(at http://127\.0\.0\.1:9\)") as error:
+        storage.info("s3://faces/old")
+    assert "HIDDEN" not in str(error.value)
+
+
+@pytest.mark.parametrize("uri", ["s3://KEY:HIDDEN@faces/x", "s3://KEY:HID/DEN@faces/x", "s3://KEY@faces"])
+@pytest.mark.parametrize("action", [storage.read, storage.exists, storage.list_files, storage.absolute])
+def test_credentials_in_a_uri_are_refused_whoever_gives_them(action, uri):
+    with pytest.raises(InputError, match="credentials do not belong in a URI") as error:
+        action(uri)
+    assert not any(word in str(error.value) for word in ("HIDDEN", "DEN@", "KEY:"))

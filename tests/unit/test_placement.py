@@ -66,12 +66,6 @@ def test_gpus_that_an_autoscaler_can_start_are_waited_for(cluster, monkeypatch, 
     assert placement.arrange(Scale(gpu="off")).gpu == 0
 
 
-def test_the_trials_of_a_grid_have_a_fixed_size(cluster):
-    cluster(64, 8)
-    with pytest.raises(InputError, match=r"--scale\.workers 2:8: the trials of a grid have a fixed number"):
-        placement.place_trials(Scale(workers="2:8"), "auto", 6)
-
-
 @pytest.mark.parametrize(
     ("cpus", "gpus", "trials", "sharing", "expected"),
     [
