@@ -130,9 +130,19 @@ class Holder(ABC):
             f"{self.what}: {other or 'another process'} is working on it; wait for its end, or stop it first"
         )
 
-    def _say_taken_over(self, other: Owner | None) -> None:
+    def _read(self, content: bytes) -> Owner:
+        """Reads the claim of another process.
+
+        Raises:
+            InputError: a file of another program has that name.
+        """
+        if other := Owner.read(content):
+            return other
+        raise InputError(f"{self.what}: {self.claim.uri} was not written by faceae; choose another folder")
+
+    def _say_taken_over(self, other: Owner) -> None:
         where = self.claim.uri.removesuffix(f"/{FILE}")
-        out.print(f"note      {where}: {other or 'the process'} that worked on it is gone", markup=False)
+        out.print(f"note      {where}: {other} that worked on it is gone")
 
 
 class _Lock(Holder):
@@ -151,7 +161,11 @@ class _Lock(Holder):
                 break
             os.close(self.file)
         if content := os.pread(self.file, 4096, 0):
-            self._say_taken_over(Owner.read(content))
+            try:
+                self._say_taken_over(self._read(content))
+            except InputError:
+                os.close(self.file)
+                raise
         try:
             os.ftruncate(self.file, 0)
             os.pwrite(self.file, self.owner.content(), 0)
@@ -205,15 +219,14 @@ class _Lease(Holder):
                 continue
             if found.content == mine:  # it was written, but the store's answer was lost
                 return found
-            other = Owner.read(found.content)
-            alive = other.alive() if other else None
+            other = self._read(found.content)
+            alive = other.alive()
             if alive or (first and found.content != first.content):
                 raise self._taken(other)
             if first is None:
                 first, since = found, time.monotonic()
                 if alive is None:
-                    name = other or "another process"
-                    out.print(f"waiting   {SILENT_S:.0f} s at most: does {name} still work here?", markup=False)
+                    out.print(f"waiting   {SILENT_S:.0f} s at most: does {other} still work here?")
             if alive is None and time.monotonic() - since < SILENT_S:
                 time.sleep(LOOK_S)
             elif written := conditional.write(uri, mine, found):

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -15,7 +16,7 @@ import torch
 from pyarrow import ArrowException
 from ray.exceptions import RayError
 
-from faceae import config, local_files, models, storage
+from faceae import claim, config, local_files, models, storage
 from faceae.cluster import connection
 from faceae.cluster.replicas import REPLICA_CPUS, plan_replicas
 from faceae.config.jobs import ReconstructSettings, ReplicaScale
@@ -33,6 +34,9 @@ from faceae.run_folder import versions
 SUMMARY = "summary.json"
 MADE_BY = "jobs/reconstruct.py"
 """The value of `made_by` in our summaries; training runs also leave files named summary.json."""
+
+OURS = (SUMMARY, rejected.FILE, claim.FILE)
+"""The files that the job writes besides the restored pictures."""
 
 Summary = dict[str, Any]
 
@@ -54,29 +58,29 @@ def reconstruct(settings: ReconstructSettings) -> Summary:
     model = _load(settings.model)
     dest = storage.absolute(settings.dest)
     listing = list_sources([settings.source], "SOURCE")
-    names, bad = output_names([entry.image_id for entry in listing.entries], (SUMMARY, rejected.FILE))
+    names, bad = output_names([entry.image_id for entry in listing.entries], OURS)
     _check_apart(listing.entries, names, storage.absolute(settings.source), dest)
     masks = _masks(listing.entries, settings.masks)
     summary = _describe(settings, model, listing.entries, masks)
-    there = _begin(summary, dest)
-
-    bad += listing.refused
-    todo = dict[Entry, str]()
-    for entry in listing.entries:
-        name = names.get(entry.image_id)
-        if name is None or name in there:
-            continue
-        if masks is not None and entry not in masks:
-            bad.append((entry.image_id, f"there is no mask with its name in {settings.masks}"))
-        else:
-            todo[entry] = name
-    done = len(there.intersection(names.values()))
-    out.print(f"pictures  {len(listing.entries)} in {settings.source}, restored to {dest}")
-    if done:
-        out.print(f"resumed   {done} are there, {count(len(todo), 'picture')} left")
-    if todo:
-        bad += _work(FullSizeSource(todo, masks or {}, model.settings.data.image_size), model, settings.scale, dest)
-    return _finish(summary, dest, bad, len(listing.entries) + len(listing.refused), done, time.monotonic() - start)
+    with _held(dest):
+        there = _begin(summary, dest)
+        bad += listing.refused
+        todo = dict[Entry, str]()
+        for entry in listing.entries:
+            name = names.get(entry.image_id)
+            if name is None or name in there:
+                continue
+            if masks is not None and entry not in masks:
+                bad.append((entry.image_id, f"there is no mask with its name in {settings.masks}"))
+            else:
+                todo[entry] = name
+        done = len(there.intersection(names.values()))
+        out.print(f"pictures  {len(listing.entries)} in {settings.source}, restored to {dest}")
+        if done:
+            out.print(f"resumed   {done} are there, {count(len(todo), 'picture')} left")
+        if todo:
+            bad += _work(FullSizeSource(todo, masks or {}, model.settings.data.image_size), model, settings.scale, dest)
+        return _finish(summary, dest, bad, len(listing.entries) + len(listing.refused), done, time.monotonic() - start)
 
 
 def _load(uri: str) -> Restorer:
@@ -133,6 +137,25 @@ def _digest(entries: Sequence[Entry], uri: str) -> str:
     return digest(entries, {} if uri.startswith(SYNTHETIC) else storage.stamps(storage.absolute(uri)))
 
 
+@contextlib.contextmanager
+def _held(dest: str) -> Iterator[None]:
+    """Keeps other processes from writing to a folder during a with block.
+
+    Raises:
+        InputError: another process writes there, or the folder cannot be written.
+    """
+    try:
+        if storage.is_remote(dest) and not storage.bucket_exists(dest):
+            raise InputError(f"{dest}: the bucket does not exist; create it first")
+        holder = claim.take(dest, dest)
+    except InputError as error:
+        raise InputError(f"DEST {error}") from None
+    except (OSError, ArrowException) as error:
+        raise InputError(f"DEST {storage.explain(error, dest)}") from None
+    with holder:
+        yield
+
+
 def _begin(summary: Summary, dest: str) -> set[str]:
     """Writes the unfinished summary, which also shows whether the folder can be written.
 
@@ -144,14 +167,12 @@ def _begin(summary: Summary, dest: str) -> set[str]:
             another model, source or masks.
     """
     try:
-        if storage.is_remote(dest) and not storage.bucket_exists(dest):
-            raise InputError(f"{dest}: the bucket does not exist; create it first")
         files = storage.list_files(dest, missing_ok=True)
         half_written = [name for name in files if local_files.is_partial(name)]
-        there = set(files).difference(half_written)
+        there = set(files).difference(half_written, [claim.FILE])
         if there:
             before = _read_summary(dest)
-            if there - {SUMMARY, rejected.FILE}:
+            if there.difference(OURS):
                 _check_same(before, summary, dest)
         for name in half_written:
             storage.delete(storage.join(dest, name))

@@ -3,7 +3,6 @@
 import contextlib
 import json
 import os
-import signal
 import socket
 import subprocess
 import sys
@@ -18,7 +17,7 @@ ALL = ("Admin", "Read", "Write", "List", "Tagging")
 
 
 class Seaweed:
-    """A SeaweedFS server in a folder of its own, on free ports.
+    """A SeaweedFS server in a folder of its own, on free ports: the store, and a gateway in front of it that speaks S3.
 
     Attributes:
         environment: the environment variables that clients need, which are AWS' own; the server's only user has these
@@ -34,43 +33,34 @@ class Seaweed:
             "AWS_SECRET_ACCESS_KEY": "face-secret",
             "AWS_EC2_METADATA_DISABLED": "true",
         }
-        self.server: subprocess.Popen | None = None
+        self.store: subprocess.Popen | None = None
+        self.gateway: subprocess.Popen | None = None
 
     def __enter__(self) -> "Seaweed":
+        names = ("-master.port", "-volume.port", "-filer.port")
+        options = ["-ip=127.0.0.1", "-filer", "-volume.max=100", "-master.volumeSizeLimitMB=64"]
+        ports = [f"{name}={self.ports[name]}" for name in names]
+        self.store = self._weed("server", f"-dir={self.folder}", *options, *ports)
         self.start()
         return self
 
     def __exit__(self, *_) -> None:
         self.stop()
+        if self.store:
+            self.store.kill()  # it is slow to exit on SIGTERM
+            self.store.wait()
 
     def start(self, actions: tuple[str, ...] = ALL) -> None:
-        """Starts the server with `actions` as the rights of its only user; returns once it answers."""
+        """Starts what speaks S3, with `actions` as the rights of its only user; returns once it answers."""
         keys = {
             "accessKey": self.environment["AWS_ACCESS_KEY_ID"],
             "secretKey": self.environment["AWS_SECRET_ACCESS_KEY"],
         }
         identity = {"identities": [{"name": "tests", "credentials": [keys], "actions": list(actions)}]}
         (self.folder / "identity.json").write_text(json.dumps(identity))
-        options = [
-            "-ip=127.0.0.1",
-            "-volume.max=100",
-            "-master.volumeSizeLimitMB=64",
-            "-s3.port.iceberg=0",
-            "-s3.port.lance=0",
-        ]
-        command = [
-            str(Path(sys.executable).with_name("weed")),
-            "server",
-            f"-dir={self.folder}",
-            "-s3",
-            f"-s3.config={self.folder / 'identity.json'}",
-            *options,
-            *(f"{name}={port}" for name, port in self.ports.items()),
-        ]
-        # If it had AWS_ACCESS_KEY_ID, SeaweedFS would make that key an administrator.
-        environment = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
-        with (self.folder / "log").open("wb") as log:
-            self.server = subprocess.Popen(command, stdout=log, stderr=log, env=environment)
+        options = [f"-config={self.folder / 'identity.json'}", "-port.iceberg=0", "-port.lance=0"]
+        ports = [f"-port={self.ports['-s3.port']}", f"-filer=127.0.0.1:{self.ports['-filer.port']}"]
+        self.gateway = self._weed("s3", *options, *ports)
         try:
             self._wait()
         except BaseException:
@@ -78,11 +68,18 @@ class Seaweed:
             raise
 
     def stop(self) -> None:
-        """Kills the server, because it is slow to exit on SIGTERM."""
-        if self.server:
-            self.server.send_signal(signal.SIGKILL)
-            self.server.wait()
-            self.server = None
+        """Kills what speaks S3; the objects stay where they are."""
+        if self.gateway:
+            self.gateway.kill()
+            self.gateway.wait()
+            self.gateway = None
+
+    def _weed(self, *arguments: str) -> subprocess.Popen:
+        command = [str(Path(sys.executable).with_name("weed")), *arguments]
+        # If it had AWS_ACCESS_KEY_ID, SeaweedFS would make that key an administrator.
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
+        with (self.folder / f"{arguments[0]}.log").open("wb") as log:
+            return subprocess.Popen(command, stdout=log, stderr=log, env=environment)
 
     def make_bucket(self, name: str) -> None:
         """Makes a bucket; retries until the server is ready for it."""
@@ -96,15 +93,17 @@ class Seaweed:
                 time.sleep(0.5)
 
     def _wait(self) -> None:
+        logs = [self.folder / "server.log", self.folder / "s3.log"]
         for _ in range(240):
-            assert self.server.poll() is None, (self.folder / "log").read_text()[-2000:]
+            assert self.store.poll() is None, logs[0].read_text()[-2000:]
+            assert self.gateway.poll() is None, logs[1].read_text()[-2000:]
             try:
                 urllib.request.urlopen(self.environment["AWS_ENDPOINT_URL"], timeout=1)
             except urllib.error.HTTPError:
                 return  # it answers, if only to refuse an anonymous request
             except OSError:
                 time.sleep(0.25)
-        raise AssertionError(f"SeaweedFS does not answer: {(self.folder / 'log').read_text()[-2000:]}")
+        raise AssertionError(f"SeaweedFS does not answer: {[log.read_text()[-2000:] for log in logs]}")
 
 
 def free_ports(count: int) -> list[int]:

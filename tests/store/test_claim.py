@@ -82,10 +82,9 @@ def hold(place):
     return claim.take(f"{place}/x", "--run.name x")
 
 
-@pytest.mark.parametrize("content", [owner().content(), b"junk", b"[]"])
-def test_a_silent_claim_in_a_bucket_is_taken_over_after_a_while(s3, tmp_path, quick, capsys, content):
+def test_a_silent_claim_in_a_bucket_is_taken_over_after_a_while(s3, tmp_path, quick, capsys):
     place = f"s3://faces/claims/{tmp_path.name}"
-    storage.write(f"{place}/x/{claim.FILE}", content)
+    storage.write(f"{place}/x/{claim.FILE}", owner().content())
     began = time.monotonic()
     with hold(place) as held:
         assert time.monotonic() - began > claim.SILENT_S
@@ -93,8 +92,15 @@ def test_a_silent_claim_in_a_bucket_is_taken_over_after_a_while(s3, tmp_path, qu
     said = capsys.readouterr().out
     assert "waiting " in said
     assert "is gone" in said
-    if content == owner().content():
-        assert "does far (pid 17) still work here" in said.replace("\n", " ")
+    assert "does far (pid 17) still work here" in said.replace("\n", " ")
+
+
+@pytest.mark.parametrize("content", [b"junk", b"[]"])
+def test_a_file_of_another_program_with_the_claims_name_is_refused_and_stays(place, content):
+    storage.write(f"{place}/x/{claim.FILE}", content)
+    with pytest.raises(InputError, match=r"--run\.name x: .*claim\.json was not written by faceae"):
+        hold(place)
+    assert storage.read(f"{place}/x/{claim.FILE}") == content
 
 
 def test_a_claim_that_shows_life_is_respected(s3, tmp_path, quick):
@@ -164,8 +170,8 @@ def test_an_owner_that_lost_its_claim_ends_with_an_error_and_its_workers_write_n
 
 
 def test_a_claim_is_given_back_after_errors_and_ctrl_c(place):
-    for error in (KeyboardInterrupt, RunFailedError, ZeroDivisionError):
-        with pytest.raises(error), hold(place):
+    for error in (KeyboardInterrupt(), RunFailedError("it failed"), ZeroDivisionError()):
+        with pytest.raises(type(error)), hold(place):
             raise error
     assert storage.list_files(f"{place}/x", missing_ok=True) == []
 
