@@ -15,7 +15,7 @@ from pictures import png, write_parquet, zipped
 from PIL import Image
 from runs import ROOT
 
-from faceae import models, storage
+from faceae import claim, models, storage
 from faceae.config.jobs import ReconstructSettings
 from faceae.data.full_size import read_full_size, unpacked
 from faceae.data.sources import list_sources
@@ -283,3 +283,11 @@ def test_the_job_says_what_is_wrong_and_exits_with_2(tmp_path):
     done = job(tmp_path / "model", "in", "out")
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == f"error: MODEL {tmp_path}/model: it does not exist; check the path\n"
+
+
+def test_one_process_at_a_time_writes_to_dest(model, pictures, tmp_path):
+    source, dest = put(tmp_path / "in", pictures), tmp_path / "out"
+    with claim.take(str(dest), "the test"):
+        with pytest.raises(InputError, match=r"^DEST .*/out: .* \(pid \d+\) is working on it"):
+            restore(model, source, dest)
+        assert [path.name for path in dest.iterdir()] == [claim.FILE]
