@@ -25,11 +25,12 @@ from typing import NamedTuple, Self
 
 from pyarrow import ArrowException
 
-from faceae import conditional, storage
-from faceae.conditional import Found
+from faceae import storage
 from faceae.console import out
 from faceae.errors import InputError, RunFailedError
 from faceae.owner import Owner
+from faceae.storage import conditional
+from faceae.storage.conditional import Found
 
 FILE = "claim.json"
 """The file in the folder that names the owner of the claim."""

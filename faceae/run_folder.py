@@ -11,7 +11,7 @@ from typing import Generic
 
 from pyarrow import ArrowException
 
-from faceae import claim, config, local_files, storage
+from faceae import claim, config, storage
 from faceae.claim import Claim
 from faceae.config import SettingsT
 from faceae.errors import InputError
@@ -85,7 +85,7 @@ class RunFolder(Generic[SettingsT]):
             files = storage.list_files(self.uri, missing_ok=True)
         except InputError as error:
             raise InputError(f"--run.storage {error}") from None
-        if name := next((name for name in files if name not in ours and not local_files.is_partial(name)), None):
+        if name := next((name for name in files if name not in ours and not storage.is_partial(name)), None):
             raise InputError(
                 f"--run.name {self.name}: {self.uri} is not the folder of a run, but has files, such as "
                 f"{storage.shown(name)}; choose another name"

@@ -11,7 +11,7 @@ from typing import Any
 import ray
 from ray.exceptions import RayError
 
-from faceae import config, local_files, storage
+from faceae import config, storage
 from faceae.cluster import connection
 from faceae.config import Source
 from faceae.config.jobs import PrepareSettings
@@ -206,7 +206,7 @@ def _clear(folder: RunFolder[PrepareSettings]) -> None:
     """Removes the records that only a resumed preparation needs, and our half-written files of killed processes."""
     files = storage.list_files(folder.uri)
     for name in files:
-        if local_files.is_partial(name):
+        if storage.is_partial(name):
             storage.delete(folder.path(name))
     if any(name.startswith(f"{FINISHED}/") for name in files):
         storage.delete_folder(folder.path(FINISHED))

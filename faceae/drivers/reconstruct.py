@@ -16,7 +16,7 @@ import torch
 from pyarrow import ArrowException
 from ray.exceptions import RayError
 
-from faceae import claim, config, local_files, models, storage
+from faceae import claim, config, models, storage
 from faceae.cluster import connection
 from faceae.cluster.replicas import REPLICA_CPUS, plan_replicas
 from faceae.config.jobs import ReconstructSettings, ReplicaScale
@@ -168,7 +168,7 @@ def _begin(summary: Summary, dest: str) -> set[str]:
     """
     try:
         files = storage.list_files(dest, missing_ok=True)
-        half_written = [name for name in files if local_files.is_partial(name)]
+        half_written = [name for name in files if storage.is_partial(name)]
         there = set(files).difference(half_written, [claim.FILE])
         if there:
             before = _read_summary(dest)

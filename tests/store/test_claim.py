@@ -14,10 +14,11 @@ from dataclasses import replace
 import pytest
 from runs import ROOT, small
 
-from faceae import claim, conditional, storage
+from faceae import claim, storage
 from faceae.errors import InputError, RunFailedError
 from faceae.owner import Owner
 from faceae.run_folder import RunFolder
+from faceae.storage import conditional
 
 STARTS = 10
 

@@ -7,7 +7,7 @@ import pytest
 
 from faceae import storage
 from faceae.errors import InputError
-from faceae.local_files import is_partial
+from faceae.storage import is_partial
 
 
 @pytest.fixture

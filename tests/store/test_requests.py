@@ -16,6 +16,7 @@ from faceae.data import archives
 from faceae.data.reader import fetch
 from faceae.data.sources import list_sources
 from faceae.data.synthetic import portrait
+from faceae.storage import stores
 
 PORTRAITS = {f"{number:05d}.png": portrait(number, SIZE) for number in range(64)}
 FILES = {name: png(Image.fromarray(image)) for name, image in PORTRAITS.items()}
@@ -23,13 +24,13 @@ FILES = {name: png(Image.fromarray(image)) for name, image in PORTRAITS.items()}
 
 @pytest.fixture
 def requests(seaweed, monkeypatch):
-    caches = (storage._filesystem, storage.s3_client)
+    caches = (stores._filesystem, stores.s3_client)
     with Requests(seaweed.ports["-s3.port"]) as counted:
         monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{counted.port}")
         for cache in caches:
             cache.cache_clear()
         storage.exists("s3://faces")  # asks for the bucket's region
-        storage.s3_client("faces")
+        stores.s3_client("faces")
         counted.counts.clear()
         yield counted
     for cache in caches:
@@ -72,9 +73,9 @@ def test_where_obstore_does_not_find_the_credentials_pyarrow_reads(requests, mon
     monkeypatch.setenv("HOME", str(tmp_path))
     for name in names:
         monkeypatch.delenv(name)
-    for cache in (storage._filesystem, storage.s3_client):
+    for cache in (stores._filesystem, stores.s3_client):
         cache.cache_clear()
-    assert storage.s3_client("faces") is None
+    assert stores.s3_client("faces") is None
     storage.read("s3://faces/one/a.png")
     assert taken(requests, lambda: storage.read("s3://faces/one/a.png")) == (b"0123456789", {"HEAD": 1, "GET": 1})
 

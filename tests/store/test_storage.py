@@ -10,12 +10,13 @@ import pytest
 
 from faceae import storage
 from faceae.errors import InputError
+from faceae.storage import files, stores
 
 
 @pytest.fixture
 def one_second(monkeypatch, new_clients):
     """A request is lost after one second without a byte. The clients have credentials."""
-    monkeypatch.setattr(storage, "SILENCE_S", 1)
+    monkeypatch.setattr(stores, "SILENCE_S", 1)
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
     monkeypatch.delenv("AWS_ENDPOINT_URL_S3", raising=False)
@@ -24,7 +25,7 @@ def one_second(monkeypatch, new_clients):
 @pytest.fixture
 def new_clients():
     """Discards the clients that were made for another environment."""
-    caches = (storage._filesystem, storage.s3_client)
+    caches = (stores._filesystem, stores.s3_client)
     for cache in caches:
         cache.cache_clear()
     yield
@@ -108,8 +109,8 @@ def test_a_server_that_accepts_and_never_answers_is_soon_reported(one_second, mo
         start = time.monotonic()
         with pytest.raises(InputError, match="the server cannot be reached; check AWS_ENDPOINT_URL"):
             storage.info("s3://faces/old")
-        assert storage._get("s3://faces/old", 0, None) is None
-        assert time.monotonic() - start < 10 * storage.SILENCE_S
+        assert files._get("s3://faces/old", 0, None) is None
+        assert time.monotonic() - start < 10 * stores.SILENCE_S
 
 
 class Slow(BaseHTTPRequestHandler):
@@ -138,11 +139,11 @@ def test_a_slow_transfer_is_not_cut_off(one_second, monkeypatch):
         threading.Thread(target=server.serve_forever, daemon=True).start()
         monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{server.server_port}")
         start = time.monotonic()
-        assert storage._get("s3://faces/old", 0, None) == b"01234567"
+        assert files._get("s3://faces/old", 0, None) == b"01234567"
         filesystem, path = storage.resolve("s3://faces/old")
         with filesystem.open_input_file(path) as file:
             assert file.read() == b"01234567"
-        assert time.monotonic() - start > 2.5 * storage.SILENCE_S
+        assert time.monotonic() - start > 2.5 * stores.SILENCE_S
         server.shutdown()
 
 

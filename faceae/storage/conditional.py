@@ -14,7 +14,7 @@ import obstore
 from obstore.exceptions import AlreadyExistsError, PreconditionError
 from obstore.store import S3Store
 
-from faceae import storage
+from faceae.storage import files, stores
 
 SETTLE_S = 1.0
 """Seconds after which a file that was written without a condition is read again."""
@@ -69,7 +69,7 @@ def write(uri: str, content: bytes, before: Found | None) -> Found | None:
             pass
     if _content(uri) != (before and before.content):
         return None
-    storage.write(uri, content)
+    files.write(uri, content)
     time.sleep(SETTLE_S)
     return Found(content, None) if _content(uri) == content else None
 
@@ -77,7 +77,7 @@ def write(uri: str, content: bytes, before: Found | None) -> Found | None:
 def _client(uri: str) -> tuple[S3Store, str] | None:
     scheme, _, path = uri.partition("://")
     bucket, _, key = path.partition("/")
-    client = storage.s3_client(bucket) if scheme == "s3" else None
+    client = stores.s3_client(bucket) if scheme == "s3" else None
     return (client, key) if client else None
 
 
@@ -88,6 +88,6 @@ def _read_plain(uri: str) -> Found | None:
 
 def _content(uri: str) -> bytes | None:
     try:
-        return storage.read(uri)
+        return files.read(uri)
     except FileNotFoundError:
         return None
