@@ -18,6 +18,11 @@ Count = Annotated[int, Field(gt=0, lt=2**31)]
 Minutes = Annotated[float, Field(gt=0, le=1e6)]
 """A duration; the longest is about two years."""
 
+_PLAINER = {
+    "string_pattern_mismatch": "use letters, digits, '.', '_' and '-' only, and a letter or digit first",
+}
+"""What to say instead of pydantic's messages, by the type of its error."""
+
 _LONGEST_SHOWN = 200  # characters of a wrong value
 
 
@@ -145,7 +150,9 @@ def _convert(tree: dict[str, Any], kind: type[JobT]) -> JobT:
         errors = error.errors(include_url=False)
         path, value = _path(errors[0]["loc"], kind), redacted(repr(errors[0]["input"]))
         # A field of several types, such as "auto" or a number, has an error for each.
-        reasons = dict.fromkeys(each["msg"] for each in errors if _path(each["loc"], kind) == path)
+        reasons = dict.fromkeys(
+            _PLAINER.get(each["type"], each["msg"]) for each in errors if _path(each["loc"], kind) == path
+        )
         reason = " or ".join(reasons).replace(" or Input should be", " or")
         shown = value if len(value) <= _LONGEST_SHOWN else f"{value[:_LONGEST_SHOWN]}..."
         raise InputError(f"{kind.POSITIONAL.get(flag(*path), flag(*path))} {shown}: {reason}") from None

@@ -63,6 +63,6 @@ def find(name: str, kind: type[SettingsT]) -> SettingsT:
     """
     usable = [known for known, settings in PRESETS.items() if issubclass(kind, type(settings))]
     if name not in usable:
-        raise InputError(f"--preset {name}: there is no such preset; choose from {', '.join(usable)}")
+        raise InputError(f"--preset {name!r}: there is no such preset; choose from {', '.join(usable)}")
     found = PRESETS[name]
     return kind(**{field.name: getattr(found, field.name) for field in dataclasses.fields(found)})
