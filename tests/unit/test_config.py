@@ -49,7 +49,7 @@ def test_presets_are_valid_and_survive_json(name):
     ("arguments", "words"),
     [
         (["--bogus", "3"], "--bogus"),
-        (["--preset", "nope"], "--preset nope"),
+        (["--preset", "nope"], "--preset 'nope'"),
         (["--data.limit", "0"], "--data.limit 0"),
         (["--data.limit", "many"], "--data.limit"),
         (["--data.val-fraction", "1.5"], "--data.val-fraction 1.5"),
