@@ -242,7 +242,7 @@ class Coordinator:
         """Records how many images of an epoch are done; returns the pause that the workers are asked to make."""
         status = self.runs[run].status
         status.step, status.last_step = (epoch, images), time.monotonic()
-        status.first_step = status.first_step or time.time()
+        status.first_step = status.first_step or time.monotonic()
         self._touch(run)
         return status.requested
 

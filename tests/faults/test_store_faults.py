@@ -1,12 +1,16 @@
 """What faults of stores and disks cost a run: away, slow, full, damaged, or refusing. Part of `make faults`."""
 
 import contextlib
+import os
 import re
 import subprocess
 import time
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
-from multinode import BATCH, SAME, difference, processes, until
+from counting import SlowLink
+from multinode import BATCH, IMAGES, SAME, difference, processes, until
 
 from faceae import storage
 
@@ -38,6 +42,56 @@ def test_the_store_is_unreachable_for_20_seconds(cluster, seaweed, start, undist
     assert off < SAME
     assert "a worker was lost" not in text
     table(f"the S3 server is unreachable for 20 s, {when}", 0, seconds, off, "requests are retried for two minutes")
+
+
+def waited(run) -> float:
+    """Seconds between the first and the last record of a run in which no epoch was trained."""
+    records = storage.read_lines(f"{run.uri}/metrics.jsonl")
+    return records[-1]["time"] - records[0]["time"] - sum(record["seconds"] for record in records[1:])
+
+
+def test_the_store_is_slow(seaweed, start, undisturbed, table):
+    with SlowLink(seaweed.ports["-s3.port"], latency_s=0.2, bytes_per_s=1e6) as link:
+        run = start(environment={"AWS_ENDPOINT_URL": f"http://127.0.0.1:{link.port}"})
+        run.end()
+    assert link.counts[b"GET"] > IMAGES // 2  # threads count; some may be lost
+    off = difference(run, undisturbed)
+    assert off < SAME
+    what = f"training waits for writes between epochs, {waited(run):.0f} s in all"
+    table("the S3 server is slow: 200 ms, 1 MB/s", 0, None, off, what)
+
+
+@contextlib.contextmanager
+def small_disk(folder: Path, bytes_per_s: int) -> Iterator[Path]:
+    """A disk of its own that writes at once, and no faster than this."""
+    image, limit = folder / "image", Path("/sys/fs/cgroup/blkio/blkio.throttle.write_bps_device")
+    disk = folder / "disk"
+    disk.mkdir()
+    image.touch()
+    os.truncate(image, 64 * 2**20)
+    subprocess.run(["mkfs.ext4", "-q", image], check=True)
+    if not limit.exists() or subprocess.run(["mount", "-o", "loop,sync", image, disk], check=False).returncode:
+        pytest.skip("slowing a disk down is not permitted here")
+    device = os.stat(disk).st_dev
+    name = f"{os.major(device)}:{os.minor(device)}"
+    try:
+        limit.write_text(f"{name} {bytes_per_s}")
+        yield disk
+    finally:
+        limit.write_text(f"{name} 0")
+        subprocess.run(["umount", "--lazy", disk], check=False)
+
+
+def test_a_disk_is_slow(start, undisturbed, table, tmp_path):
+    with small_disk(tmp_path, bytes_per_s=400_000) as disk:
+        run = start(name="slow", runs=str(disk))
+        run.end()
+        off = difference(run, undisturbed)
+        seconds = waited(run)
+    assert off < SAME
+    table(
+        "the disk is slow: 0.4 MB/s", 0, None, off, f"training waits for writes between epochs, {seconds:.0f} s in all"
+    )
 
 
 def test_a_bucket_refuses_writes(seaweed, start, undisturbed, table):

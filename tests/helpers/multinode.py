@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
 
@@ -32,7 +32,7 @@ CPUS = 3
 
 SAME = 1e-7
 """Largest relative difference of validation errors between two runs that did the same: less than the last digit of a
-float32. All workers here compute with one thread, see `add_node`; with another number of threads or of workers, sums
+float32. All workers here compute with one thread, see `one_core`; with another number of threads or of workers, sums
 are added up in another order, and training magnifies that: to 1e-5 from the second epoch on, to 3e-2 from the first
 step on, in bf16 and in fp32 alike."""
 
@@ -68,7 +68,9 @@ def cluster(seaweed):
     """A head node that trains nothing, two worker nodes, and images in a bucket."""
     for number in range(IMAGES):
         storage.write(f"s3://faces/images/{number:05}.png", png(Image.fromarray(portrait(number, 32))))
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_worker_niceness", "0")  # Ray's default is 15: beside another program workers would starve
+        cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
     try:
         for _ in range(2):
             add_node(cluster)
@@ -80,14 +82,21 @@ def cluster(seaweed):
         cluster.shutdown()
 
 
-def add_node(cluster: Cluster):
-    """Adds a worker node that has one core of this machine, so that all of its processes compute with one thread."""
+@contextlib.contextmanager
+def one_core(number: int) -> Iterator[None]:
+    """Gives processes started inside one core of this machine, so that all of them compute with one thread."""
     cores = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, {sorted(cores)[len(cluster.list_all_nodes()) % len(cores)]})  # its processes inherit this
+    os.sched_setaffinity(0, {sorted(cores)[number % len(cores)]})
     try:
-        return cluster.add_node(num_cpus=CPUS, object_store_memory=200 * 2**20)
+        yield
     finally:
         os.sched_setaffinity(0, cores)
+
+
+def add_node(cluster: Cluster):
+    """Adds a worker node that has one core of this machine."""
+    with one_core(len(cluster.list_all_nodes())):
+        return cluster.add_node(num_cpus=CPUS, object_store_memory=200 * 2**20)
 
 
 @pytest.fixture
