@@ -99,26 +99,46 @@ for node in "${!address[@]}"; do
 done
 say "three machines with SSH: ${address[*]}"
 
-run ray up --yes "$work/cluster.yaml"
-say "ray up: the head runs"
-
-ray dashboard "$work/cluster.yaml" > "$work/dashboard.log" 2>&1 &
 nodes() { [ "$(ray list nodes --filter state=ALIVE --format json | count node_id)" = 3 ]; }
-until_true nodes
-say "ray dashboard: three nodes are alive, seen through the tunnel"
+up() {
+  run ray up --yes "$work/cluster.yaml"
+  say "ray up: the head runs"
+  ray dashboard "$work/cluster.yaml" > "$work/dashboard.log" 2>&1 &
+  dashboard=$!
+  until_true nodes
+  say "ray dashboard: three nodes are alive, seen through the tunnel"
+}
+gone() { ! ps -eo args= | grep -q '[r]aylet --raylet_socket_name'; }
+down() {
+  run ray down --yes "$work/cluster.yaml"
+  kill $dashboard 2> /dev/null || true
+  until_true gone
+  say "ray down: no node of Ray is left"
+}
+train=(--data.source synthetic:300 --data.image-size 64 --scale.workers 2 --scale.gpu off --run.storage "$work/runs")
 
+up
 code=$(curl --silent --output /dev/null --write-out '%{http_code}' http://localhost:8265/api/jobs/)
 [ "$code" = 401 ] || failed "without the token the job server answers $code"
 say "the job server refuses requests without the token"
 
-run ray job submit --working-dir . -- python jobs/train.py --data.source synthetic:300 --data.image-size 64 \
-  --train.epochs 1 --scale.workers 2 --scale.gpu off --run.storage "$work/runs" --run.name local
+run ray job submit --working-dir . -- python jobs/train.py "${train[@]}" --train.epochs 1 --run.name local
 [ -f "$work/runs/local/summary.json" ] || failed "the job left no summary.json"
 hosts=$(ray list actors --filter class_name=RayTrainWorker --format json | count node_id)
 [ "$hosts" = 2 ] || failed "the training workers ran on $hosts node(s)"
 say "ray job submit: trained, with workers on two nodes"
 
-run ray down --yes "$work/cluster.yaml"
-gone() { ! ps -eo args= | grep -q '[r]aylet --raylet_socket_name'; }
-until_true gone
-say "ray down: no node of Ray is left"
+run ray job submit --no-wait --working-dir . -- python jobs/train.py "${train[@]}" --train.epochs 1000 --run.name down
+trained() { compgen -G "$work/runs/down/checkpoints/*/progress.json"; }
+until_true trained
+say "a run of 1000 epochs has its first checkpoint"
+down
+epochs=$(wc -l < "$work/runs/down/metrics.jsonl")
+
+up
+run ray job submit --working-dir . -- python jobs/train.py --run.storage "$work/runs" --run.name down --run.resume \
+  --train.epochs $((epochs + 2))
+grep -q "resumed   in epoch" "$work/log" || failed "the run began anew"
+[ "$(wc -l < "$work/runs/down/metrics.jsonl")" = $((epochs + 2)) ] || failed "epochs are missing"
+say "--run.resume: the run went on after epoch $epochs"
+down

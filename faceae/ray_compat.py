@@ -48,6 +48,11 @@ CONTROLLER_ENVIRONMENT = {
     # How often the controller checks its workers, and so how late it notices the end of a run or a dead worker.
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",  # Ray's default is 2
     "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": str(GROUP_START_TIMEOUT_S),
+    # How long a worker may not answer before it counts as lost. Its process answers beside the thread that trains, so
+    # a long step is no reason to be silent; only a process that hangs is. The other workers wait for it all this time.
+    "RAY_TRAIN_WORKER_HEALTH_CHECK_TIMEOUT_S": "60",  # Ray's default is 600
+    # How long the other workers are then asked to leave the process group, for which they would need it.
+    "TORCH_PROCESS_GROUP_SHUTDOWN_TIMEOUT_S": "5",  # Ray's default is 30
 }
 """For the process of Ray Train's controller."""
 

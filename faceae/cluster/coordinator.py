@@ -279,7 +279,7 @@ class Coordinator:
         self._group(attempt)
         status = self.runs[run].status
         status.step, status.last_step = (epoch, images), time.monotonic()
-        status.first_step = status.first_step or time.time()
+        status.first_step = status.first_step or time.monotonic()
         self._touch(run)
         return status.requested
 

@@ -89,7 +89,7 @@ class RunStatus:
         ended: whether training has ended, for whatever reason.
         verdict: Ray Tune's verdict, once it has one.
         last_step: time of the last step report, on the coordinator's monotonic clock.
-        first_step: time at which the first step was done, in seconds since 1970; 0 before.
+        first_step: time at which the first step was done, on the same clock, which is the driver's; 0 before.
         version: the coordinator's version at the last change of this status.
     """
 

@@ -102,9 +102,15 @@ class WorkerGroups:
         """Waits until something has changed, see `faceae.cluster.coordinator.Coordinator.changes`.
 
         Raises:
-            RunFailedError: no group could be started.
+            RunFailedError: no group could be started, or the coordinator was lost.
         """
-        changes: Changes = ray.get(self.coordinator.changes.remote(after, seen))
+        try:
+            changes: Changes = ray.get(self.coordinator.changes.remote(after, seen))
+        except ray.exceptions.RayActorError:
+            raise RunFailedError(
+                "the coordinator was lost, perhaps with the cluster's head node; what was saved before is intact: "
+                "continue with --run.resume"
+            ) from None
         if changes.failure:
             raise RunFailedError(changes.failure)
         return changes

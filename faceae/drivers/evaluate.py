@@ -49,7 +49,7 @@ def evaluate(settings: EvaluateSettings) -> dict[str, Any]:
         InputError: the input is wrong; raised before any worker starts, except for images that cannot be decoded.
         RunFailedError: the storage or the cluster failed.
     """
-    started = time.time()
+    started = time.monotonic()
     settings = config.validate(settings)
     folder = RunFolder(settings)
     with folder.claim() as resumed:
@@ -90,6 +90,7 @@ def _evaluate(folder: RunFolder[EvaluateSettings], started: float) -> dict[str, 
     table, seconds = _measure(folder, listing, scoring, placed)
     table = table.add_column(3, "score", table[SCORES[trained.model.name]])
     whole = aggregate.means(table)
+    wall = time.monotonic() - started
     summary = {
         "run": folder.name,
         "model": settings.model,
@@ -109,9 +110,9 @@ def _evaluate(folder: RunFolder[EvaluateSettings], started: float) -> dict[str, 
         "by_hole_size": aggregate.by_hole_size(table, size),
         "synthetic": any(uri.startswith(SYNTHETIC) for uri in settings.data.source),
         "versions": versions("faceae", "ray", "torch"),
-        "started": round(started, 1),
+        "started": round(time.time() - wall, 1),  # noqa: TID251  (a date)
         "evaluate_seconds": round(seconds, 1),
-        "wall_seconds": round(time.time() - started, 1),
+        "wall_seconds": round(wall, 1),
         "replicas": placed.size,
         "device": "GPU" if placed.gpu else "CPU",
     }

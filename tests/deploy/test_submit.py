@@ -81,7 +81,7 @@ def test_a_stopped_job_writes_a_checkpoint_and_can_be_resumed(head):
     flags = [*FLAGS, "--train.epochs", 500, "--run.name", "stopped"]
     assert submit(head, "jobs/train.py", *flags, options=["--no-wait", "--submission-id", "stop-me"]).returncode == 0
     lines = "s3://faces/jobs/stopped/metrics.jsonl"
-    until(lambda: storage.exists(lines) and len(storage.read_lines(lines)) > 2, "three epochs", 120)
+    until(lambda: storage.exists(lines) and len(storage.read_lines(lines)) > 2, "three epochs")
     stop = subprocess.run(["ray", "job", "stop", "stop-me"], cwd=ROOT, env=head, capture_output=True, text=True)
     assert stop.returncode == 0, stop.stderr
     log = subprocess.run(["ray", "job", "logs", "stop-me"], cwd=ROOT, env=head, capture_output=True, text=True).stdout

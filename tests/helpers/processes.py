@@ -1,5 +1,8 @@
-"""Finds the processes that a run leaves behind."""
+"""Finds the processes that a run leaves behind, and ends them."""
 
+import contextlib
+import os
+import signal
 import time
 from pathlib import Path
 
@@ -11,6 +14,13 @@ def assert_no_process_is_left(session: int) -> None:
             return
         time.sleep(0.2)
     raise AssertionError(f"left behind: {processes_of(session)}")
+
+
+def kill_session(session: int) -> None:
+    """Kills all processes of a session: some of Ray's outlive their driver by a minute or two."""
+    for pid in processes_of(session):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
 
 
 def processes_of(session: int) -> dict[int, str]:

@@ -12,7 +12,7 @@ import time
 import urllib.request
 from pathlib import Path
 
-from processes import assert_no_process_is_left, processes_of
+from processes import assert_no_process_is_left, kill_session
 from runs import ROOT
 from seaweed import free_ports
 
@@ -42,7 +42,7 @@ class Head:
 
     def run(self, *command: str, **environment: str) -> str:
         environment = self.environment | environment
-        done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=240)
+        done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=600)
         assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
         return done.stdout
 
@@ -71,7 +71,7 @@ class Head:
             nodes = json.load(answer)["data"]["result"]["result"]
         return [node for node in nodes if node["state"] == state]
 
-    def wait_for(self, condition, seconds: float = 90) -> None:
+    def wait_for(self, condition, seconds: float = 300) -> None:
         deadline = time.monotonic() + seconds
         while True:
             with contextlib.suppress(OSError):  # the dashboard is not up yet
@@ -88,8 +88,6 @@ class Head:
         for node in self.started:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 node.wait(10)
-            for process in processes_of(node.pid):  # Ray's agents outlive it by a minute or two
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(process, signal.SIGKILL)
+            kill_session(node.pid)
             node.wait(10)
             assert_no_process_is_left(node.pid)

@@ -1,11 +1,9 @@
 """Prepared images: equal to those of their source, complete, counted, and finished after any interruption."""
 
-import contextlib
 import hashlib
 import json
 import os
 import re
-import signal
 import subprocess
 import sys
 import time
@@ -15,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 from pictures import SIZE, png, read_all, tarred, write_parquet, zipped
 from PIL import Image
-from processes import assert_no_process_is_left, processes_of
+from processes import assert_no_process_is_left, kill_session
 from runs import ROOT
 
 from faceae import cli, storage
@@ -260,12 +258,10 @@ def start(*flags):
 
 
 def kill(job):
-    """Kills the driver, and then all of its Ray processes, which would take minutes to end by themselves."""
+    """Kills the driver, and then all of its Ray processes."""
     job.kill()
     job.wait()
-    for process in processes_of(job.pid):
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(process, signal.SIGKILL)
+    kill_session(job.pid)
 
 
 @pytest.mark.slow
