@@ -2,7 +2,7 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN = .venv/bin
 
-.PHONY: setup train test lint format bench scale gpu fuzz faults cluster cluster-local
+.PHONY: setup train test lint format bench scale gpu fuzz faults soak cluster cluster-local
 
 setup: .venv/ready
 
@@ -33,6 +33,9 @@ fuzz: setup  ## try damaged files, settings and command lines for FUZZ_MINUTES, 
 faults: setup  ## test what a run loses when workers, nodes, drivers and stores fail: about 20 minutes on two cores
 	$(BIN)/pytest -m slow tests/local_ray
 	$(BIN)/pytest -m slow tests/faults
+
+soak: setup  ## kill parts of one run 100 times and count its images (SOAK_KILLS=100): about 25 minutes
+	SOAK_KILLS=$(or $(SOAK_KILLS),100) $(BIN)/pytest -m slow tests/faults/test_soak.py
 
 cluster: setup  ## test jobs submitted with a token, and cluster.yaml's node types under Ray's autoscaler: about 6 minutes
 	$(BIN)/pytest -m slow tests/deploy

@@ -70,8 +70,10 @@ class WorkerGroups:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.close()
-        if error is None:
+        if error:
+            self.coordinator.close.remote()  # which may be lost
+        else:
+            self.close()
             for thread in self.threads:
                 thread.result()  # waits until the group's resources are free
         self.coordinator.fail_masks.remote("the job has ended")  # and with it the thread that draws them

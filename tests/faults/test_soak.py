@@ -85,7 +85,9 @@ def test_a_run_that_is_killed_again_and_again_sees_every_image_once_an_epoch(clu
     whole.end()
     folder = tmp_path / "steps"
     folder.mkdir()
-    killer = Killer(cluster, start, {"PYTHONPATH": str(ROOT / "tests/helpers/recorded"), "RECORDED_STEPS": str(folder)})
+    killer = Killer(
+        cluster, start, {"PYTHONPATH": f"{ROOT}/tests/helpers/recorded:{ROOT}", "RECORDED_STEPS": str(folder)}
+    )
     last = ""
     for number in range(KILLS):
         last = killer.wait_for_checkpoint(last)
