@@ -21,7 +21,7 @@ pytestmark = [
     pytest.mark.skipif(not KILLS, reason="make soak runs it"),
 ]
 
-EPOCHS = 6 + 2 * KILLS
+EPOCHS = 6 + KILLS
 """More than pass between the kills: from each to the next, training goes on until it has written a checkpoint."""
 
 KINDS = ("training worker", "idle worker", "node", "driver", "coordinator", "driver, then a Ray Data worker")
