@@ -27,7 +27,7 @@ gpu: setup  ## compare a GPU with the CPU and measure its steps, into bench/gpu.
 scale: setup  ## count what a run does on 8 and 16 nodes that this machine pretends to be, into bench/scale.json: about 8 minutes
 	$(BIN)/python -m bench.scale
 
-faults: setup  ## test what a run loses when workers, nodes, drivers and stores fail: about 20 minutes on two cores
+faults: setup  ## test what a run loses when workers, nodes, drivers and stores fail: about 40 minutes on two cores
 	$(BIN)/pytest -m slow tests/local_ray
 	$(BIN)/pytest -m slow tests/faults
 
