@@ -138,7 +138,8 @@ class Train(Strict):
     best_by: Literal["mse", "composite_mse", "hole_mse"] = "mse"
     """Validation metric that selects the best epoch, which is kept in model/; lower is better."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
-    """Arithmetic of the network. auto: bf16 on a GPU or CPU that supports it (AVX512-BF16 or AMX), otherwise fp32."""
+    """Arithmetic of the network. auto: bf16 on a GPU or CPU that supports it (AVX512-BF16 or AMX), otherwise fp32.
+    The two give other numbers; name one of them to compare runs of different machines."""
     checkpoint_minutes: Minutes = 5.0
     """Minutes between two checkpoints inside an epoch. A checkpoint is written after every epoch in any case."""
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0

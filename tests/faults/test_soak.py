@@ -21,8 +21,9 @@ pytestmark = [
     pytest.mark.skipif(not KILLS, reason="make soak runs it"),
 ]
 
-EPOCHS = 6 + 2 * KILLS
-"""More than pass between the kills: from each to the next, training goes on until it has written a checkpoint."""
+EPOCHS = 6 + KILLS
+"""More than pass between the kills: from each to the next, training goes on until it has written a checkpoint. What is
+left after the last kill is cut short."""
 
 KINDS = ("training worker", "idle worker", "node", "driver", "coordinator", "driver, then a Ray Data worker")
 
@@ -46,12 +47,15 @@ class Killer:
             self.run.end(code=1)
             self.run = self.start("--run.resume")
         elif kind.startswith("driver"):
-            self.run.kill()
-            self.run = self.start("--run.resume")
+            self.restart()
             if kind != "driver":
                 self.kill_process("ray::ReadFaceSource")
         else:
             self.kill_process({"training worker": "ray::RayTrainWorker", "idle worker": "ray::IDLE"}[kind])
+
+    def restart(self, *flags: object) -> None:
+        self.run.kill()
+        self.run = self.start("--run.resume", *flags)
 
     def kill_process(self, title: str) -> None:
         pids = until(lambda: list(processes(self.cluster, title)), title, self.run)
@@ -76,13 +80,11 @@ def steps(folder: Path) -> tuple[dict, int]:
     return counted, repeated
 
 
-def weights(uri: str) -> dict:
-    return load(storage.read(f"{uri}/checkpoints/{EPOCHS:05}/model.safetensors"))
+def weights(run) -> dict:
+    return load(storage.read(f"{run.uri}/checkpoints/{run.checkpoints()[-1]}/model.safetensors"))
 
 
 def test_a_run_that_is_killed_again_and_again_sees_every_image_once_an_epoch(cluster, nodes, start, tmp_path, capsys):
-    whole = start("--train.epochs", EPOCHS, name="whole")
-    whole.end()
     folder = tmp_path / "steps"
     folder.mkdir()
     killer = Killer(
@@ -92,24 +94,28 @@ def test_a_run_that_is_killed_again_and_again_sees_every_image_once_an_epoch(clu
     for number in range(KILLS):
         last = killer.wait_for_checkpoint(last)
         killer.kill(KINDS[number] if number < len(KINDS) else killer.random.choice(KINDS))
+    epochs = int(killer.wait_for_checkpoint(last)[:5]) + 3
+    killer.restart("--train.epochs", epochs)
     killer.run.end()
+    whole = start("--train.epochs", epochs, name="whole")
+    whole.end()
     counted, repeated = steps(folder)
     seen = defaultdict(Counter)
     for (epoch, *_), digests in counted.items():
         seen[epoch].update(digests)
     images = {record["images"] for record in storage.read_lines(f"{killer.run.uri}/metrics.jsonl")}
     off = difference(killer.run, figures(whole.uri))
-    one, other = weights(killer.run.uri), weights(whole.uri)
+    one, other = weights(killer.run), weights(whole)
     apart = max(float(abs(one[name] - other[name]).max()) for name in other)
     twice = sum(sum(count > 1 for count in epoch.values()) for epoch in seen.values())
     never = sum(len(seen[1].keys() | epoch.keys()) - len(epoch) for epoch in seen.values())
     with capsys.disabled():
-        print(f"\n{IMAGES} images, {EPOCHS} epochs, {sum(killer.killed.values())} kills")
+        print(f"\n{IMAGES} images, {epochs} epochs, {sum(killer.killed.values())} kills")
         for kind in KINDS:
             print(f"{killer.killed[kind]:8}  {kind}")
         print(f"{repeated:8}  steps repeated\n{twice:8}  images seen twice in an epoch\n{never:8}  never")
         print(f"{off:8.1e}  largest relative difference of val mse\n{apart:8.1e}  largest difference of a weight")
-    assert sorted(seen) == list(range(1, EPOCHS + 1))
+    assert sorted(seen) == list(range(1, epochs + 1))
     assert images == {len(seen[1])}
     assert twice == never == 0
     assert off < SAME
