@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import ray
-from multinode import CPUS, SAME, add_node, difference, processes, recovery, until
+from multinode import CPUS, SAME, WORKERS, add_node, difference, processes, recovery, until
 from ray.core.generated import autoscaler_pb2
 
 from faceae import storage
@@ -18,6 +18,12 @@ LONG = 30
 """Number of epochs of the run during which the cluster grows and shrinks."""
 
 
+def training_node(cluster, nodes):
+    """One of the nodes that have a training worker; on a busy machine it may have both, see the first test."""
+    raylets = processes(cluster, "ray::RayTrainWorker").values()
+    return next(node for node in nodes if node.all_processes["raylet"][0].process.pid in raylets)
+
+
 def environment(pid: int) -> list[str]:
     """The environment that a process was started with; empty if the process has gone."""
     try:
@@ -26,22 +32,27 @@ def environment(pid: int) -> list[str]:
         return []
 
 
-def test_a_cluster_reads_and_trains_on_all_its_nodes(cluster, nodes, start, undisturbed, table, monkeypatch):
-    """The driver's RAY_TRAIN_* variables reach the workers. The result is also compared with that of one node."""
+def test_a_cluster_reads_on_all_its_nodes_and_trains(cluster, nodes, start, undisturbed, table, monkeypatch):
+    """The driver's RAY_TRAIN_* variables reach the workers. The result is also compared with that of one node.
+
+    On a busy machine the images may still be read when the training workers are placed. If they leave one node only two
+    free CPUs and the other less, Ray's SPREAD puts both workers there, so only one node is asked for.
+    """
     monkeypatch.setenv("RAY_TRAIN_SOMETHING", "7")  # after the raylets have started
     run = start()
     raylets = {node.all_processes["raylet"][0].process.pid for node in nodes}
-    reading, training, informed = set(), set(), set()
+    reading, training, informed = set(), {}, set()
 
-    def everywhere():
+    while run.process.poll() is None:
         reading.update(processes(cluster, "ray::ReadFaceSource").values())
         workers = processes(cluster, "ray::RayTrainWorker")
-        training.update(workers.values())
-        informed.update(workers[pid] for pid in workers if "RAY_TRAIN_SOMETHING=7" in environment(pid))
-        return raylets <= reading and raylets <= training and raylets <= informed
-
-    until(everywhere, "reading and training on both nodes", run)
+        training |= workers
+        informed.update(pid for pid in workers if "RAY_TRAIN_SOMETHING=7" in environment(pid))
     run.end()
+    assert reading == raylets
+    assert set(training.values()) <= raylets
+    assert informed == training.keys()
+    assert len(training) == WORKERS
     assert difference(run, undisturbed) < SAME
     alone = start("--scale.workers", 2, name="one-node", address=None)
     alone.end()
@@ -54,7 +65,7 @@ def test_a_node_is_killed(cluster, nodes, start, undisturbed, table):
     """Its worker is lost, and so is its share of the decoded images, which are read again."""
     run = start()
     run.wait_for_checkpoint(1)
-    cluster.remove_node(nodes[1], allow_graceful=False)
+    cluster.remove_node(training_node(cluster, nodes), allow_graceful=False)
     text = run.end()
     off = difference(run, undisturbed)
     assert off < SAME
@@ -83,10 +94,11 @@ def test_a_node_is_preempted(cluster, nodes, start, undisturbed, table):
     gone = time.time() + 120
     reason = autoscaler_pb2.DrainNodeReason.Value("DRAIN_NODE_REASON_PREEMPTION")
     gcs = ray._private.worker.global_worker.gcs_client
-    assert gcs.drain_node(nodes[1].node_id, reason, "spot", int(gone * 1000))[0]
+    leaving = training_node(cluster, nodes)
+    assert gcs.drain_node(leaving.node_id, reason, "spot", int(gone * 1000))[0]
     run.wait_for("a node will be taken away")
     run.wait_for("training goes on")
-    cluster.remove_node(nodes[1], allow_graceful=False)
+    cluster.remove_node(leaving, allow_graceful=False)
     text = run.end()
     steps, seconds = recovery(text)
     assert steps == 0, text
