@@ -156,8 +156,10 @@ def test_a_job_starts_a_gpu_node_of_cluster_yaml_and_the_node_goes_after_the_job
     head.run("ray", "job", "submit", "--working-dir", str(ROOT), "--", "python", "jobs/train.py", *data, *run)
     assert json.loads((tmp_path / "scaled" / "summary.json").read_text())
     head.wait_for(lambda: [node["node_id"] for node in head.nodes("ALIVE")] == [FAKE_HEAD_NODE_ID])
-    (gone,) = head.nodes("DEAD")
-    assert {name: gone["resources_total"][name] for name in ("CPU", "GPU")} == types["gpu"]["resources"]
+    gone = head.nodes("DEAD")  # several, if this machine is so slow that one was idle before the job used it
+    assert gone
+    for node in gone:
+        assert {name: node["resources_total"][name] for name in ("CPU", "GPU")} == types["gpu"]["resources"]
 
 
 class Metadata(BaseHTTPRequestHandler):
