@@ -33,8 +33,8 @@ CPUS = 3
 SAME = 1e-7
 """Largest relative difference of validation errors between two runs that did the same: less than the last digit of a
 float32. All workers here compute with one thread, see `one_core`; with another number of threads or of workers, sums
-are added up in another order, and training magnifies that: to 1e-5 from the second epoch on, to 3e-2 from the first
-step on, in bf16 and in fp32 alike."""
+are added up in another order, and training magnifies that: to 3e-2 if it begins with the first
+step, in bf16 and in fp32 alike."""
 
 SILENCE_S = 300
 """Seconds without anything new after which a wait fails. It is no limit for what is waited for: on a busy machine each
