@@ -18,7 +18,7 @@ import tyro
 from faceae import config, storage
 from faceae.commands import COMMANDS, Command
 from faceae.config import JobSettings, JobT, RunSettings, Settings, presets
-from faceae.errors import InputError, RunFailedError, one_line, redacted
+from faceae.errors import CONTROL, InputError, RunFailedError, one_line, redacted
 from faceae.run_folder import saved_settings
 
 TRACEBACK = "FACEAE_TRACEBACK"
@@ -95,7 +95,7 @@ def _exit_code(command: Command, arguments: Sequence[str], program: str | None) 
 
 def _say(text: str) -> None:
     """Prints to stderr, in one line whatever the input, and without the credentials that a URI may hold."""
-    text = re.sub(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]", lambda found: ascii(found[0])[1:-1], redacted(text))
+    text = CONTROL.sub(lambda found: ascii(found[0])[1:-1], redacted(text))
     print(text if len(text) <= 1000 else f"{text[:600]} ... {text[-300:]}", file=sys.stderr)
 
 

@@ -17,7 +17,7 @@ _PARAMETER = re.compile(  # pyarrow's and MLflow's own, and those of presigned U
     r"|x-(?:amz|goog)-(?:signature|credential|security-token))=)[^&\s'\"]+",
     re.IGNORECASE,
 )
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")  # line breaks, and what a terminal would take as a command
+CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")  # line breaks, and what a terminal would take as a command
 _LONGEST = 400  # characters of a cause
 _LONGEST_MESSAGE = 1500  # characters
 
@@ -26,7 +26,7 @@ class _LineError(Exception):
     """An error whose message is one line, whatever names of files or parts of their content it quotes."""
 
     def __init__(self, message: str) -> None:
-        text = _CONTROL.sub(" ", message)
+        text = CONTROL.sub(" ", message)
         super().__init__(text if len(text) <= _LONGEST_MESSAGE else f"{text[:_LONGEST_MESSAGE]}...")
 
 

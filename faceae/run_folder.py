@@ -22,6 +22,10 @@ def versions(*packages: str) -> dict[str, str]:
     return {name: importlib.metadata.version(name) for name in packages}
 
 
+_LEFT = frozenset({claim.FILE, "data.json", "rejected.jsonl", "track.json"})
+"""Files that may be there before a run begins: a start that failed leaves them, and its name is free again."""
+
+
 class RunFolder(Generic[SettingsT]):
     """The folder `<run.storage>/<run.name>/` of a run or a grid, local or in a bucket.
 
@@ -75,17 +79,11 @@ class RunFolder(Generic[SettingsT]):
 
     def _check_empty(self) -> None:
         """Checks that no files of another program would be overwritten, or taken for those of this run."""
-        ours = {
-            claim.FILE,
-            "data.json",
-            "rejected.jsonl",
-            "track.json",
-        }  # left by a start that failed, when the name became free again
         try:
             files = storage.list_files(self.uri, missing_ok=True)
         except InputError as error:
             raise InputError(f"--run.storage {error}") from None
-        if name := next((name for name in files if name not in ours and not storage.is_partial(name)), None):
+        if name := next((name for name in files if name not in _LEFT and not storage.is_partial(name)), None):
             raise InputError(
                 f"--run.name {self.name}: {self.uri} is not the folder of a run, but has files, such as "
                 f"{storage.shown(name)}; choose another name"
@@ -103,7 +101,10 @@ class RunFolder(Generic[SettingsT]):
             RunFailedError: another process has taken over, because this one was suspended for too long.
         """
         try:
-            self._check_bucket()
+            storage.check_bucket(self.settings.run.storage)
+        except InputError as error:
+            raise InputError(f"--run.storage {error}") from None
+        try:
             holder = claim.take(self.uri, f"--run.name {self.name}")
         except (OSError, ArrowException) as error:
             raise InputError(f"--run.storage {storage.explain(error, self.settings.run.storage)}") from None
@@ -141,15 +142,6 @@ class RunFolder(Generic[SettingsT]):
         """The claim on this folder, by which every process of the job checks that it may still write there."""
         assert self._held, "only inside `hold`"
         return self._held
-
-    def _check_bucket(self) -> None:
-        storage_uri = self.settings.run.storage
-        try:
-            if not storage.is_remote(storage_uri) or storage.bucket_exists(storage_uri):
-                return
-        except InputError as error:
-            raise InputError(f"--run.storage {error}") from None
-        raise InputError(f"--run.storage {storage_uri}: the bucket does not exist; create it first")
 
     def _write_config(self) -> None:
         storage_uri = self.settings.run.storage

@@ -39,10 +39,10 @@ def check_network(settings: Settings, placed: Placement) -> None:
     kept = 1 if placed.gpu else 2 + _COPIES[settings.optim.name] + bool(settings.optim.average)
     needed, there = weights * kept * _WEIGHT_BYTES, _node_bytes()
     if needed > there:
-        flag = "--model.width" if settings.model.name == "unet" else "--model.latent-dim"
-        value = settings.model.width if settings.model.name == "unet" else settings.model.latent_dim
+        model = settings.model
+        wide = f"--model.width {model.width}" if model.name == "unet" else f"--model.latent-dim {model.latent_dim}"
         raise InputError(
-            f"{flag} {value}: the network and its optimizer need at least {needed / 1e9:,.1f} GB of memory, and no "
+            f"{wide}: the network and its optimizer need at least {needed / 1e9:,.1f} GB of memory, and no "
             f"node has more than {there / 1e9:,.1f} GB free; use a smaller network, or smaller --data.image-size"
         )
     check_batch_norm(settings, placed, settings.train.batch_size)

@@ -5,16 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from faceae.config import Settings
 from faceae.console import Meter, out
 from faceae.data import rejected
 from faceae.data.cache import Blocks, decode, fits
 from faceae.data.epoch import Drawn, EpochKey
 from faceae.data.epoch_masks import draw_with_pixels
-from faceae.data.mask_generator import MaskGenerator
+from faceae.data.mask_generator import Library, MaskGenerator
 from faceae.data.reader import image_bytes
 from faceae.data.sampler import GlobalBatchSampler
 from faceae.data.split import Split
@@ -63,7 +60,7 @@ class FaceDataset:
 def load_dataset(
     settings: Settings,
     split: Split,
-    library: NDArray[np.uint8] | None,
+    library: Library | None,
     folder: RunFolder[Any],
     next_epoch: int = 1,
 ) -> FaceDataset:
@@ -72,7 +69,7 @@ def load_dataset(
     Args:
         settings: the run's settings, or the grid's.
         split: the images to train on and to validate.
-        library: the user's own masks, as `faceae.data.mask_generator.read_masks` returns them.
+        library: the user's own masks, if there are any.
         folder: receives rejected.jsonl.
         next_epoch: the epoch that is trained next, whose masks are drawn in the tasks that decode.
 

@@ -8,8 +8,7 @@ from typing import Any
 from pyarrow import ArrowException
 
 from faceae import storage
-from faceae.config import Mask
-from faceae.data.sources import Entry, digest, list_sources
+from faceae.data.sources import Entry, digest
 from faceae.data.split import Split
 from faceae.errors import InputError
 from faceae.run_folder import RunFolder
@@ -24,32 +23,30 @@ _ROLES = {
 }
 
 
-def check_listing(split: Split, mask: Mask, folder: RunFolder[Any], resumed: bool) -> None:
+def check_listing(split: Split, masks: Sequence[Entry] | None, folder: RunFolder[Any], resumed: bool) -> None:
     """Keeps what a new run is started on in its folder, and checks that a resumed run has the same.
 
     Args:
         split: the images of the run, or the grid.
-        mask: the settings of the masks, which may be images, too.
+        masks: the user's own masks, if there are any.
         folder: the folder of the run or grid.
         resumed: whether it already held a run. One without the file, of an older version, gets it now.
 
     Raises:
-        InputError: the images have changed since the run was started, or the masks cannot be listed.
+        InputError: the images have changed since the run was started.
     """
-    listed = {"train": split.train, "val": split.val}
-    if mask.images:
-        listed["masks"] = list_sources([mask.images], "--mask.images").entries
+    listed: dict[str, Sequence[Entry]] = {"train": split.train, "val": split.val}
+    if masks:
+        listed["masks"] = masks
     now = {role: _describe(entries) for role, entries in listed.items()}
     uri = folder.path(FILE)
     try:
         if not resumed or not storage.exists(uri):
             storage.write_json(uri, now)
             return
-        then = storage.read_json(uri)
+        then = storage.read_object(uri)
     except (OSError, ArrowException) as error:
         raise InputError(f"--run.storage {storage.explain(error, uri)}") from None
-    except ValueError:
-        then = None
     for role, (what, flag) in _ROLES.items():
         if role not in now:
             continue

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import ray
@@ -16,11 +17,23 @@ from faceae.corruption import masks
 from faceae.data.images import BadImage
 from faceae.data.mask_files import read_mask
 from faceae.data.reader import fetch
-from faceae.data.sources import list_sources
+from faceae.data.sources import Entry, list_sources
 from faceae.errors import InputError
 
 _AT_ONCE = 64
 """Masks drawn at once: a byte per pixel, they stay in the processor's cache until they are packed."""
+
+
+class Library(NamedTuple):
+    """The user's own masks.
+
+    Attributes:
+        entries: where they are.
+        packed: the masks, (M, image_size * image_size / 8) uint8, see `faceae.corruption.masks.pack`.
+    """
+
+    entries: list[Entry]
+    packed: NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
@@ -38,9 +51,9 @@ class MaskGenerator:
     library: ray.ObjectRef | None = None
 
     @staticmethod
-    def create(mask: Mask, image_size: int, library: NDArray[np.uint8] | None) -> MaskGenerator:
+    def create(mask: Mask, image_size: int, library: Library | None) -> MaskGenerator:
         """Creates a generator; `library` is what `read_masks` returned."""
-        return MaskGenerator(mask, image_size, None if library is None else ray.put(library))
+        return MaskGenerator(mask, image_size, None if library is None else ray.put(library.packed))
 
     def draw(self, image_ids: Sequence[str], seed: int, epoch: int) -> NDArray[np.uint8]:
         """Returns the masks of N images: (N, image_size * image_size / 8) uint8, see `faceae.corruption.masks.pack`."""
@@ -60,8 +73,8 @@ class MaskGenerator:
         return self.draw(image_ids, seed=0, epoch=masks.VALIDATION_EPOCH)
 
 
-def read_masks(uri: str | None, image_size: int) -> NDArray[np.uint8] | None:
-    """Reads the user's own masks, which are white in the hole, as (M, image_size * image_size / 8) uint8.
+def read_masks(uri: str | None, image_size: int) -> Library | None:
+    """Reads the user's own masks, which are white in the hole.
 
     Needs no Ray, so that a wrong `--mask.images` is said before Ray starts; returns None if there is none.
 
@@ -80,4 +93,4 @@ def read_masks(uri: str | None, image_size: int) -> NDArray[np.uint8] | None:
                 raise InputError(f"--mask.images {uri}: {entry.image_id} {error}") from None
     except (OSError, ArrowException) as error:
         raise InputError(f"--mask.images {storage.explain(error, uri)}") from None
-    return packed
+    return Library(entries, packed)

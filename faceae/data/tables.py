@@ -88,9 +88,8 @@ def _ids(file: pq.ParquetFile, group: int, rows: int, path: str | None) -> list[
 def _image_column(schema: pa.Schema, uri: str) -> tuple[str, str | None]:
     """Returns the column or field with the images, and the one with their ids (None if there is none)."""
     for name in _COLUMNS:
-        kind = (
-            schema.field(name).type if schema.get_field_index(name) >= 0 else pa.null()
-        )  # -1 also if two are so called
+        at = schema.get_field_index(name)  # -1 also where two columns have the name
+        kind = schema.field(at).type if at >= 0 else pa.null()
         if pa.types.is_struct(kind) and (at := kind.get_field_index("bytes")) >= 0 and _is_binary(kind.field(at).type):
             return f"{name}.bytes", f"{name}.path" if kind.get_field_index("path") >= 0 else None  # Hugging Face's form
         if _is_binary(kind):

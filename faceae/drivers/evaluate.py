@@ -67,11 +67,8 @@ def evaluate(settings: EvaluateSettings) -> dict[str, Any]:
 
 def _read_summary(folder: RunFolder[EvaluateSettings]) -> dict[str, Any]:
     """Returns the summary of a finished evaluation; raises InputError if it is not one."""
-    try:
-        summary = storage.read_json(folder.path(SUMMARY))
-    except ValueError:
-        summary = None
-    if not isinstance(summary, dict) or not {*summary} >= {"val", "baselines", "by_kind", "by_hole_size"}:
+    summary = storage.read_object(folder.path(SUMMARY))
+    if not summary.keys() >= {"val", "baselines", "by_kind", "by_hole_size"}:
         raise InputError(f"{folder.path(SUMMARY)}: is damaged; delete it, and --run.resume evaluates again")
     return summary
 
@@ -128,8 +125,6 @@ def _evaluate(folder: RunFolder[EvaluateSettings], started: float) -> dict[str, 
 def _load(uri: str) -> tuple[nn.Module, Settings]:
     """Returns the model and the settings that it was trained with."""
     try:
-        if storage.exists(storage.join(uri, "model", models.files.CONFIG)):
-            raise InputError(f"{uri}: this is a run's folder; name the model in it, {storage.join(uri, 'model')}")
         network = models.load(uri)
     except InputError as error:
         raise InputError(f"MODEL {error}") from None

@@ -102,11 +102,8 @@ def _begin(folder: RunFolder[PrepareSettings], entries: Sequence[Entry]) -> Mani
 
 def _read_begun(folder: RunFolder[PrepareSettings]) -> Manifest:
     """Returns the manifest of the preparation to continue; raises InputError if it is not one of this job."""
-    try:
-        manifest = storage.read_json(folder.path(MANIFEST))
-    except ValueError:
-        manifest = None
-    if not isinstance(manifest, dict) or manifest.get("made_by") != MADE_BY or not {*manifest} >= _BEGUN:
+    manifest = storage.read_object(folder.path(MANIFEST))
+    if manifest.get("made_by") != MADE_BY or not manifest.keys() >= _BEGUN:
         raise InputError(f"{folder.path(MANIFEST)}: is damaged; prepare the images under another --run.name")
     return manifest
 

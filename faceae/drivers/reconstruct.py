@@ -85,7 +85,6 @@ def reconstruct(settings: ReconstructSettings) -> Summary:
 
 def _load(uri: str) -> Restorer:
     try:
-        storage.info(uri)  # is not retried, so that a wrong endpoint is reported at once
         return models.load(uri)
     except InputError as error:
         raise InputError(f"MODEL {error}") from None
@@ -145,8 +144,7 @@ def _held(dest: str) -> Iterator[None]:
         InputError: another process writes there, or the folder cannot be written.
     """
     try:
-        if storage.is_remote(dest) and not storage.bucket_exists(dest):
-            raise InputError(f"{dest}: the bucket does not exist; create it first")
+        storage.check_bucket(dest)
         holder = claim.take(dest, dest)
     except InputError as error:
         raise InputError(f"DEST {error}") from None
@@ -191,10 +189,10 @@ def _read_summary(dest: str) -> Summary:
         InputError: there is none, or that of another program.
     """
     try:
-        summary = storage.read_json(storage.join(dest, SUMMARY))
-    except (FileNotFoundError, ValueError):
-        summary = None
-    if not isinstance(summary, dict) or summary.get("made_by") != MADE_BY:
+        summary = storage.read_object(storage.join(dest, SUMMARY))
+    except FileNotFoundError:
+        summary = {}
+    if summary.get("made_by") != MADE_BY:
         raise InputError(f"{dest}: it has files, but is not a folder that reconstruct wrote; name another folder")
     return summary
 

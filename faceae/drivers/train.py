@@ -45,7 +45,7 @@ def train(settings: Settings) -> dict[str, Any]:
     settings = folder.settings
     with folder.claim() as resumed, Tracker(folder, settings.run.track) as tracker:
         out.print(f"run       {folder.uri}" + (" (continued)" if resumed else ""))
-        check_listing(split, settings.mask, folder, resumed)
+        check_listing(split, library and library.entries, folder, resumed)
         least, _ = settings.scale.bounds or (1, 1)
         connection.connect(least)
         placed = placement.place(settings.scale)

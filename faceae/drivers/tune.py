@@ -49,7 +49,7 @@ def tune(settings: GridSettings) -> dict[str, Any]:
     result: GridResult | None = None
     with folder.claim() as resumed:
         out.print(f"grid      {folder.uri}" + (" (continued)" if resumed else ""))
-        check_listing(split, settings.mask, folder, resumed)
+        check_listing(split, library and library.entries, folder, resumed)
         placed = _place(settings, points)
         try:
             with WorkerGroups(placed, settings.scale) as groups:  # start while the images are decoded

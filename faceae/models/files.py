@@ -81,6 +81,7 @@ def load(uri: str) -> Restorer:
 
 def _read_settings(uri: str) -> Settings:
     """Returns the settings that a saved model was trained with."""
+    storage.info(uri)  # is not retried, so that a wrong endpoint is reported at once
     try:
         saved = storage.read_json(storage.join(uri, CONFIG))
     except (FileNotFoundError, NotADirectoryError):

@@ -1,7 +1,7 @@
 """Files at local paths and s3://, gs://, hf:// URIs, through pyarrow's filesystems."""
 
 from faceae.storage.files import (
-    bucket_exists,
+    check_bucket,
     delete,
     delete_folder,
     exists,
@@ -10,18 +10,19 @@ from faceae.storage.files import (
     read,
     read_json,
     read_lines,
+    read_object,
     stamps,
     write,
     write_json,
     write_lines,
 )
 from faceae.storage.local_files import is_partial
-from faceae.storage.stores import explain, logger, resolve, retry_outages, s3_client
+from faceae.storage.stores import explain, logger, resolve, retry_outages
 from faceae.storage.uris import absolute, fault, is_remote, is_text, join, shown
 
 __all__ = [
     "absolute",
-    "bucket_exists",
+    "check_bucket",
     "delete",
     "delete_folder",
     "exists",
@@ -37,9 +38,9 @@ __all__ = [
     "read",
     "read_json",
     "read_lines",
+    "read_object",
     "resolve",
     "retry_outages",
-    "s3_client",
     "shown",
     "stamps",
     "write",

@@ -12,7 +12,6 @@ from typing import NamedTuple
 
 import obstore
 from obstore.exceptions import AlreadyExistsError, PreconditionError
-from obstore.store import S3Store
 
 from faceae.storage import files, stores
 
@@ -38,7 +37,7 @@ def read(uri: str) -> Found | None:
     Raises:
         OSError: the storage failed.
     """
-    if client := _client(uri):
+    if client := stores.s3_object(uri):
         try:
             found = obstore.get(*client)
             return Found(bytes(found.bytes()), found.meta["e_tag"])
@@ -58,7 +57,7 @@ def write(uri: str, content: bytes, before: Found | None) -> Found | None:
     Raises:
         OSError: the storage failed.
     """
-    client = _client(uri)
+    client = stores.s3_object(uri)
     if client and (before is None or before.tag):
         try:
             written = obstore.put(*client, content, mode={"e_tag": before.tag} if before else "create")
@@ -72,13 +71,6 @@ def write(uri: str, content: bytes, before: Found | None) -> Found | None:
     files.write(uri, content)
     time.sleep(SETTLE_S)
     return Found(content, None) if _content(uri) == content else None
-
-
-def _client(uri: str) -> tuple[S3Store, str] | None:
-    scheme, _, path = uri.partition("://")
-    bucket, _, key = path.partition("/")
-    client = stores.s3_client(bucket) if scheme == "s3" else None
-    return (client, key) if client else None
 
 
 def _read_plain(uri: str) -> Found | None:

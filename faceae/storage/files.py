@@ -18,8 +18,9 @@ import obstore
 from pyarrow import ArrowException
 from pyarrow.fs import FileInfo, FileSelector, FileType, LocalFileSystem
 
+from faceae.errors import InputError
 from faceae.storage import local_files
-from faceae.storage.stores import explain, resolve, retry_outages, s3_client
+from faceae.storage.stores import explain, resolve, retry_outages, s3_object
 from faceae.storage.uris import is_remote, join, local_path
 
 _MAX_JSON = 64 * 2**20  # bytes; the manifest of 100,000 shards has 16 MB
@@ -43,10 +44,12 @@ def exists(uri: str) -> bool:
     return info(uri).type != FileType.NotFound
 
 
-def bucket_exists(uri: str) -> bool:
-    """Returns whether the bucket of a remote URI exists: some servers create any bucket that is written to."""
-    scheme, rest = uri.split("://", 1)
-    return exists(f"{scheme}://{rest.split('/', 1)[0]}")
+def check_bucket(uri: str) -> None:
+    """Raises InputError if the bucket of a remote URI does not exist: some servers create any that is written to."""
+    if is_remote(uri):
+        scheme, rest = uri.split("://", 1)
+        if not exists(f"{scheme}://{rest.split('/', 1)[0]}"):
+            raise InputError(f"{uri}: the bucket does not exist; create it first")
 
 
 def list_files(uri: str, missing_ok: bool = False) -> list[str]:
@@ -129,14 +132,12 @@ def _read_remote(uri: str, offset: int, length: int | None) -> bytes:
 
 def _get(uri: str, offset: int, length: int | None) -> bytes | None:
     """Reads an object with one request; returns None if that fails or is not possible."""
-    scheme, _, path = uri.partition("://")
-    bucket, _, key = path.partition("/")
     try:
-        if scheme != "s3" or "@" in bucket or not (client := s3_client(bucket)):
+        if not (at := s3_object(uri)):
             return None
         if length is not None:
-            return bytes(obstore.get_range(client, key, start=offset, length=length))
-        return bytes(obstore.get(client, key, options={"range": {"offset": offset}} if offset else None).bytes())
+            return bytes(obstore.get_range(*at, start=offset, length=length))
+        return bytes(obstore.get(*at, options={"range": {"offset": offset}} if offset else None).bytes())
     except Exception:  # pyarrow says what is wrong, or succeeds
         return None
 
@@ -179,6 +180,15 @@ def read_json(uri: str) -> Any:  # noqa: ANN401  (JSON may be anything)
         return json.loads(content)
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
+
+
+def read_object(uri: str) -> dict[str, Any]:
+    """Reads a JSON file that should hold an object; returns an empty one for content of any other kind."""
+    try:
+        content = read_json(uri)
+    except ValueError:
+        return {}
+    return content if isinstance(content, dict) else {}
 
 
 def read_lines(uri: str) -> list[dict[str, Any]]:

@@ -105,6 +105,14 @@ def s3_client(bucket: str) -> S3Store | None:
     )
 
 
+def s3_object(uri: str) -> tuple[S3Store, str] | None:
+    """Returns obstore's client for an object in S3, and its key; None for what only pyarrow can reach."""
+    scheme, _, path = uri.partition("://")
+    bucket, _, key = path.partition("/")
+    client = s3_client(bucket) if scheme == "s3" and "@" not in bucket else None
+    return (client, key) if client else None
+
+
 def explain(error: Exception, uri: str) -> InputError:
     """Returns a filesystem's error as an InputError of one line: what is wrong, where, and what to do."""
     text = redacted(" ".join(str(error).split()))

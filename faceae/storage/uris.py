@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 
-from faceae.errors import InputError, redacted
+from faceae.errors import CONTROL, InputError, redacted
 
 _URI = re.compile(r"file:///|(?!file:)[A-Za-z][A-Za-z0-9+.-]+://[^/]")
 
@@ -45,7 +45,7 @@ def fault(uri: str) -> str | None:
         return CREDENTIALS
     if not uri.strip():
         return "it is empty; give a path or a URI"
-    if re.search(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]", uri):
+    if CONTROL.search(uri) or not is_text(uri):
         return "it has a control character, or is not UTF-8; use another name"
     if (scheme := re.match(r"(s3|gs|hf)(?=:)|[A-Za-z][A-Za-z0-9+.-]+(?=:/)", uri)) and not _URI.match(uri):
         return f"it is no URI; write {scheme[0]}://{'/folder' if scheme[0] == 'file' else 'bucket/path'}"

@@ -188,8 +188,7 @@ class _Channel:
             missing = len(self.history) - self.sent
             lacks = f"the last {count(missing, 'epoch')} and the run's end" if missing else "the run's end"
             out.print(
-                f"note      {self.name}: no answer within {END_S:.0f} s; it may lack {lacks}; --run.resume sends them",
-                markup=False,
+                f"note      {self.name}: no answer within {END_S:.0f} s; it may lack {lacks}; --run.resume sends them"
             )
 
     def _run(self) -> None:

@@ -55,7 +55,7 @@ def folder(tmp_path_factory):
 def test_every_file_is_a_mask_or_refused(folder, content):
     (folder / "mask.png").write_bytes(content)
     with contract(InputError):
-        read = read_masks(str(folder / "mask.png"), SIZE)
+        read = read_masks(str(folder / "mask.png"), SIZE).packed
         assert read.shape == (1, SIZE * SIZE // 8)
         assert read.dtype == np.uint8
         assert read.any()

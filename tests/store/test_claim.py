@@ -195,7 +195,7 @@ def test_a_disk_without_locks_is_treated_as_a_store_without_conditions(tmp_path,
 def test_without_conditions_of_the_store_one_of_several_writers_wins(s3, tmp_path, monkeypatch, tells):
     """As in stores that pyarrow reaches and obstore does not, and on servers that refuse conditional writes."""
     if tells == "nothing":
-        monkeypatch.setattr(conditional, "_client", lambda uri: None)
+        monkeypatch.setattr(conditional.stores, "s3_object", lambda uri: None)
     else:
         monkeypatch.setattr(conditional.obstore, "put", lambda *_, **__: 1 / 0)
     monkeypatch.setattr(conditional, "SETTLE_S", 0.3)

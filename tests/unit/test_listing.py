@@ -6,8 +6,8 @@ from PIL import Image
 from runs import small
 
 from faceae import storage
-from faceae.config import Mask
 from faceae.data.listing import FILE, check_listing
+from faceae.data.sources import list_sources
 from faceae.data.split import Split
 from faceae.errors import InputError
 from faceae.run_folder import RunFolder
@@ -22,12 +22,12 @@ def source(tmp_path):
     return tmp_path
 
 
-def begin(source, **mask):
-    """Starts the run `x`, or resumes it."""
+def begin(source, masks=None):
+    """Starts the run `x`, or resumes it; `masks` is a folder of the user's own."""
     settings = small(source / "faces", source / "runs", "x", run__resume=True)
     folder = RunFolder(settings)
     with folder.claim() as resumed:
-        check_listing(Split(settings.data), Mask(**mask), folder, resumed)
+        check_listing(Split(settings.data), masks and list_sources([str(masks)], "").entries, folder, resumed)
 
 
 def test_a_run_resumes_on_the_same_images_also_if_the_folder_was_copied(source):
@@ -57,12 +57,12 @@ def test_a_run_does_not_resume_on_other_images(source):
 
 
 def test_a_run_does_not_resume_with_other_masks(source):
-    begin(source, kind=("image",), images=str(source / "masks"))
+    begin(source, source / "masks")
     (source / "masks" / "0.png").rename(source / "masks" / "new.png")
     with pytest.raises(
         InputError, match=r"^--mask\.images: the masks have changed since x was started \(2 then, 2 now"
     ):
-        begin(source, kind=("image",), images=str(source / "masks"))
+        begin(source, source / "masks")
 
 
 def test_a_run_of_a_version_that_kept_no_listing_resumes_and_keeps_it_from_then_on(source):

@@ -82,7 +82,7 @@ BAD = {
 
 
 def by_training(path):
-    return masks.unpack(read_masks(str(path), SIZE), SIZE)[0]
+    return masks.unpack(read_masks(str(path), SIZE).packed, SIZE)[0]
 
 
 def by_reconstruct(path):
@@ -113,7 +113,7 @@ def test_an_unusable_mask_costs_one_line(tmp_path, kind):
 def test_masks_in_an_archive_are_read_in_its_order(tmp_path):
     files = {f"{number}.png": png(GREY.rotate(90 * number)) for number in range(4)}
     (tmp_path / "masks.tar").write_bytes(tarred(files))
-    found = masks.unpack(read_masks(str(tmp_path / "masks.tar"), SIZE), SIZE)
+    found = masks.unpack(read_masks(str(tmp_path / "masks.tar"), SIZE).packed, SIZE)
     assert all((hole == np.rot90(HOLE, number)).all() for number, hole in enumerate(found))
 
 
