@@ -5,7 +5,7 @@ import time
 from collections.abc import Iterator
 
 import pytest
-from multinode import CPUS, SAME, difference, one_core
+from multinode import CPUS, SAME, difference, one_core, resume
 from processes import kill_session
 from rayhead import Head
 from runs import ROOT
@@ -40,10 +40,7 @@ def test_the_head_node_is_lost(start, undisturbed, table):
             "continue with --run.resume"
         )
     with another_cluster() as head:
-        killed = time.monotonic()
-        again = start("--run.resume", address=f"127.0.0.1:{head.gcs}")
-        again.wait_for("resumed   in epoch")
-        seconds = time.monotonic() - killed
+        again, seconds = resume(start, address=f"127.0.0.1:{head.gcs}")
         again.end()
     off = difference(again, undisturbed)
     assert off < SAME

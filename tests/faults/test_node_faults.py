@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import ray
-from multinode import CPUS, SAME, WORKERS, add_node, difference, processes, recovery, until
+from multinode import CPUS, SAME, WORKERS, add_node, difference, processes, recovery, resume, until
 from ray.core.generated import autoscaler_pb2
 
 from faceae import storage
@@ -77,10 +77,7 @@ def test_a_node_is_killed_with_the_driver(cluster, nodes, start, undisturbed, ta
     run.wait_for_checkpoint(1)
     run.kill()
     cluster.remove_node(nodes[1], allow_graceful=False)
-    killed = time.monotonic()
-    again = start("--run.resume")
-    again.wait_for("resumed   in epoch")
-    seconds = time.monotonic() - killed
+    again, seconds = resume(start)
     again.end()
     off = difference(again, undisturbed)
     assert off < SAME

@@ -5,7 +5,7 @@ import time
 from pathlib import Path
 
 import pytest
-from multinode import SAME, difference, kill, processes, recovery, until
+from multinode import SAME, difference, kill, processes, recovery, resume, until
 
 pytest_plugins = ["multinode"]
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
@@ -56,10 +56,8 @@ def test_the_driver_is_killed_and_the_run_resumed(start, undisturbed, table):
     run = start()
     name = run.wait_for_checkpoint(1)
     run.kill()
-    killed = time.monotonic()
-    again = start("--run.resume")
+    again, seconds = resume(start)
     epoch, image = again.wait_for(r"resumed   in epoch (\d+)(?:, image (\d+))?").groups(default="0")
-    seconds = time.monotonic() - killed
     again.end()
     off = difference(again, undisturbed)
     assert off < SAME

@@ -7,22 +7,12 @@ import torch
 from fuzzing import assert_line, contract, examples, mutated
 from hypothesis import given
 from hypothesis import strategies as st
-from torch import nn
+from networks import stepped
 
-from faceae.config import Optim, Settings
 from faceae.training import checkpoint
 from faceae.training.progress import EpochResult, Progress
-from faceae.training.state import TrainState
 
 FILES = ["model.safetensors", "state.pt", "progress.json"]
-
-
-def make(seed):
-    torch.manual_seed(seed)
-    network = nn.Linear(3, 2)
-    state = TrainState(network, Settings(optim=Optim(average=0.5)))
-    state.step(network(torch.ones(1, 3)).sum(), progress=0)
-    return state
 
 
 def progress(images):
@@ -34,7 +24,7 @@ def run(tmp_path_factory):
     """A run with two checkpoints; the seeds of their weights are 0 and 1."""
     folder = tmp_path_factory.mktemp("run")
     for seed in (0, 1):
-        checkpoint.save(str(folder), make(seed).snapshot(), progress(64 * (seed + 1)))
+        checkpoint.save(str(folder), stepped(seed).snapshot(), progress(64 * (seed + 1)))
     return folder / "checkpoints" / "00001-000000128"
 
 
@@ -46,12 +36,12 @@ def test_a_checkpoint_with_a_damaged_file_is_the_last_one_or_none(run, name, dat
     (run / name).write_bytes(data.draw(mutated([whole])))
     try:
         with contract():
-            state = make(99)
+            state = stepped(99)
             loaded, unusable = checkpoint.load(str(run.parents[1]), state, torch.device("cpu"))
     finally:
         (run / name).write_bytes(whole)
     assert loaded == progress(128 - 64 * len(unusable))
-    assert torch.equal(state.network.weight, make(1 - len(unusable)).network.weight)
+    assert torch.equal(state.network.weight, stepped(1 - len(unusable)).network.weight)
     for line in unusable:
         assert line.startswith("checkpoint 00001-000000128 cannot be used: ")
         assert_line(line)
@@ -60,5 +50,5 @@ def test_a_checkpoint_with_a_damaged_file_is_the_last_one_or_none(run, name, dat
 def test_no_checkpoint_is_left_damaged(run, tmp_path):
     """The fuzzer above puts back what it changes, or its next input would not be what it says."""
     shutil.copytree(run.parents[1], tmp_path / "run")
-    loaded, unusable = checkpoint.load(str(tmp_path / "run"), make(99), torch.device("cpu"))
+    loaded, unusable = checkpoint.load(str(tmp_path / "run"), stepped(99), torch.device("cpu"))
     assert (loaded, unusable) == (progress(128), [])

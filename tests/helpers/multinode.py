@@ -224,6 +224,14 @@ def undisturbed(cluster, tmp_path_factory):
     return figures(run.uri)
 
 
+def resume(start, **options) -> tuple[Run, float]:
+    """Starts a job again that has ended, and returns it and the seconds until it goes on."""
+    began = time.monotonic()
+    run = start("--run.resume", **options)
+    run.wait_for("resumed   in epoch")
+    return run, time.monotonic() - began
+
+
 def difference(run: Run, expected) -> float:
     """Largest relative difference between the validation errors of two runs; each epoch must be there once."""
     got = figures(run.uri)

@@ -7,24 +7,17 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from networks import stepped
 from torch import nn
 
 from faceae import storage
-from faceae.config import Optim, Settings
+from faceae.config import Settings
 from faceae.errors import RunFailedError
 from faceae.training import checkpoint
 from faceae.training.progress import EpochResult, Progress
 from faceae.training.state import TrainState
 
 CPU = torch.device("cpu")
-
-
-def make(seed):
-    torch.manual_seed(seed)
-    network = nn.Linear(3, 2)
-    state = TrainState(network, Settings(optim=Optim(average=0.5)))
-    state.step(network(torch.ones(1, 3)).sum(), progress=0)
-    return state
 
 
 def progress(epoch, images=0):
@@ -36,7 +29,7 @@ def progress(epoch, images=0):
 def run(tmp_path):
     """Checkpoints after epoch 1, and at images 64 and 128 of epoch 2; the seeds of their weights are 0, 1 and 2."""
     for seed, (epoch, images) in enumerate([(1, 0), (1, 64), (1, 128)]):
-        checkpoint.save(str(tmp_path), make(seed).snapshot(), progress(epoch, images))
+        checkpoint.save(str(tmp_path), stepped(seed).snapshot(), progress(epoch, images))
     return tmp_path
 
 
@@ -45,7 +38,7 @@ def names(run):
 
 
 def load(run):
-    state = make(99)
+    state = stepped(99)
     state.steps = 0
     loaded, unusable = checkpoint.load(str(run), state, CPU)
     return loaded, unusable, state
@@ -61,7 +54,7 @@ def test_the_last_checkpoint_is_loaded_and_two_are_kept(run):
     loaded, unusable, state = load(run)
     assert unusable == []
     assert loaded == progress(1, 128)
-    expected = make(2)
+    expected = stepped(2)
     assert torch.equal(state.network.weight, expected.network.weight)
     assert torch.equal(state.ema.weight, expected.ema.weight)
     assert state.steps == 1
@@ -70,7 +63,7 @@ def test_the_last_checkpoint_is_loaded_and_two_are_kept(run):
 
 
 def test_a_checkpoint_after_an_epoch_sorts_after_those_inside_it(run):
-    checkpoint.save(str(run), make(3).snapshot(), progress(2))
+    checkpoint.save(str(run), stepped(3).snapshot(), progress(2))
     assert names(run) == ["00001-000000128", "00002"]
     assert load(run)[0].epoch == 2
 
@@ -100,7 +93,7 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(run, damage, w
     loaded, unusable, state = load(run)
     assert loaded == progress(1, 64)
     assert unusable == [f"checkpoint 00001-000000128 cannot be used: {words}"]
-    assert torch.equal(state.network.weight, make(1).network.weight)
+    assert torch.equal(state.network.weight, stepped(1).network.weight)
     checkpoint.discard_after(str(run), loaded)
     assert names(run) == ["00001-000000064"]
 
@@ -139,7 +132,7 @@ def assert_the_one_before_is_used(run, damaged):
     assert loaded == progress(1, 64)
     assert len(unusable) == 1
     assert unusable[0].startswith(f"checkpoint {LAST} cannot be used: ")
-    assert torch.equal(state.network.weight, make(1).network.weight)
+    assert torch.equal(state.network.weight, stepped(1).network.weight)
 
 
 def test_a_bit_that_flips_anywhere_in_progress_json_is_noticed(run):
@@ -168,7 +161,7 @@ def test_junk_in_a_field_of_progress_json_is_noticed(run, key, value):
 def test_junk_in_place_of_a_file_is_noticed_also_with_a_matching_digest(run, name, junk, forged):
     folder = run / "checkpoints" / LAST
     if name != "progress.json" and forged:
-        checkpoint.save(str(run), make(2).snapshot(), progress(1, 128))
+        checkpoint.save(str(run), stepped(2).snapshot(), progress(1, 128))
         told = json.loads((folder / "progress.json").read_bytes())
         told["sha256"][name] = hashlib.sha256(junk).hexdigest()
         del told["progress_sha256"]
@@ -184,7 +177,7 @@ def test_a_checkpoint_of_another_network_is_not_used(run):
     loaded, unusable, state = load(run)
     assert loaded == progress(1, 128)
     assert "it does not fit this run" in unusable[0]
-    assert torch.equal(state.network.weight, make(2).network.weight)
+    assert torch.equal(state.network.weight, stepped(2).network.weight)
 
 
 def test_a_checkpoint_of_a_version_without_a_digest_of_progress_json_is_loaded(run):
