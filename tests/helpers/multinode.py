@@ -167,7 +167,7 @@ class Run:
 
     def end(self, code: int = 0) -> str:
         """Waits for the process to exit with this code, and returns its output."""
-        until(lambda: self.process.poll() is not None, "the end")
+        until(lambda: self.process.poll() is not None, "the end", self, may_end=True)
         assert self.process.returncode == code, self.text
         return self.text
 
@@ -176,17 +176,18 @@ class Run:
         self.process.wait()
 
 
-def until(condition, what: str, run: Run | None = None):
+def until(condition, what: str, run: Run | None = None, may_end: bool = False):
     """Waits until a condition holds, and returns its value.
 
-    Fails when the run has ended, or when its output has not grown for `SILENCE_S`; `what` names the condition then.
+    Fails when the run has ended and may not, or when its output has not grown for `SILENCE_S`; `what` names the condition
+    then.
     """
     heard, size = time.monotonic(), -1
     while not (result := condition()):
         if run and (now := run.log.stat().st_size) > size:
             heard, size = time.monotonic(), now
         assert time.monotonic() < heard + SILENCE_S, (what, run and run.text)
-        assert run is None or run.process.poll() is None, (what, run.text)
+        assert run is None or may_end or run.process.poll() is None, (what, run.text)
         time.sleep(0.05)
     return result
 

@@ -167,14 +167,13 @@ class Screen(threading.Thread):
 
 
 def wait_for(condition, is_running, what):
-    deadline = time.monotonic() + 120
     while not condition():
         assert is_running(), f"the grid ended before {what}"
-        assert time.monotonic() < deadline, what
         time.sleep(0.02)
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)  # a busy machine takes several times as long
 def test_a_grid_that_is_stopped_and_killed_agrees_with_a_single_run(ray_cluster, faces, tmp_path):
     """The grid gets Ctrl-C in a terminal during its first trial, then SIGKILL during its second, which the processes of
     the first had begun; then it finishes. The second trial must equal a single run of its settings: so its split,
@@ -206,8 +205,10 @@ def test_a_grid_that_is_stopped_and_killed_agrees_with_a_single_run(ray_cluster,
     with subprocess.Popen(
         command(tmp_path, "--run.resume"), env=environment, stdout=subprocess.DEVNULL, start_new_session=True
     ) as job:
-        wait_for((second / "metrics.jsonl").exists, lambda: job.poll() is None, "the second trial")
-        job.send_signal(signal.SIGKILL)
+        try:
+            wait_for((second / "metrics.jsonl").exists, lambda: job.poll() is None, "the second trial")
+        finally:
+            job.send_signal(signal.SIGKILL)
     with (second / "metrics.jsonl").open("a") as file:  # as if killed before the checkpoint of an epoch
         file.write(json.dumps({**history(second)[-1], "epoch": len(history(second)) + 1}) + "\n")
     kept = (first / "metrics.jsonl").stat().st_mtime
