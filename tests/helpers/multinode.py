@@ -179,8 +179,8 @@ class Run:
 def until(condition, what: str, run: Run | None = None, may_end: bool = False):
     """Waits until a condition holds, and returns its value.
 
-    Fails when the run has ended and may not, or when its output has not grown for `SILENCE_S`; `what` names the condition
-    then.
+    Fails when the run has ended and may not, or when its output has not grown for `SILENCE_S`; `what` names the
+    condition then.
     """
     heard, size = time.monotonic(), -1
     while not (result := condition()):
