@@ -18,6 +18,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from faceae.corruption.components import Box, Mask, components
+
 SIDE = 8
 """Minimum side of a box in pixels; smaller boxes are ignored."""
 
@@ -26,26 +28,9 @@ MAX_AREAS = 100_000
 
 _BLURRED_RIM = 2  # width in pixels of the rim around a box that JPEG blurs
 
-Mask = NDArray[np.bool_]
-
 
 class TooManyAreas(Exception):  # noqa: N818  (it describes the picture)
     """A picture has more than `MAX_AREAS` black areas; the message says how many."""
-
-
-class _Box(NamedTuple):
-    top: int
-    bottom: int
-    left: int
-    right: int
-
-    @property
-    def inside(self) -> tuple[slice, slice]:
-        return slice(self.top, self.bottom), slice(self.left, self.right)
-
-    def grown(self, pixels: int) -> _Box:
-        """Returns the box, larger by `pixels` on each side but cut off at the upper and left border of the picture."""
-        return _Box(max(0, self.top - pixels), self.bottom + pixels, max(0, self.left - pixels), self.right + pixels)
 
 
 class _BlackRule(NamedTuple):
@@ -90,19 +75,26 @@ def detect_holes(pixels: NDArray[np.uint8], lossy: bool) -> Mask:
     black = brightest <= rule.max_black
     found = np.zeros(black.shape, np.bool_)
     blurred = _BLURRED_RIM if lossy else 0
-    for part in _components(_opened(black)):
+    for part in _areas(_opened(black)):
         box = _trimmed(black, part, 2 * blurred)
         if box and _is_solid(brightest, box, rule) and _stands_out(brightest, box, rule):
             found[box.grown(blurred).inside] = True
     return found
 
 
-def _is_solid(brightest: NDArray[np.uint8], box: _Box, rule: _BlackRule) -> bool:
+def _areas(black: Mask) -> list[Box]:
+    areas = components(black)
+    if len(areas) > MAX_AREAS:
+        raise TooManyAreas(f"{len(areas)} black areas")
+    return areas
+
+
+def _is_solid(brightest: NDArray[np.uint8], box: Box, rule: _BlackRule) -> bool:
     inside = brightest[box.inside]
     return bool((inside <= rule.max_black).mean() >= rule.min_share and inside.mean() <= rule.max_mean)
 
 
-def _stands_out(brightest: NDArray[np.uint8], box: _Box, rule: _BlackRule) -> bool:
+def _stands_out(brightest: NDArray[np.uint8], box: Box, rule: _BlackRule) -> bool:
     """Whether a box is too black to be a shadow, or the picture is lighter beyond its sides.
 
     Beyond a side are the fourth and fifth row or column from it: those nearer may be blurred.
@@ -136,7 +128,7 @@ def _opened(black: Mask) -> Mask:
     return opened
 
 
-def _trimmed(black: Mask, part: _Box, max_trim: int) -> _Box | None:
+def _trimmed(black: Mask, part: Box, max_trim: int) -> Box | None:
     """Cuts rows and columns that are less than 75 % black off the sides of a box.
 
     Returns:
@@ -146,57 +138,10 @@ def _trimmed(black: Mask, part: _Box, max_trim: int) -> _Box | None:
     rows, columns = np.flatnonzero(inside.mean(1) >= 0.75), np.flatnonzero(inside.mean(0) >= 0.75)
     if not rows.size or not columns.size:
         return None
-    box = _Box(
+    box = Box(
         part.top + min(int(rows[0]), max_trim),
         max(part.top + int(rows[-1]) + 1, part.bottom - max_trim),
         part.left + min(int(columns[0]), max_trim),
         max(part.left + int(columns[-1]) + 1, part.right - max_trim),
     )
     return box if min(box.bottom - box.top, box.right - box.left) >= SIDE else None
-
-
-def _components(mask: Mask) -> list[_Box]:
-    """Returns the bounding boxes of the 4-connected components of a mask, in time almost linear in its size.
-
-    Raises:
-        TooManyAreas: there are more than `MAX_AREAS`.
-    """
-    wide = np.pad(mask, ((0, 0), (0, 1)))  # so that no run of pixels goes on in the next row
-    width = wide.shape[1]
-    starts, ends = np.flatnonzero(np.diff(wide.ravel(), prepend=False)).reshape(-1, 2).T
-    # A run touches those runs of the row above that end after its start, and start before its end.
-    first, last = np.searchsorted(ends, starts - width, "right"), np.searchsorted(starts, ends - width, "left")
-    lower = np.repeat(np.arange(len(starts)), counts := last - first)
-    upper = np.arange(len(lower)) - np.repeat(counts.cumsum() - counts, counts) + first[lower]
-    of, number = _joined(len(starts), lower, upper)
-    if number > MAX_AREAS:
-        raise TooManyAreas(f"{number} black areas")
-    rows, lefts = np.divmod(starts, width)
-    boxes = np.tile([len(mask), 0, width, 0], (number, 1))
-    for side, extreme, values in (
-        (0, np.minimum, rows),
-        (1, np.maximum, rows + 1),
-        (2, np.minimum, lefts),
-        (3, np.maximum, ends - rows * width),
-    ):
-        extreme.at(boxes[:, side], of, values)
-    return [_Box(*box) for box in boxes.tolist()]
-
-
-def _joined(nodes: int, one: NDArray[np.int64], other: NDArray[np.int64]) -> tuple[NDArray[np.int64], int]:
-    """Returns the connected component of each node of a graph, (nodes,) int64 from 0, and how many there are.
-
-    Args:
-        nodes: number of nodes.
-        one: one end of each edge.
-        other: the other end of each edge.
-    """
-    root = np.arange(nodes)
-    while (root[one] != root[other]).any():
-        # A tree joins its neighbour with the lowest root. Within two rounds, each that has neighbours joins one.
-        ends = root[one], root[other]
-        np.minimum.at(root, np.maximum(*ends), np.minimum(*ends))
-        while (root != (above := root[root])).any():
-            root = above
-    roots, of = np.unique(root, return_inverse=True)
-    return of, len(roots)

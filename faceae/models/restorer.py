@@ -1,35 +1,34 @@
 """Restores pictures of any size with a network that works on squares of one size.
 
-A square whose side is the picture's shorter side is scaled to the network's size, restored, scaled back and pasted
-inside the hole only: the known pixels stay exactly as they are.
+A hole is restored piece by piece (see `faceae.corruption.pieces`), each at the scale that it needs (see `windows`), and
+the result is pasted inside the hole only: the known pixels stay exactly as they are.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
-from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
 
 from faceae.config import Settings
 from faceae.corruption import masks
+from faceae.corruption.components import Box
+from faceae.corruption.pieces import pieces
 from faceae.data.images import BadImage, to_rgb
 from faceae.errors import InputError
-from faceae.metrics import composite
-
-Pixels = NDArray[np.uint8]
-"""A picture: (H, W, 3), RGB."""
-
-Hole = NDArray[np.bool_]
-"""A mask: (H, W), True inside the hole."""
+from faceae.models.unet import WindowUnet, place
+from faceae.models.windows import Hole, Pixels, Square, View, Window, around, in_frame, paste
 
 BATCH = 64
-"""Number of squares that the network restores at a time."""
+"""Number of windows that the network sees at a time."""
+
+HOLE_SHARE = 28 / 64
+"""The part of a window's side that a hole takes: in training 28 of 64 pixels, see the preset `restore`."""
 
 
 class Restorer(nn.Module):
@@ -94,51 +93,70 @@ class Restorer(nn.Module):
         for picture, hole in zip(pictures, holes, strict=True):
             _check(picture, hole)
         restored = [picture.copy() for picture in pictures]
-        left = [hole.copy() for hole in holes]
-        while numbers := [number for number, hole in enumerate(left) if hole.any()][:BATCH]:
-            squares = [next_square(left[number]) for number in numbers]
-            parts = [restored[number][square] for number, square in zip(numbers, squares, strict=True)]
-            empty = [left[number][square] for number, square in zip(numbers, squares, strict=True)]
-            for part, hole, filled in zip(parts, empty, self._fill(parts, empty), strict=True):
-                part[hole] = filled[hole]  # part and hole are views of the arrays in restored and left
-                hole[...] = False
+        unknown = [hole.copy() for hole in holes]
+        faces: dict[tuple[int, Square], Tensor] = {}
+        for turn in itertools.zip_longest(*(self._windows(number, hole) for number, hole in enumerate(holes))):
+            windows = itertools.chain.from_iterable(each for each in turn if each)
+            while batch := list(itertools.islice(windows, BATCH)):
+                for number, frame in {(window.number, window.frame): None for window in batch}.keys() - faces.keys():
+                    faces[number, frame] = self._face(View(restored[number], unknown[number], frame))
+                views = [View(restored[window.number], unknown[window.number], window.seen) for window in batch]
+                for window, view, drawn in zip(batch, views, self._draw(batch, views, faces), strict=True):
+                    paste(view.joined(drawn), window, restored[window.number], unknown[window.number])
         return restored
 
-    def _fill(self, parts: Sequence[Pixels], holes: Sequence[Hole]) -> list[Pixels]:
-        """Returns square parts with their holes filled by the network, each part at its own size."""
-        size, device = self.settings.data.image_size, next(self.parameters()).device
-        seen = [_scaled(part, hole, size) for part, hole in zip(parts, holes, strict=True)]
-        given, mask = (torch.stack(tensors).to(device) for tensors in zip(*seen, strict=True))
-        output = composite(self.network(given, mask), given, mask).cpu()
-        if not output.isfinite().all():  # as bytes they would be black
+    @property
+    def _size(self) -> int:
+        """Side in pixels of what the network sees at a time."""
+        return self.network.window if isinstance(self.network, WindowUnet) else self.settings.data.image_size
+
+    def _windows(self, number: int, hole: Hole) -> Iterator[list[Window]]:
+        """Yields the windows in which a picture is restored, in turns; see `pieces`."""
+        frame = min(hole.shape)
+        for turn in pieces(hole, round(self._size * HOLE_SHARE), frame):
+            yield [around(number, piece, hole.shape, self._side(piece, frame)) for piece in turn]
+
+    def _side(self, piece: Box, frame: int) -> int:
+        """Returns the side of the window for a piece, in pixels of a picture with this frame."""
+        if not isinstance(self.network, WindowUnet):
+            return frame
+        longest = max(piece.bottom - piece.top, piece.right - piece.left)
+        return min(max(self._size, round(longest / HOLE_SHARE)), frame)
+
+    def _face(self, view: View) -> Tensor:
+        """Encodes the face in a frame and its mirror image, (2, C, 1, 1), for the U-Net; other networks need none."""
+        if not isinstance(self.network, WindowUnet):
+            return torch.empty(0)
+        given, known = (seen[None].to(self._device) for seen in view.scaled(self.settings.data.image_size))
+        return self.network.face(torch.cat([given, given.flip(3)]), 1 - torch.cat([known, known.flip(3)]))
+
+    def _draw(
+        self, windows: Sequence[Window], views: Sequence[View], faces: Mapping[tuple[int, Square], Tensor]
+    ) -> Tensor:
+        """Returns what the network draws in each window, (N, 3, size, size) in [0, 1], on the CPU.
+
+        Raises:
+            InputError: the output is not finite.
+        """
+        seen = zip(*(view.scaled(self._size) for view in views), strict=True)
+        colours, known = (torch.stack(tensors).to(self._device) for tensors in seen)
+        if isinstance(self.network, WindowUnet):
+            face, mirrored_face = torch.stack([faces[window.number, window.frame] for window in windows], 1)
+            places = torch.tensor([in_frame(window) for window in windows], device=self._device)
+            grid = place(places[:, :2], places[:, 2], self._size)
+            mirror = place(places[:, :2] * places.new_tensor([-1, 1]), places[:, 2], self._size)
+            drawn = self.network.draw(colours, known, grid, face)
+            mirrored = self.network.draw(colours.flip(3), known.flip(3), mirror, mirrored_face).flip(3)
+            drawn = (drawn + mirrored) / 2
+        else:
+            drawn = self.network(colours, 1 - known)
+        if not drawn.isfinite().all():  # as bytes they would be black
             raise InputError("the model's output is not finite: its weights are damaged, or its training diverged")
-        return [
-            (255 * _resized(square[None], len(part))[0]).round().clamp(0, 255).byte().permute(1, 2, 0).numpy()
-            for square, part in zip(output, parts, strict=True)
-        ]
+        return drawn.cpu()
 
-
-def next_square(hole: Hole) -> tuple[slice, slice]:
-    """Returns the square of a picture to restore next.
-
-    The square's side is the picture's shorter side. It contains the hole and lies as near to the picture's middle as
-    possible, because that is where the faces of the training images were. If the hole is longer than the square, the
-    square contains the beginning of the hole; the first quarter of the square then lies before the hole and is already
-    known or restored.
-
-    Args:
-        hole: (H, W) bool, with at least one True.
-
-    Returns:
-        The square's rows and columns.
-    """
-    side, axis = min(hole.shape), int(np.argmax(hole.shape))
-    along = np.flatnonzero(hole.any(1 - axis))
-    first, end = int(along[0]), int(along[-1]) + 1
-    middle, last = (hole.shape[axis] - side) // 2, hole.shape[axis] - side
-    start = min(max(middle, end - side), first) if end - first <= side else min(first - side // 4, last)
-    square = slice(max(0, start), max(0, start) + side)
-    return (square, slice(0, side)) if axis == 0 else (slice(0, side), square)
+    @property
+    def _device(self) -> torch.device:
+        return next(self.parameters()).device
 
 
 def _check(picture: Pixels, hole: Hole) -> None:
@@ -149,28 +167,3 @@ def _check(picture: Pixels, hole: Hole) -> None:
             f"the mask is {hole.dtype} {hole.shape}; give (H, W) bool, True inside the hole, or a PIL image, of the "
             f"picture's size, {picture.shape[0]} rows of {picture.shape[1]} pixels"
         )
-
-
-def _scaled(part: Pixels, hole: Hole, size: int) -> tuple[Tensor, Tensor]:
-    """Returns a square part as the network takes it: (3, size, size), black inside the hole, and (1, size, size).
-
-    If the part is scaled, a pixel gets the mean colour of its known share, and belongs to the hole if less than half of
-    it is known.
-    """
-    known = torch.from_numpy(~hole)[None].float()
-    colours = torch.tensor(part).permute(2, 0, 1) / 255 * known
-    if len(part) != size:
-        scaled = _resized(torch.cat([colours, known])[None], size)[0]
-        known = (scaled[3:] >= 0.5).float()
-        colours = (scaled[:3] / scaled[3:].clamp_min(0.5)).clamp(0, 1) * known
-        if known.all():  # the hole is too small to show at this size: hide the pixel with most of it
-            known = (scaled[3:] > scaled[3:].amin()).float()
-            colours = colours * known
-    return colours, 1 - known
-
-
-def _resized(images: Tensor, size: int) -> Tensor:
-    """Resizes (N, C, s, s) to (N, C, size, size), bicubic; returns images that have this size unchanged."""
-    if images.shape[-1] == size:
-        return images
-    return F.interpolate(images, (size, size), mode="bicubic", antialias=True)

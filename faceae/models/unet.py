@@ -84,22 +84,33 @@ class WindowUnet(nn.Module):
     def _restore(self, given: Tensor, mask: Tensor) -> Tensor:
         centre, scale = _around(mask, self.window)
         frame = torch.cat([given, 1 - mask], 1)
-        grid = _grid(centre, scale, self.window)
+        grid = place(centre, scale, self.window)
         seen = F.grid_sample(frame, grid, align_corners=False)
         known = seen[:, 3:]
         # A pixel of a scaled-down window that lies partly in the hole gets the colour of its known part.
         colours = seen[:, :3] / known.clamp_min(1e-3) * (known > 0.5)
-        known = (known > 0.5).float()
-        mean = (colours * known).sum((2, 3), keepdim=True) / known.sum((2, 3), keepdim=True).clamp_min(1)
-        drawn = self._unet(
-            torch.cat([(colours - mean) * known, known, grid.permute(0, 3, 1, 2)], 1), self._face(given, mask)
-        )
-        drawn = (drawn.float() + mean).clamp(0, 1)
-        inverse = _grid(-centre / scale[:, None], 1 / scale, given.shape[-1])  # where in the window each pixel is
+        drawn = self.draw(colours, (known > 0.5).float(), grid, self.face(given, mask))
+        inverse = place(-centre / scale[:, None], 1 / scale, given.shape[-1])  # where in the window each pixel is
         back = F.grid_sample(drawn, inverse, padding_mode="border", align_corners=False)
         return torch.where((inverse.abs() < 1).all(3)[:, None], back, given)
 
-    def _face(self, given: Tensor, mask: Tensor) -> Tensor:
+    def draw(self, colours: Tensor, known: Tensor, grid: Tensor, face: Tensor) -> Tensor:
+        """Runs the U-Net on windows: draws what to add to their mean colour.
+
+        Args:
+            colours: (N, 3, w, w) in [0, 1], 0 where unknown.
+            known: (N, 1, w, w), 1 where the picture is known and 0 in the hole.
+            grid: (N, w, w, 2), where in the frame each pixel of a window is, see `place`.
+            face: (N, widths[-1], 1, 1), what `face` returned for the frames.
+
+        Returns:
+            (N, 3, w, w) float32 in [0, 1].
+        """
+        mean = (colours * known).sum((2, 3), keepdim=True) / known.sum((2, 3), keepdim=True).clamp_min(1)
+        drawn = self._unet(torch.cat([(colours - mean) * known, known, grid.permute(0, 3, 1, 2)], 1), face)
+        return (drawn.float() + mean).clamp(0, 1)
+
+    def face(self, given: Tensor, mask: Tensor) -> Tensor:
         """Encodes the whole face: returns (N, widths[-1], 1, 1), to be added at the coarsest level."""
         small = F.adaptive_avg_pool2d(torch.cat([given - 0.5 * (1 - mask), mask], 1), _FACE)
         latent: Tensor = self.latent(small)
@@ -172,7 +183,7 @@ def _around(mask: Tensor, window: int) -> tuple[Tensor, Tensor]:
     return corner * 2 / size + scale[:, None] - 1, scale
 
 
-def _grid(centre: Tensor, scale: Tensor, side: int) -> Tensor:
+def place(centre: Tensor, scale: Tensor, side: int) -> Tensor:
     """Where in the frame each pixel of the window is: (N, side, side, 2), x and y, for `F.grid_sample`.
 
     Not by `F.affine_grid`: under autocast that computes in bfloat16, which is off by up to an eighth of a pixel, and on

@@ -11,6 +11,7 @@ from pictures import png
 from PIL import Image
 
 from faceae.corruption import detection
+from faceae.corruption.components import components
 from faceae.corruption.detection import TooManyAreas, detect_holes
 from faceae.data.full_size import read_full_size
 from faceae.data.sources import list_sources
@@ -86,7 +87,7 @@ def boxes_of_components(mask):
 @settings(deadline=None)
 @given(arrays(np.bool_, array_shapes(min_dims=2, max_dims=2, max_side=25), elements=st.booleans(), fill=st.booleans()))
 def test_components_are_those_that_filling_finds(mask):
-    assert sorted(detection._components(mask)) == sorted(boxes_of_components(mask))
+    assert sorted(components(mask)) == sorted(boxes_of_components(mask))
 
 
 def small_boxes(side, step=9):

@@ -11,7 +11,8 @@ import faceae
 from faceae import models
 from faceae.data.synthetic import portrait
 from faceae.errors import InputError
-from faceae.models.restorer import Restorer, next_square
+from faceae.models.membrane import extend
+from faceae.models.restorer import Restorer
 
 SIZE = 32
 
@@ -34,14 +35,18 @@ def hole_at(pixels, top, bottom, left, right):
     return hole
 
 
-def test_at_the_networks_own_size_the_result_is_its_composite(model):
+def test_at_the_networks_own_size_the_result_is_its_output_joined_to_what_is_known(model):
     pixels = portrait(3, SIZE)
     hole = hole_at(pixels, 5, 15, 8, 20)
-    mask = torch.from_numpy(hole)[None, None].float()
-    given = torch.tensor(pixels).permute(2, 0, 1)[None] / 255 * (1 - mask)
+    known = 1 - torch.from_numpy(hole)[None, None].float()
+    given = torch.tensor(pixels).permute(2, 0, 1)[None] / 255 * known
     with torch.inference_mode():
-        output = (255 * model(given, mask)[0]).round().byte().permute(1, 2, 0).numpy()
-    assert (model(pixels, hole) == np.where(hole[..., None], output, pixels)).all()
+        output = model(given, 1 - known)
+    joined = output + extend(given - output, known)
+    expected = (255 * joined[0]).round().clamp(0, 255).byte().permute(1, 2, 0).numpy()
+    restored = model(pixels, hole)
+    assert (restored[~hole] == pixels[~hole]).all()
+    assert np.abs(restored.astype(int) - expected)[hole].max() <= 1
 
 
 @pytest.mark.parametrize(
@@ -64,7 +69,7 @@ def test_known_pixels_never_change_and_the_whole_hole_is_filled(model, shape, bo
     restored = model(given, hole)
     assert restored.dtype == np.uint8
     assert (restored[~hole] == pixels[~hole]).all()
-    assert restored[hole].any(1).all()
+    assert restored[hole].any(1).mean() > 0.99  # a pixel may really be black
     assert not given[hole].any()
 
 
@@ -92,23 +97,6 @@ def test_the_filling_is_neither_shifted_nor_dark_at_the_edge_of_the_hole(side):
     # A downscaled pixel that is half known takes the colour of that half.
     assert off.max() <= 255 / min(side, SIZE) * 0.75
     assert off.mean() <= 1.5
-
-
-@pytest.mark.parametrize(
-    ("shape", "box", "square"),
-    [
-        ((40, 100), (0, 5, 45, 50), (30, 70)),
-        ((40, 100), (0, 5, 2, 8), (2, 42)),
-        ((40, 100), (0, 5, 90, 100), (60, 100)),
-        ((40, 100), (0, 5, 40, 80), (40, 80)),
-        ((40, 100), (0, 5, 20, 90), (10, 50)),
-        ((40, 100), (0, 5, 0, 100), (0, 40)),
-    ],
-)
-def test_the_next_square_has_the_hole_and_is_near_the_middle(shape, box, square):
-    hole = hole_at(np.zeros((*shape, 3)), *box)
-    assert next_square(hole) == (slice(0, 40), slice(*square))
-    assert next_square(hole.T) == (slice(*square), slice(0, 40))
 
 
 def test_a_pillow_picture_is_returned_as_one_with_its_metadata(model):

@@ -1,0 +1,44 @@
+"""Continues known values smoothly into a hole, as a membrane does that is fixed at the hole's edge.
+
+A membrane without load satisfies Laplace's equation: each value in the hole is the mean of its neighbours. It is
+computed from coarse to fine (the pull-push of Gortler et al., The Lumigraph, 1996, with a few Jacobi iterations at each
+level), which is nearly exact, and costs the same whatever the hole is.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+_ITERATIONS = 4
+"""Jacobi iterations at each level."""
+
+_COARSEST = 2
+"""Side in pixels at which the hole is filled with the mean of what is known."""
+
+
+@torch.no_grad()
+def extend(values: Tensor, known: Tensor) -> Tensor:
+    """Continues values into the unknown pixels of a batch of images.
+
+    Args:
+        values: (N, C, H, W) float, anything where unknown.
+        known: (N, 1, H, W) float, 1 where the value is known and 0 elsewhere. Where nothing is known, the result is 0.
+
+    Returns:
+        (N, C, H, W) float: the values where they are known, a smooth continuation elsewhere.
+    """
+    values = values * known
+    height, width = values.shape[-2:]
+    if min(height, width) <= _COARSEST:
+        return torch.where(known > 0, values, values.sum((2, 3), True) / known.sum((2, 3), True).clamp_min(1))
+    if height % 2 or width % 2:
+        even = (0, width % 2, 0, height % 2)
+        return extend(F.pad(values, even), F.pad(known, even))[..., :height, :width]
+    share = F.avg_pool2d(known, 2)
+    coarse = extend(F.avg_pool2d(values, 2) / share.clamp_min(1 / 8), (share > 0).to(share.dtype))
+    filled = torch.where(known > 0, values, F.interpolate(coarse, scale_factor=2, mode="bilinear"))
+    for _ in range(_ITERATIONS):
+        filled = torch.where(known > 0, values, F.avg_pool2d(filled, 3, 1, 1, count_include_pad=False))
+    return filled
