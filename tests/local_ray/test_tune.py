@@ -179,8 +179,8 @@ def test_a_grid_that_is_stopped_and_killed_agrees_with_a_single_run(ray_cluster,
     the first had begun; then it finishes. The second trial must equal a single run of its settings: so its split,
     masks, order and initial weights were the same, too."""
     flags = ["--preset", "demo", "--data.source", faces, "--data.image-size", 32, "--data.val-fraction", 0.2]
-    flags += ["--mask.size", 8, "--model.latent-dim", 16, "--train.epochs", 6, "--train.batch-size", 2]
-    flags += ["--grid.optim.lr", 0.001, 0.01, "--asha.grace-epochs", 6, "--tune.concurrent", 1]
+    flags += ["--mask.size", 8, "--model.latent-dim", 16, "--train.epochs", 24, "--train.batch-size", 2]
+    flags += ["--grid.optim.lr", 0.001, 0.01, "--asha.grace-epochs", 24, "--tune.concurrent", 1]
     environment = {key: value for key, value in os.environ.items() if key != "RAY_ADDRESS"}
     first, second = (tmp_path / "killed" / "trials" / name for name in ("1-0.001", "2-0.01"))
 
@@ -220,8 +220,8 @@ def test_a_grid_that_is_stopped_and_killed_agrees_with_a_single_run(ray_cluster,
     assert done.stderr == ""
     assert (first / "metrics.jsonl").stat().st_mtime == kept  # the finished trial was not trained again
     result = json.loads((tmp_path / "killed" / "grid.json").read_text())
-    assert [(trial["state"], trial["epochs"]) for trial in result["trials"]] == [("finished", 6)] * 2
+    assert [(trial["state"], trial["epochs"]) for trial in result["trials"]] == [("finished", 24)] * 2
     assert result["cost"]["sessions"] == 3
 
-    train(small(faces, tmp_path, "alone", optim__lr=0.01, train__epochs=6, train__batch_size=2))
+    train(small(faces, tmp_path, "alone", optim__lr=0.01, train__epochs=24, train__batch_size=2))
     assert_same(figures(second), figures(tmp_path / "alone"), rel=1e-4)
