@@ -150,6 +150,7 @@ def _measure(
     """
     blocks: list[pa.Table] = []
     bad: list[Rejected] = []
+    seen: set[str] = set()
     try:
         with Meter("evaluating", len(entries)) as meter:
             for block in scored:
@@ -161,7 +162,8 @@ def _measure(
                 if bad and folder.settings.mask.file:
                     raise InputError(f"SOURCE: {bad[0][0]} has a mask in --mask.file, but cannot be used: {bad[0][1]}")
                 rejected.check(bad, len(entries), folder)
-                meter.add(len(block["image_id"].unique()))
+                seen.update(block["image_id"].to_pylist())
+                meter.set(len(seen))
     except RayError as error:
         raise RunFailedError(one_line(error)) from None
     finally:

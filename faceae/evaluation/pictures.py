@@ -72,7 +72,8 @@ def score_pictures(entries: Sequence[Entry], scoring: PictureScoring, replicas: 
     """
     source = scoring.source(entries)
     pool = ActorPool(PictureScorer, (ray.put(scoring.model), replicas.device), replicas.at_most(len(source.units)))
-    yield from stream(source, len(source.units), pool, finish=functools.partial(fill_holes, holes=scoring.holes))
+    finish = functools.partial(fill_holes, holes=scoring.holes)
+    yield from stream(source, len(source.units), pool, finish=finish, block_bytes=BLOCK_BYTES)
 
 
 def fill_holes(block: pa.Table, holes: Holes) -> pa.Table:

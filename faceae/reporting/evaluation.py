@@ -28,19 +28,8 @@ from faceae.reporting.pages import write_page
 from faceae.reporting.picture_sheet import draw_pictures
 from faceae.reporting.tables import Row
 
-GROUP_COLUMNS = {
-    "hole_mse": ("MSE\nhole", ".5f"),
-    "composite_mse": ("MSE\ncomposite", ".6f"),
-    "composite_ssim": ("SSIM\ncomposite", ".4f"),
-}
-"""The metrics in the tables by kind and by size of the hole: heading and number format."""
-
-DIVISIONS = {
-    "by_hole": "hole",
-    "by_kind": "kind of hole",
-    "by_hole_size": "size of the hole",
-}
-"""The parts of a summary that divide its rows, and the headings of their tables."""
+WEAK = ("black", "mean")
+"""The baselines that the tables by kind, size and hole leave out: any other is better."""
 
 TABLE = "table.md"
 """The table by hole in Markdown, of an evaluation at the pictures' own size."""
@@ -60,7 +49,10 @@ def print_result(summary: Mapping[str, Any]) -> None:
 
 
 def _divisions(summary: Mapping[str, Any]) -> list[tuple[str, Mapping[str, GroupMeans]]]:
-    divided = [(heading, summary.get(key, {})) for key, heading in DIVISIONS.items()]
+    """Returns the parts of a summary that divide its rows and are shown, with their headings."""
+    if "by_hole" in summary:
+        return [("hole", summary["by_hole"])]
+    divided = [("kind of hole", summary["by_kind"]), ("hole, of the frame", summary["by_hole_size"])]
     return [(heading, groups) for heading, groups in divided if len(groups) > 1]
 
 
@@ -87,13 +79,15 @@ def rows(summary: Mapping[str, Any]) -> list[Row]:
 def group_headings(divided: Mapping[str, GroupMeans]) -> list[str]:
     """Returns the headings of the cells of `group_rows`."""
     first = next(iter(divided.values()))
+    names = ["model", *(name for name in first["baselines"] if name not in WEAK)]
     steps = [f"edge step\n{of}" for of in ("original", "model", "best")] if "original" in first else []
     return [
         "images",
-        *(heading for heading, _ in GROUP_COLUMNS.values()),
-        *(f"MSE hole\n{name}" for name in first["baselines"]),
-        "share of\nthe best's",
-        "worse\nthan it",
+        "SSIM\ncomposite",
+        *(f"MSE hole\n{name}" for name in names),
+        "best\nbaseline",
+        "model's\nshare",
+        "worse\non",
         *steps,
     ]
 
@@ -105,13 +99,14 @@ def group_rows(divided: Mapping[str, GroupMeans]) -> list[Row]:
 
 def _cells(group: GroupMeans) -> list[str]:
     val, baselines, best = group["val"], group["baselines"], group["best_baseline"]
-    _, form = GROUP_COLUMNS["hole_mse"]
+    measured = [val, *(values for name, values in baselines.items() if name not in WEAK)]
     steps = [group["original"], val, baselines[best]] if "original" in group else []
     return [
         str(group["images"]),
-        *(format(val[name], form) for name, (_, form) in GROUP_COLUMNS.items()),
-        *(format(values["hole_mse"], form) for values in baselines.values()),
-        f"{group['of_best']:.2f} {best}",
+        f"{val['composite_ssim']:.4f}",
+        *(f"{values['hole_mse']:.5f}" for values in measured),
+        best,
+        f"{group['of_best']:.2f}",
         f"{group['worse_share']:.0%}",
         *(f"{step['edge_step']:.1f}" for step in steps),
     ]
@@ -149,7 +144,7 @@ def write(
     ranked = table.select(["image_id", "kind", "size", "hole_mse"]).sort_by([("hole_mse", "descending")]).to_pylist()
     shown = {"sample": _sample(ranked, entries), "worst": ranked[:FACES], "best": ranked[: -FACES - 1 : -1]}
     if isinstance(scoring, PictureScoring):
-        sheets = draw_pictures(shown, entries, scoring)
+        sheets = draw_pictures(shown, entries, scoring, summary["best_baseline"])
     else:
         sheets = _sheets(shown, entries, scoring)
     if "by_hole" in summary:
