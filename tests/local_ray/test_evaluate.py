@@ -203,7 +203,8 @@ def test_what_another_program_restored_is_scored_as_a_baseline_is(at_own_size, m
         size = row["height"], row["width"]
         bits = np.frombuffer(row["bits"], np.uint8)
         hole = np.unpackbits(bits, count=size[0] * size[1], bitorder="little").reshape(size)
-        made = cv2.inpaint(np.asarray(Image.open(source / row["image_id"])), hole, 3, cv2.INPAINT_TELEA)
+        given = np.where(hole[..., None], np.uint8(0), Image.open(source / row["image_id"]))
+        made = cv2.inpaint(given, hole, 3, cv2.INPAINT_TELEA)
         made[tuple(np.argwhere(hole == 0)[0])] ^= 7
         name = f"{row['kind']}-{row['size']}".replace(" ", "-")
         storage.write(f"{tmp_path}/made/{name}/{row['image_id']}", png(Image.fromarray(made)))
