@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
+from pydantic_core import PydanticCustomError
 from tyro.conf import Positional, arg
 
 from faceae.config import BoxCount, Count, JobSettings, Kind, Mask, Output, RunSettings, Source, Strict, Uri, UriOrEmpty
+from faceae.config.holes import parse
 from faceae.errors import InputError
 
 
@@ -55,6 +57,18 @@ class EvaluateData(Strict):
     useful once, after a copy. Sizes and numbers of images are compared in any case."""
 
 
+def _hole(text: str) -> str:
+    try:
+        parse(text)
+    except ValueError as error:
+        raise PydanticCustomError("hole", "{wrong}", {"wrong": str(error)}) from None
+    return text
+
+
+OWN_SIZE_HOLES = ("box:30", "box:60", "box:120", "box:240", "strokes:4", "strokes:10", "strokes:24")
+"""The holes of an evaluation at the pictures' own size, unless `--mask.holes` names others."""
+
+
 @dataclasses.dataclass(frozen=True)
 class MaskOverride(Strict):
     """What is hidden from the network, by default as in the model's training; see `faceae train --help`."""
@@ -68,10 +82,22 @@ class MaskOverride(Strict):
     """Number of boxes in an image."""
     images: Uri | None = None
     """For the kind image: a folder, zip, tar or Parquet file of your own masks, white inside the hole."""
+    holes: Annotated[tuple[Annotated[str, AfterValidator(_hole)], ...], arg(metavar="KIND:SIZE ...")] = ()
+    """With own-size: the holes in each picture, one after the other, in pixels of the picture.
+    box:60 is a box of 60 pixels, box:60:3 are three of them, strokes:10 are brush strokes exactly 10 pixels wide.
+    The default is box:30 box:60 box:120 box:240 strokes:4 strokes:10 strokes:24."""
+    file: Uri | None = None
+    """masks.parquet of an evaluation: measure the same images, with the same holes."""
+
+    @property
+    def drawn(self) -> dict[str, Any]:
+        """Those settings for masks of the model's size that are given, by name."""
+        given = dataclasses.asdict(self)
+        return {name: given[name] for name in ("kind", "size", "count", "images") if given[name] not in (None, ())}
 
     def applied_to(self, mask: Mask) -> Mask:
         """Returns mask settings in which the values given here replace those of `mask`."""
-        given = {name: value for name, value in dataclasses.asdict(self).items() if value not in (None, ())}
+        given = self.drawn
         if self.kind and "image" not in self.kind and not self.images:
             given["images"] = None
         return dataclasses.replace(mask, **given)
@@ -99,11 +125,15 @@ class EvaluateSettings(RunSettings):
     """All settings of jobs/evaluate.py."""
 
     model: Annotated[Positional[UriOrEmpty], arg(metavar="MODEL")] = ""
-    """The saved model: the folder model/ of a run or a grid, local or s3://bucket/path."""
+    """The saved model: the folder model/ of a run or a grid, local or s3://bucket/path.
+    With mask.file also a source of pictures that another program has restored, named like those of SOURCE."""
     data: EvaluateData = EvaluateData()
     mask: MaskOverride = MaskOverride()
     batch_size: Count = 64
     """Images that each copy of the model processes at a time. The result does not depend on it."""
+    own_size: bool = False
+    """Restore each picture at its own size, as `faceae reconstruct` does, with the holes of mask.holes.
+    Otherwise the centre square of each is scaled to the size at which the model was trained."""
     scale: ReplicaScale = ReplicaScale()
     run: EvaluateOutput = EvaluateOutput()
 
@@ -126,6 +156,21 @@ class EvaluateSettings(RunSettings):
                 "MODEL: no model is given; name the folder of a saved model, such as out/ffhq/model, before SOURCE"
             )
         super().check()
+        mask = self.mask
+        if mask.file and (mask.drawn or mask.holes or self.data.limit or self.data.subset == "val"):
+            raise InputError(
+                "--mask.file: the file says which images to measure, and with which holes; give no other --mask flag, "
+                "no --data.limit and no --data.subset with it"
+            )
+        if self.own_size and mask.drawn:
+            raise InputError(
+                f"--mask.{next(iter(mask.drawn))}: is for masks of the model's size; with --own-size name the holes "
+                "with --mask.holes, such as box:60 strokes:10"
+            )
+        if mask.holes and not self.own_size:
+            raise InputError(
+                "--mask.holes: is for pictures at their own size; add --own-size, or use --mask.kind and --mask.size"
+            )
 
 
 @dataclasses.dataclass(frozen=True)

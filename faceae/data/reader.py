@@ -153,7 +153,7 @@ def read_unit(unit: Sequence[Entry], image_size: int) -> Iterator[pa.Table]:
         reasons: list[str | None] = [None] * len(entries)
         for i, stored in enumerate(itertools.islice(fetched, len(entries))):
             try:
-                pixels[i] = _to_pixels(stored, image_size)
+                pixels[i] = to_pixels(stored, image_size)
             except BadImage as error:
                 reasons[i] = str(error)
         yield pa.table(
@@ -226,7 +226,8 @@ def _square_pixels(value: bytes) -> Stored:
     return np.frombuffer(value, np.uint8).reshape(side, side, 3)
 
 
-def _to_pixels(stored: Stored, image_size: int) -> NDArray[np.uint8]:
+def to_pixels(stored: Stored, image_size: int) -> NDArray[np.uint8]:
+    """Returns what is stored as (image_size, image_size, 3) uint8; raises BadImage if it cannot be used."""
     if isinstance(stored, BadImage):
         raise stored
     if isinstance(stored, bytes):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 import numpy as np
 import torch
@@ -16,6 +16,11 @@ from faceae.training.transfer import to_device
 
 Fill = Callable[[NDArray[np.uint8], NDArray[np.bool_]], NDArray[np.uint8]]
 """(S, S, 3) uint8 with a black hole, (S, S) bool True inside it -> (S, S, 3) uint8."""
+
+
+OF_WHOLE_PICTURE = frozenset({"mean"})
+"""The baselines whose fill depends on all known pixels. The others' depends on those near the hole only, so that to
+fill a part of a large picture gives the same, and takes less time."""
 
 
 def black(given: NDArray[np.uint8], mask: NDArray[np.bool_]) -> NDArray[np.uint8]:
@@ -43,6 +48,11 @@ def available() -> dict[str, Fill]:
     if importlib.util.find_spec("cv2"):
         fills["telea"] = telea
     return fills
+
+
+def best(measured: Mapping[str, Mapping[str, float]]) -> str:
+    """Returns the baseline with the lowest composite_mse; given are the metrics of each by its name."""
+    return min(measured, key=lambda name: measured[name]["composite_mse"])
 
 
 def measure(batches: Iterable[Batch]) -> dict[str, metrics.Sums]:
