@@ -23,6 +23,7 @@ from faceae.evaluation.aggregate import GroupMeans
 from faceae.evaluation.pictures import PictureScoring
 from faceae.evaluation.scoring import Scoring
 from faceae.reporting import plots, tables
+from faceae.reporting.comparison import print_comparison
 from faceae.reporting.contact_sheet import FACES, sheet
 from faceae.reporting.pages import write_page
 from faceae.reporting.picture_sheet import draw_pictures
@@ -53,8 +54,7 @@ def print_result(summary: Mapping[str, Any]) -> None:
     for heading, divided in _divisions(summary):
         out.print()
         out.print(tables.result_table(heading, group_rows(divided), group_headings(divided)))
-    if "telea" not in summary["baselines"]:
-        out.print("(for the baseline telea install faceae[telea])")
+    print_comparison(summary)
     if known := known_pixels(summary):
         out.print(known)
 
@@ -81,46 +81,53 @@ def rows(summary: Mapping[str, Any]) -> list[Row]:
     drawn = "kind" in summary["mask"] and comparable(summary["image_size"], Mask(**summary["mask"]))
     known = tables.reported(ARTICLE[:1]) if drawn else []
     ours = "these pictures" if "known_pixels" in summary else "this model"
-    return tables.measured({ours: summary["val"], **summary["baselines"]}) + known
+    return tables.measured({ours: summary["val"], **tables.references(summary)}) + known
 
 
-def group_headings(divided: Mapping[str, GroupMeans]) -> list[str]:
+def group_headings(divided: Mapping[str, GroupMeans], baselines: Sequence[str] = ()) -> list[str]:
     """Returns the headings of the cells of `group_rows`."""
     first = next(iter(divided.values()))
     steps = [f"edge step\n{of}" for of in ("original", "model", "best")] if "original" in first else []
     return [
         "images",
         *(heading for heading, _ in GROUP_COLUMNS.values()),
-        *(f"MSE hole\n{name}" for name in first["baselines"]),
+        *(f"MSE hole\n{name}" for name in baselines),
         "share of\nthe best's",
         "worse\nthan it",
         *steps,
     ]
 
 
-def group_rows(divided: Mapping[str, GroupMeans]) -> list[Row]:
-    """Returns a row for each group: the model's metrics, each baseline's error in the hole, and how they compare."""
-    return [(label, _cells(group)) for label, group in divided.items()]
+def group_rows(divided: Mapping[str, GroupMeans], baselines: Sequence[str] = ()) -> list[Row]:
+    """Returns a row for each group: the model's metrics, how they compare, and the errors of some baselines.
+
+    Args:
+        divided: the groups.
+        baselines: the baselines that have a column of their own: all of them are too many for a terminal.
+    """
+    return [(label, _cells(group, baselines)) for label, group in divided.items()]
 
 
-def _cells(group: GroupMeans) -> list[str]:
-    val, baselines, best = group["val"], group["baselines"], group["best_baseline"]
+def _cells(group: GroupMeans, baselines: Sequence[str]) -> list[str]:
+    val, best = group["val"], group["best_baseline"]
     _, form = GROUP_COLUMNS["hole_mse"]
-    steps = [group["original"], val, baselines[best]] if "original" in group else []
+    about = [str(group["images"]), *(format(val[name], form) for name, (_, form) in GROUP_COLUMNS.items())]
+    if best is None:  # none of its images is in the sample on which the baselines were measured
+        return about + [""] * (len(baselines) + 2 + 3 * ("original" in group))
+    steps = [group["original"], val, group["baselines"][best]] if "original" in group else []
     return [
-        str(group["images"]),
-        *(format(val[name], form) for name, (_, form) in GROUP_COLUMNS.items()),
-        *(format(values["hole_mse"], form) for values in baselines.values()),
+        *about,
+        *(format(group["baselines"][name]["hole_mse"], form) for name in baselines),
         f"{group['of_best']:.2f} {best}",
         f"{group['worse_share']:.0%}",
         *(f"{step['edge_step']:.1f}" for step in steps),
     ]
 
 
-def markdown(heading: str, divided: Mapping[str, GroupMeans]) -> str:
+def markdown(heading: str, divided: Mapping[str, GroupMeans], baselines: Sequence[str]) -> str:
     """Returns the table of `group_rows` in Markdown."""
-    headings = tables.in_one_line([heading, *group_headings(divided)])
-    lines = [headings, ["---"] * len(headings), *([label, *cells] for label, cells in group_rows(divided))]
+    headings = tables.in_one_line([heading, *group_headings(divided, baselines)])
+    lines = [headings, ["---"] * len(headings), *([label, *cells] for label, cells in group_rows(divided, baselines))]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
@@ -152,8 +159,9 @@ def write(
         sheets = draw_pictures(shown, entries, scoring)
     else:
         sheets = _sheets(shown, entries, scoring)
+    baselines = list(summary["baselines"])
     if "by_hole" in summary:
-        storage.write(storage.join(uri, TABLE), markdown("hole", summary["by_hole"]).encode())
+        storage.write(storage.join(uri, TABLE), markdown("hole", summary["by_hole"], baselines).encode())
     write_page(
         uri,
         "evaluate.html",
@@ -166,7 +174,7 @@ def write(
         headings=tables.in_one_line(heading for heading, _ in tables.COLUMNS.values()),
         rows=rows(summary),
         divided={
-            heading: (tables.in_one_line(group_headings(divided)), group_rows(divided))
+            heading: (tables.in_one_line(group_headings(divided, baselines)), group_rows(divided, baselines))
             for heading, divided in _divisions(summary)
         },
         shown=shown,
