@@ -10,7 +10,7 @@ from pydantic_core import PydanticCustomError
 from tyro.conf import Positional, arg
 
 from faceae.config import BoxCount, Count, JobSettings, Kind, Mask, Output, RunSettings, Source, Strict, Uri, UriOrEmpty
-from faceae.config.holes import PictureHole, parse
+from faceae.config.holes import parse
 from faceae.errors import InputError
 
 
@@ -94,11 +94,6 @@ class MaskOverride(Strict):
         """Those settings for masks of the model's size that are given, by name."""
         given = dataclasses.asdict(self)
         return {name: given[name] for name in ("kind", "size", "count", "images") if given[name] not in (None, ())}
-
-    @property
-    def picture_holes(self) -> list[PictureHole]:
-        """The holes of an evaluation at the pictures' own size."""
-        return [parse(hole) for hole in self.holes or OWN_SIZE_HOLES]
 
     def applied_to(self, mask: Mask) -> Mask:
         """Returns mask settings in which the values given here replace those of `mask`."""

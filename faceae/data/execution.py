@@ -154,6 +154,7 @@ def stream(
     pool: ActorPool,
     then: Callable[[pa.Table], pa.Table] | None = None,
     finish: Callable[[pa.Table], pa.Table] | None = None,
+    block_bytes: int = 1,
 ) -> Iterator[pa.Table]:
     """Reads a source on the cluster and processes its tables as they arrive, in any order.
 
@@ -163,6 +164,7 @@ def stream(
         pool: processes applied to each table.
         then: function applied to each table after that, by a task of its own.
         finish: function applied to each table before, by the task that read it.
+        block_bytes: size at which tables are divided, at least into rows; smaller ones are passed on whole.
 
     Yields:
         The tables that come out of this, on the driver.
@@ -172,7 +174,7 @@ def stream(
     """
     dataset = ray.data.read_datasource(source, override_num_blocks=parts)
     _set_up(dataset)
-    dataset.context.target_max_block_size = 1
+    dataset.context.target_max_block_size = block_bytes
     dataset.context.execution_options.preserve_order = False
     if finish:
         dataset = dataset.map_batches(finish, **_WHOLE)

@@ -68,8 +68,11 @@ def evaluate(settings: EvaluateSettings) -> dict[str, Any]:
 def _read_summary(folder: RunFolder[EvaluateSettings]) -> dict[str, Any]:
     """Returns the summary of a finished evaluation; raises InputError if it is not one."""
     summary = storage.read_object(folder.path(SUMMARY))
-    if not summary.keys() >= {"val", "baselines", "by_kind", "by_hole_size", "masks"}:
-        raise InputError(f"{folder.path(SUMMARY)}: is damaged; delete it, and --run.resume evaluates again")
+    if not summary.keys() >= {"val", "baselines", "by_kind", "by_hole_size", "masks", "compared"}:
+        raise InputError(
+            f"{folder.path(SUMMARY)}: is damaged, or an older version wrote it; delete it, and --run.resume evaluates "
+            "again"
+        )
     return summary
 
 
@@ -150,6 +153,7 @@ def _measure(
     """
     blocks: list[pa.Table] = []
     bad: list[Rejected] = []
+    seen: set[str] = set()
     try:
         with Meter("evaluating", len(entries)) as meter:
             for block in scored:
@@ -161,7 +165,8 @@ def _measure(
                 if bad and folder.settings.mask.file:
                     raise InputError(f"SOURCE: {bad[0][0]} has a mask in --mask.file, but cannot be used: {bad[0][1]}")
                 rejected.check(bad, len(entries), folder)
-                meter.add(len(block["image_id"].unique()))
+                seen.update(block["image_id"].to_pylist())
+                meter.set(len(seen))
     except RayError as error:
         raise RunFailedError(one_line(error)) from None
     finally:

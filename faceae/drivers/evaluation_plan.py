@@ -10,7 +10,8 @@ import pyarrow as pa
 
 from faceae import config, models, storage
 from faceae.config import Data
-from faceae.config.jobs import EvaluateSettings
+from faceae.config.holes import parse
+from faceae.config.jobs import OWN_SIZE_HOLES, EvaluateSettings
 from faceae.console import count
 from faceae.data import frozen_masks
 from faceae.data.execution import Replicas
@@ -67,11 +68,11 @@ class Plan:
             return _frozen_plan(settings, settings.mask.file)
         model, linear = _load(settings.model)
         if settings.own_size:
-            holes = OwnSizeHoles(tuple(settings.mask.picture_holes))
-            names = [":".join(map(str, hole)) for hole in holes.holes]
+            names = settings.mask.holes or OWN_SIZE_HOLES
+            holes = OwnSizeHoles(tuple(map(parse, names)))
             words = f"{count(len(names), 'hole')} one after the other, {' '.join(names)}"
             listing = _list(settings, model.settings.data)
-            return Plan(model, {}, listing, None, {"holes": names}, words, lambda: holes, linear)
+            return Plan(model, {}, listing, None, {"holes": list(names)}, words, lambda: holes, linear)
         size, mask = model.settings.data.image_size, settings.mask.applied_to(model.settings.mask)
         config.check_mask(mask, size)
         listing = _list(settings, model.settings.data)

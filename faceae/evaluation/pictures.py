@@ -77,7 +77,7 @@ def score_pictures(entries: Sequence[Entry], scoring: PictureScoring, replicas: 
     source = scoring.source(entries)
     finish = functools.partial(fill_holes, holes=scoring.holes, comparison=ray.put(scoring.comparison))
     pool = ActorPool(PictureScorer, (ray.put(scoring.model), replicas.device), replicas.at_most(len(source.units)))
-    yield from stream(source, len(source.units), pool, finish=finish)
+    yield from stream(source, len(source.units), pool, finish=finish, block_bytes=BLOCK_BYTES)
 
 
 def fill_holes(block: pa.Table, holes: Holes, comparison: ray.ObjectRef) -> pa.Table:

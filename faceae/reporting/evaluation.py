@@ -29,19 +29,11 @@ from faceae.reporting.pages import write_page
 from faceae.reporting.picture_sheet import draw_pictures
 from faceae.reporting.tables import Row
 
-GROUP_COLUMNS = {
-    "hole_mse": ("MSE\nhole", ".5f"),
-    "composite_mse": ("MSE\ncomposite", ".6f"),
-    "composite_ssim": ("SSIM\ncomposite", ".4f"),
-}
-"""The metrics in the tables by kind and by size of the hole: heading and number format."""
+WEAK = ("black", "mean")
+"""The baselines that the tables by kind, size and hole leave out: any other is better."""
 
-DIVISIONS = {
-    "by_hole": "hole",
-    "by_kind": "kind of hole",
-    "by_hole_size": "size of the hole",
-}
-"""The parts of a summary that divide its rows, and the headings of their tables."""
+BEST = "best"
+"""Stands for the best baseline in the heading of a column."""
 
 TABLE = "table.md"
 """The table by hole in Markdown, of an evaluation at the pictures' own size."""
@@ -53,14 +45,17 @@ def print_result(summary: Mapping[str, Any]) -> None:
     out.print(tables.result_table(f"{summary['counts']['val']} images", rows(summary)))
     for heading, divided in _divisions(summary):
         out.print()
-        out.print(tables.result_table(heading, group_rows(divided), group_headings(divided)))
+        out.print(tables.result_table(heading, group_rows(divided, every=False), group_headings(divided, every=False)))
     print_comparison(summary)
     if known := known_pixels(summary):
         out.print(known)
 
 
 def _divisions(summary: Mapping[str, Any]) -> list[tuple[str, Mapping[str, GroupMeans]]]:
-    divided = [(heading, summary.get(key, {})) for key, heading in DIVISIONS.items()]
+    """Returns the parts of a summary that divide its rows and are shown, with their headings."""
+    if "by_hole" in summary:
+        return [("hole", summary["by_hole"])]
+    divided = [("kind of hole", summary["by_kind"]), ("hole, of the frame", summary["by_hole_size"])]
     return [(heading, groups) for heading, groups in divided if len(groups) > 1]
 
 
@@ -84,50 +79,59 @@ def rows(summary: Mapping[str, Any]) -> list[Row]:
     return tables.measured({ours: summary["val"], **tables.references(summary)}) + known
 
 
-def group_headings(divided: Mapping[str, GroupMeans], baselines: Sequence[str] = ()) -> list[str]:
+def group_headings(divided: Mapping[str, GroupMeans], every: bool) -> list[str]:
     """Returns the headings of the cells of `group_rows`."""
     first = next(iter(divided.values()))
     steps = [f"edge step\n{of}" for of in ("original", "model", "best")] if "original" in first else []
     return [
         "images",
-        *(heading for heading, _ in GROUP_COLUMNS.values()),
-        *(f"MSE hole\n{name}" for name in baselines),
-        "share of\nthe best's",
-        "worse\nthan it",
+        "SSIM\ncomposite",
+        *(f"MSE hole\n{name}" for name in ["model", *_listed(divided, every)]),
+        "best\nbaseline",
+        "model's\nshare",
+        "worse\non",
         *steps,
     ]
 
 
-def group_rows(divided: Mapping[str, GroupMeans], baselines: Sequence[str] = ()) -> list[Row]:
-    """Returns a row for each group: the model's metrics, how they compare, and the errors of some baselines.
+def _listed(divided: Mapping[str, GroupMeans], every: bool) -> list[str]:
+    """Returns the baselines that have a column of their own; `BEST` is that of each group."""
+    measured = max((group["baselines"] for group in divided.values()), key=len)
+    return [name for name in measured if name not in WEAK] if every else [BEST]
+
+
+def group_rows(divided: Mapping[str, GroupMeans], every: bool) -> list[Row]:
+    """Returns a row for each group: the model's metrics, errors of the baselines, and how they compare.
 
     Args:
         divided: the groups.
-        baselines: the baselines that have a column of their own: all of them are too many for a terminal.
+        every: whether all baselines but the `WEAK` have a column, which a terminal has no room for, or only the best.
     """
-    return [(label, _cells(group, baselines)) for label, group in divided.items()]
+    names = _listed(divided, every)
+    return [(label, _cells(group, names)) for label, group in divided.items()]
 
 
-def _cells(group: GroupMeans, baselines: Sequence[str]) -> list[str]:
+def _cells(group: GroupMeans, names: Sequence[str]) -> list[str]:
     val, best = group["val"], group["best_baseline"]
-    _, form = GROUP_COLUMNS["hole_mse"]
-    about = [str(group["images"]), *(format(val[name], form) for name, (_, form) in GROUP_COLUMNS.items())]
-    if best is None:  # none of its images is in the sample on which the baselines were measured
-        return about + [""] * (len(baselines) + 2 + 3 * ("original" in group))
-    steps = [group["original"], val, group["baselines"][best]] if "original" in group else []
+    about = [str(group["images"]), f"{val['composite_ssim']:.4f}", f"{val['hole_mse']:.5f}"]
+    if best is None:  # the sample on which the baselines were measured has none of these images
+        return about + [""] * (len(names) + (6 if "original" in group else 3))
+    baselines = group["baselines"] | {BEST: group["baselines"][best]}
+    steps = [group["original"], val, baselines[best]] if "original" in group else []
     return [
         *about,
-        *(format(group["baselines"][name]["hole_mse"], form) for name in baselines),
-        f"{group['of_best']:.2f} {best}",
+        *(f"{baselines[name]['hole_mse']:.5f}" for name in names),
+        best,
+        f"{group['of_best']:.2f}",
         f"{group['worse_share']:.0%}",
         *(f"{step['edge_step']:.1f}" for step in steps),
     ]
 
 
-def markdown(heading: str, divided: Mapping[str, GroupMeans], baselines: Sequence[str]) -> str:
+def markdown(heading: str, divided: Mapping[str, GroupMeans]) -> str:
     """Returns the table of `group_rows` in Markdown."""
-    headings = tables.in_one_line([heading, *group_headings(divided, baselines)])
-    lines = [headings, ["---"] * len(headings), *([label, *cells] for label, cells in group_rows(divided, baselines))]
+    headings = tables.in_one_line([heading, *group_headings(divided, every=True)])
+    lines = [headings, ["---"] * len(headings), *([label, *cells] for label, cells in group_rows(divided, every=True))]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
@@ -156,12 +160,11 @@ def write(
     ranked = table.select(["image_id", "kind", "size", "hole_mse"]).sort_by([("hole_mse", "descending")]).to_pylist()
     shown = {"sample": _sample(ranked, entries), "worst": ranked[:FACES], "best": ranked[: -FACES - 1 : -1]}
     if isinstance(scoring, PictureScoring):
-        sheets = draw_pictures(shown, entries, scoring)
+        sheets = draw_pictures(shown, entries, scoring, summary["best_baseline"])
     else:
         sheets = _sheets(shown, entries, scoring)
-    baselines = list(summary["baselines"])
     if "by_hole" in summary:
-        storage.write(storage.join(uri, TABLE), markdown("hole", summary["by_hole"], baselines).encode())
+        storage.write(storage.join(uri, TABLE), markdown("hole", summary["by_hole"]).encode())
     write_page(
         uri,
         "evaluate.html",
@@ -174,7 +177,7 @@ def write(
         headings=tables.in_one_line(heading for heading, _ in tables.COLUMNS.values()),
         rows=rows(summary),
         divided={
-            heading: (tables.in_one_line(group_headings(divided, baselines)), group_rows(divided, baselines))
+            heading: (tables.in_one_line(group_headings(divided, every=True)), group_rows(divided, every=True))
             for heading, divided in _divisions(summary)
         },
         shown=shown,

@@ -11,6 +11,7 @@ from PIL import Image
 
 from faceae.data.pictures import read_pictures
 from faceae.data.sources import Entry
+from faceae.evaluation import baselines
 from faceae.evaluation.picture_metrics import Hole, Pixels
 from faceae.evaluation.pictures import PictureScoring, restored, unpacked
 from faceae.reporting import plots
@@ -21,7 +22,10 @@ SIDE = 192
 
 
 def draw_pictures(
-    shown: Mapping[str, Sequence[Mapping[str, Any]]], entries: Sequence[Entry], scoring: PictureScoring
+    shown: Mapping[str, Sequence[Mapping[str, Any]]],
+    entries: Sequence[Entry],
+    scoring: PictureScoring,
+    baseline: str,
 ) -> dict[str, bytes]:
     """Draws contact sheets of holes in pictures, which are read and restored again, one after the other.
 
@@ -29,21 +33,22 @@ def draw_pictures(
         shown: name of the sheet -> image_id, kind and size of each hole.
         entries: the pictures.
         scoring: the model, or the restored pictures, and the holes.
+        baseline: name of a baseline, to be shown, too.
 
     Returns:
-        A PNG for each sheet, with three rows: original, given, restored.
+        A PNG for each sheet, with four rows: original, given, restored, and the baseline.
     """
     by_id = {entry.image_id: entry for entry in entries}
     sheets = {}
     for name, holes in shown.items():
-        parts = zip(*(_parts(by_id[hole["image_id"]], hole, scoring) for hole in holes), strict=True)
-        rows = zip(("original", "given", "restored"), map(np.stack, parts), strict=True)
+        parts = zip(*(_parts(by_id[hole["image_id"]], hole, scoring, baseline) for hole in holes), strict=True)
+        rows = zip(("original", "given", "restored", baseline), map(np.stack, parts), strict=True)
         sheets[name] = plots.png(draw_rows(dict(rows)))
     return sheets
 
 
-def _parts(entry: Entry, hole: Mapping[str, Any], scoring: PictureScoring) -> list[NDArray[np.uint8]]:
-    """Returns the part around a hole of the original, of what was given and of what was restored."""
+def _parts(entry: Entry, hole: Mapping[str, Any], scoring: PictureScoring, baseline: str) -> list[NDArray[np.uint8]]:
+    """Returns the part around a hole of the original, of what was given, of what was restored and of a baseline."""
     others = scoring.restored.get(entry.image_id, ())
     (block,) = read_pictures([entry], [others], scoring.side, scoring.own_size)
     (row,) = block.to_pylist()
@@ -52,9 +57,9 @@ def _parts(entry: Entry, hole: Mapping[str, Any], scoring: PictureScoring) -> li
     row |= {"holes": [masks[number]], "restored": row["restored"][number : number + 1]}
     ((original, _, mask, made),) = restored(scoring.model, [row])
     at = _window(mask)
-    there = mask[at][..., None]
-    parts = (original[at], np.where(there, np.uint8(0), original[at]), np.where(there, made[at], original[at]))
-    return [_scaled(part) for part in parts]
+    given = np.where(mask[..., None], np.uint8(0), original)
+    pictures = (original, given, made, baselines.available(scoring.comparison.pca)[baseline](given, mask))
+    return [_scaled(np.where(mask[at][..., None], pixels[at], original[at])) for pixels in pictures]
 
 
 def _window(hole: Hole) -> tuple[slice, slice]:
