@@ -11,12 +11,10 @@ from faceae.evaluation.baselines import PACKAGES
 
 def print_comparison(summary: Mapping[str, Any]) -> None:
     """Prints the model's share of the best baseline's error, and how to get the baselines that are missing."""
-    compared = summary["compared"]
-    line = (
-        f"best baseline: {summary['best_baseline']}; this model has {summary['of_best']:.2f} of its error in the hole"
-    )
-    if compared["images"] < compared["of"]:
-        line += f" (all baselines, and for this the model, measured on a sample of {compared['images']})"
+    ours = "the pictures have" if "known_pixels" in summary else "the model has"
+    line = f"best baseline: {summary['best_baseline']}; {ours} {summary['of_best']:.2f} of its error in the hole"
+    if (compared := summary["compared"])["images"] < compared["of"]:
+        line += f" (on a sample of {compared['images']})"
     out.print(line)
     lacking = [name for name in PACKAGES if name not in summary["baselines"]]
     if lacking:
