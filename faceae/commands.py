@@ -81,6 +81,8 @@ On a cluster, from a checkout:
     faceae evaluate out/ffhq/model path/to/images                        # masks as in training
     faceae evaluate out/ffhq/model path/to/ffhq --data.subset val        # the run's validation images
     faceae evaluate out/ffhq/model path/to/images --mask.kind box strokes border --mask.size 8:48
+    faceae evaluate out/ffhq/model path/to/photographs --own-size        # as reconstruct restores them
+    faceae evaluate out/ffhq/model path/to/images --mask.file out/test/masks.parquet   # another one's holes
 
 The metrics do not include LPIPS and FID: the packages that compute them download a network's weights when they run.
 On a cluster, from a checkout:

@@ -116,4 +116,4 @@ def _reached(start: int, size: int) -> slice:
 
 
 def _tensor(pixels: Pixels) -> torch.Tensor:
-    return torch.from_numpy(np.ascontiguousarray(pixels)).permute(2, 0, 1).float() / 255
+    return torch.tensor(pixels).permute(2, 0, 1).float() / 255
