@@ -7,7 +7,6 @@ if the cluster has one, and measures that. Only the metrics and the masks are ke
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -75,15 +74,18 @@ def score_pictures(entries: Sequence[Entry], scoring: PictureScoring, replicas: 
         ray.exceptions.RayError: the storage failed during reading.
     """
     source = scoring.source(entries)
-    finish = functools.partial(fill_holes, holes=scoring.holes, comparison=ray.put(scoring.comparison))
+    compared = ray.put(scoring.comparison)
+
+    def finish(block: pa.Table) -> pa.Table:
+        return fill_holes(block, scoring.holes, ray.get(compared))
+
     pool = ActorPool(PictureScorer, (ray.put(scoring.model), replicas.device), replicas.at_most(len(source.units)))
     yield from stream(source, len(source.units), pool, finish=finish, block_bytes=BLOCK_BYTES)
 
 
-def fill_holes(block: pa.Table, holes: Holes, comparison: ray.ObjectRef) -> pa.Table:
+def fill_holes(block: pa.Table, holes: Holes, comparison: Comparison) -> pa.Table:
     """Adds `holes` to a block of `PictureSource`: for each picture a list of masks with the baselines' metrics."""
-    compared: Comparison = ray.get(comparison)
-    fills = baselines.available(compared.pca)
+    fills = baselines.available(comparison.pca)
     rows = block.to_pylist()
     usable = [row for row in rows if row["reason"] is None]
     pictures = [unpacked(row) for row in usable]
@@ -91,7 +93,7 @@ def fill_holes(block: pa.Table, holes: Holes, comparison: ray.ObjectRef) -> pa.T
     for row, pixels, masks in zip(usable, pictures, holes.rows(places), strict=True):
         row["reason"] = _fault(masks, *pixels.shape[:2])
         if row["reason"] is None:
-            measured = row["image_id"] in compared.image_ids
+            measured = row["image_id"] in comparison.image_ids
             row["holes"] = [mask | _baselines(pixels, frozen_masks.unpacked(mask), fills, measured) for mask in masks]
     return pa.Table.from_pylist([{"holes": None} | row for row in rows])
 
