@@ -5,6 +5,7 @@ import pytest
 from skimage.restoration import inpaint_biharmonic
 
 from faceae import storage
+from faceae.data.cache import Blocks
 from faceae.data.sources import Entry
 from faceae.errors import InputError
 from faceae.evaluation import baselines, pca
@@ -146,6 +147,14 @@ def test_baselines_are_measured_on_all_of_few_images_and_on_a_sample_of_many():
     assert small == baselines.chosen(entries[::-1], 784)
     assert len(baselines.chosen(entries[:900], 784)) == 900
     assert len(baselines.chosen(entries, 250_000)) == 50
+
+
+def test_the_first_images_are_those_of_the_list_in_whatever_blocks_they_lie():
+    rows = [np.array([0, 2], np.int32), np.array([1], np.int32), np.array([0], np.int32)]
+    found = Blocks(["a", "b", "c"], rows, np.array([3, 0, 5, 1], np.int32)).first(2)
+    assert found.refs == ["a", "c"]
+    assert [mine.tolist() for mine in found.usable] == [[2], [0]]
+    assert found.source_index.tolist() == [0, 1]
 
 
 def test_the_best_baseline_is_the_one_with_the_lowest_composite_error():
