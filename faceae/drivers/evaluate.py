@@ -68,8 +68,11 @@ def evaluate(settings: EvaluateSettings) -> dict[str, Any]:
 def _read_summary(folder: RunFolder[EvaluateSettings]) -> dict[str, Any]:
     """Returns the summary of a finished evaluation; raises InputError if it is not one."""
     summary = storage.read_object(folder.path(SUMMARY))
-    if not summary.keys() >= {"val", "baselines", "by_kind", "by_hole_size", "masks"}:
-        raise InputError(f"{folder.path(SUMMARY)}: is damaged; delete it, and --run.resume evaluates again")
+    if not summary.keys() >= {"val", "baselines", "by_kind", "by_hole_size", "masks", "compared"}:
+        raise InputError(
+            f"{folder.path(SUMMARY)}: is damaged, or an older version wrote it; delete it, and --run.resume evaluates "
+            "again"
+        )
     return summary
 
 

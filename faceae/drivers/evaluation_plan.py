@@ -13,17 +13,22 @@ from faceae.config import Data
 from faceae.config.holes import parse
 from faceae.config.jobs import OWN_SIZE_HOLES, EvaluateSettings
 from faceae.console import count
+from faceae.data import frozen_masks
 from faceae.data.execution import Replicas
 from faceae.data.mask_generator import MaskGenerator, read_masks
 from faceae.data.sources import Entry, Listing, list_sources
-from faceae.data.split import Split, choose
+from faceae.data.split import Split, choose, sample
 from faceae.errors import InputError
-from faceae.evaluation import frozen
+from faceae.evaluation import frozen, pca
+from faceae.evaluation.baselines import LOOKED_AT, Comparison, chosen
 from faceae.evaluation.holes import DrawnHoles, FrozenHoles, Holes, OwnSizeHoles
+from faceae.evaluation.pca import Pca
 from faceae.evaluation.pictures import PictureScoring, score_pictures
 from faceae.evaluation.scoring import SCORES, Scoring, score
 from faceae.models import Restorer
 from faceae.reporting.pages import hidden
+
+_HIDDEN_AT_OWN_SIZE = 10_000  # pixels in all holes of a picture, supposed before any is read
 
 _PORTRAIT = 128  # side in pixels of synthetic portraits where there is no model that has a size
 
@@ -40,6 +45,7 @@ class Plan:
         mask: the settings of the masks, for summary.json.
         hidden: what is hidden, in words that follow "faces with".
         holes: makes the holes, once the cluster is connected, in whose object store masks lie.
+        pca: the linear model of the images that the model was trained on, a baseline; None if there is none.
     """
 
     model: Restorer | None
@@ -49,6 +55,7 @@ class Plan:
     mask: dict[str, Any]
     hidden: str
     holes: Callable[[], Holes]
+    pca: Pca | None
 
     @staticmethod
     def create(settings: EvaluateSettings) -> Plan:
@@ -59,13 +66,13 @@ class Plan:
         """
         if settings.mask.file:
             return _frozen_plan(settings, settings.mask.file)
-        model = _load(settings.model)
+        model, linear = _load(settings.model)
         if settings.own_size:
             names = settings.mask.holes or OWN_SIZE_HOLES
             holes = OwnSizeHoles(tuple(map(parse, names)))
             words = f"{count(len(names), 'hole')} one after the other, {' '.join(names)}"
             listing = _list(settings, model.settings.data)
-            return Plan(model, {}, listing, None, {"holes": list(names)}, words, lambda: holes)
+            return Plan(model, {}, listing, None, {"holes": list(names)}, words, lambda: holes, linear)
         size, mask = model.settings.data.image_size, settings.mask.applied_to(model.settings.mask)
         config.check_mask(mask, size)
         listing = _list(settings, model.settings.data)
@@ -74,7 +81,7 @@ class Plan:
         def drawn() -> Holes:
             return DrawnHoles(MaskGenerator.create(mask, size, library))
 
-        return Plan(model, {}, listing, size, config.to_dict(mask), hidden(mask), drawn)
+        return Plan(model, {}, listing, size, config.to_dict(mask), hidden(mask), drawn, linear)
 
     @property
     def subject(self) -> str:
@@ -90,11 +97,21 @@ class Plan:
 
     def scoring(self, batch_size: int) -> Scoring | PictureScoring:
         """Puts model and masks together for the cluster, which must be connected."""
+        holes, comparison = self._holes_and_baselines()
         if self.model is not None and self.image_size is not None:
-            return Scoring(self.model, self.holes(), self.image_size, batch_size)
+            return Scoring(self.model, holes, self.image_size, batch_size, comparison)
         portrait = self.model.settings.data.image_size if self.model else _PORTRAIT
         own_size = self.image_size is None
-        return PictureScoring(self.model, self.restored, self.holes(), self.image_size or portrait, own_size)
+        return PictureScoring(self.model, self.restored, holes, self.image_size or portrait, own_size, comparison)
+
+    def _holes_and_baselines(self) -> tuple[Holes, Comparison]:
+        holes, entries = self.holes(), self.listing.entries
+        hidden: float = _HIDDEN_AT_OWN_SIZE
+        if size := self.image_size:
+            places = [(entry.image_id, size, size) for entry in sample(entries, LOOKED_AT)]
+            bits = (frozen_masks.bits(row) for rows in holes.rows(places) for row in rows)
+            hidden = sum(int.from_bytes(each).bit_count() for each in bits) / len(places)
+        return holes, Comparison(self.pca, chosen(entries, hidden))
 
     def score(self, scoring: Scoring | PictureScoring, replicas: Replicas) -> Iterator[pa.Table]:
         """Measures on the cluster, see `faceae.evaluation.scoring.score`."""
@@ -106,16 +123,19 @@ class Plan:
 def _frozen_plan(settings: EvaluateSettings, uri: str) -> Plan:
     table = frozen.read(uri)
     if _is_model(settings.model):
-        model, restored = _load(settings.model), {}
+        model, linear = _load(settings.model)
+        restored = {}
     else:
-        model, pictures = None, frozen.restored_pictures(settings.model)
+        model, linear, pictures = None, None, frozen.restored_pictures(settings.model)
         restored = frozen.match_restored(pictures, table, settings.model)
     size = None
     if not settings.own_size:
         size = frozen.check_square(table, uri, model.settings.data.image_size if model else None)
     listing = list_sources(settings.data.source, settings.SOURCE_FLAG, settings.data.verify)
     listing = frozen.only_masked(listing, table, uri)
-    return Plan(model, restored, listing, size, {"file": uri}, f"the holes of {uri}", lambda: FrozenHoles.create(table))
+    return Plan(
+        model, restored, listing, size, {"file": uri}, f"the holes of {uri}", lambda: FrozenHoles.create(table), linear
+    )
 
 
 def _is_model(uri: str) -> bool:
@@ -126,10 +146,10 @@ def _is_model(uri: str) -> bool:
         raise InputError(f"MODEL {error}") from None
 
 
-def _load(uri: str) -> Restorer:
-    """Returns the model; its settings are those that it was trained with."""
+def _load(uri: str) -> tuple[Restorer, Pca | None]:
+    """Returns the model, with the settings that it was trained with, and the PCA of its training images, if any."""
     try:
-        return models.load(uri)
+        return models.load(uri), pca.read(uri)
     except InputError as error:
         raise InputError(f"MODEL {error}") from None
 

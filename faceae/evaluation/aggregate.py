@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -23,29 +23,60 @@ PERCENTILES = (5, 25, 50, 75, 95, 99)
 
 GroupMeans = dict[str, Any]
 """`images`: the number of rows; `val`: the means of the model's metrics; `baselines`: those of each baseline;
-`best_baseline`: the one with the lowest composite_mse; `of_best`: the model's mean hole_mse as a share of that one's;
-`worse_share`: the share of the rows where the model's hole_mse is the larger; `original`: the original's `edge_step`,
-for pictures that are measured at their own size."""
+`compared`: on how many rows (`images`) of all (`of`) the baselines were measured, and the model's means on these;
+`best_baseline`: the one with the lowest composite_mse; `of_best`: the model's mean hole_mse as a share of that one's,
+and `worse_share`: the share of the rows where the model's hole_mse is the larger, both on the compared rows;
+`original`: the original's `edge_step`, for pictures that are measured at their own size. Where no row was compared, the
+best is None."""
 
 
 def means(table: pa.Table) -> GroupMeans:
     """Returns the means over all rows of a table with the columns of `faceae.evaluation.scoring.score`."""
-    names = [name for name in picture_metrics.NAMES if name in table.column_names]
+    names = _names(table)
+    steps = f"original_{picture_metrics.EDGE_STEP}"
+    original = {"original": {picture_metrics.EDGE_STEP: _mean(table[steps])}} if steps in table.column_names else {}
+    return {"images": table.num_rows, "val": {name: _mean(table[name]) for name in names}} | _compared(table) | original
+
+
+def _compared(table: pa.Table) -> dict[str, Any]:
+    """Returns the part of `GroupMeans` that compares the model with the baselines."""
+    names = _names(table)
+    rows, table = len(table), table.filter(pc.invert(pc.is_nan(table[f"black_{NAMES[0]}"])))
+    if not len(table):
+        nothing = dict.fromkeys(("best_baseline", "of_best", "worse_share"))
+        return {"baselines": {}, "compared": {"images": 0, "of": rows, "val": {}}} | nothing
+    val = {name: _mean(table[name]) for name in names}
     measured = {
         baseline: {name: _mean(table[f"{baseline}_{name}"]) for name in names} for baseline in _baselines(table)
     }
-    val = {name: _mean(table[name]) for name in names}
+    found = comparison(len(table), rows, val, measured)
+    worse = pc.greater(table["hole_mse"], table[f"{found['best_baseline']}_hole_mse"])
+    return found | {"worse_share": _mean(worse.cast(pa.float64()))}
+
+
+def comparison(
+    images: int, of: int, val: Mapping[str, float], measured: Mapping[str, Mapping[str, float]]
+) -> dict[str, Any]:
+    """Returns what a summary says of a model and the baselines, see `GroupMeans`.
+
+    Args:
+        images: the number of images on which all of them were measured.
+        of: the number of images in all.
+        val: the model's metrics on those images.
+        measured: the metrics of each baseline on them, by its name.
+    """
     best = baselines.best(measured)
-    worse = pc.greater(table["hole_mse"], table[f"{best}_hole_mse"])
-    steps = f"original_{picture_metrics.EDGE_STEP}"
     return {
-        "images": table.num_rows,
-        "val": val,
         "baselines": measured,
+        "compared": {"images": images, "of": of, "val": val},
         "best_baseline": best,
         "of_best": val["hole_mse"] / max(measured[best]["hole_mse"], _TINY),
-        "worse_share": _mean(worse.cast(pa.float64())),
-    } | ({"original": {picture_metrics.EDGE_STEP: _mean(table[steps])}} if steps in table.column_names else {})
+    }
+
+
+def _names(table: pa.Table) -> list[str]:
+    """Returns the names of the metrics that a table has."""
+    return [name for name in picture_metrics.NAMES if name in table.column_names]
 
 
 def _baselines(table: pa.Table) -> list[str]:

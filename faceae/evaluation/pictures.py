@@ -7,7 +7,7 @@ if the cluster has one, and measures that. Only the metrics and the masks are ke
 
 from __future__ import annotations
 
-import functools
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -23,8 +23,9 @@ from faceae.data.pictures import PictureSource
 from faceae.data.reader import BLOCK_BYTES
 from faceae.data.sources import Entry
 from faceae.evaluation import baselines
+from faceae.evaluation.baselines import Comparison, Fill
 from faceae.evaluation.holes import Holes
-from faceae.evaluation.picture_metrics import EDGE_STEP, Hole, Pixels, around, edge_step, known_change, measure
+from faceae.evaluation.picture_metrics import EDGE_STEP, NAMES, Hole, Pixels, around, edge_step, known_change, measure
 from faceae.models import Restorer
 
 KNOWN_CHANGE = ("known_change_max", "known_change_mean")
@@ -40,6 +41,7 @@ class PictureScoring(NamedTuple):
         holes: the holes.
         side: side in pixels of synthetic portraits, and of all pictures unless they keep their own size.
         own_size: whether pictures keep their own size.
+        comparison: the baselines.
     """
 
     model: Restorer | None
@@ -47,6 +49,7 @@ class PictureScoring(NamedTuple):
     holes: Holes
     side: int
     own_size: bool
+    comparison: Comparison
 
     def source(self, entries: Sequence[Entry]) -> PictureSource:
         """Returns the source of some pictures."""
@@ -64,20 +67,25 @@ def score_pictures(entries: Sequence[Entry], scoring: PictureScoring, replicas: 
     Yields:
         Tables, in any order, with a row for each hole of each picture: the columns of `faceae.data.frozen_masks`,
         reason, hole_pixels, original_edge_step, the metrics `picture_metrics.NAMES`, those of the baselines under names
-        like `telea_hole_mse`, and for restored pictures `KNOWN_CHANGE`. A picture that cannot be measured has one row
-        with only image_id and reason.
+        like `telea_hole_mse` (NaN where they were not measured), and for restored pictures `KNOWN_CHANGE`. A picture
+        that cannot be measured has one row with only image_id and reason.
 
     Raises:
         ray.exceptions.RayError: the storage failed during reading.
     """
     source = scoring.source(entries)
+    compared = ray.put(scoring.comparison)
+
+    def finish(block: pa.Table) -> pa.Table:
+        return fill_holes(block, scoring.holes, ray.get(compared))
+
     pool = ActorPool(PictureScorer, (ray.put(scoring.model), replicas.device), replicas.at_most(len(source.units)))
-    finish = functools.partial(fill_holes, holes=scoring.holes)
     yield from stream(source, len(source.units), pool, finish=finish, block_bytes=BLOCK_BYTES)
 
 
-def fill_holes(block: pa.Table, holes: Holes) -> pa.Table:
+def fill_holes(block: pa.Table, holes: Holes, comparison: Comparison) -> pa.Table:
     """Adds `holes` to a block of `PictureSource`: for each picture a list of masks with the baselines' metrics."""
+    fills = baselines.available(comparison.pca)
     rows = block.to_pylist()
     usable = [row for row in rows if row["reason"] is None]
     pictures = [unpacked(row) for row in usable]
@@ -85,7 +93,8 @@ def fill_holes(block: pa.Table, holes: Holes) -> pa.Table:
     for row, pixels, masks in zip(usable, pictures, holes.rows(places), strict=True):
         row["reason"] = _fault(masks, *pixels.shape[:2])
         if row["reason"] is None:
-            row["holes"] = [mask | _baselines(pixels, frozen_masks.unpacked(mask)) for mask in masks]
+            measured = row["image_id"] in comparison.image_ids
+            row["holes"] = [mask | _baselines(pixels, frozen_masks.unpacked(mask), fills, measured) for mask in masks]
     return pa.Table.from_pylist([{"holes": None} | row for row in rows])
 
 
@@ -98,19 +107,21 @@ def _fault(masks: Sequence[frozen_masks.Row], height: int, width: int) -> str | 
     return None
 
 
-def _baselines(pixels: Pixels, hole: Hole) -> dict[str, Any]:
+def _baselines(pixels: Pixels, hole: Hole, fills: Mapping[str, Fill], compared: bool) -> dict[str, Any]:
     at = around(hole)
+    about = {"hole_pixels": int(hole.sum()), f"original_{EDGE_STEP}": edge_step(pixels[at], hole[at])}
+    if not compared:
+        return about | {f"{name}_{metric}": math.nan for name in fills for metric in NAMES}
     given = np.where(hole[..., None], np.uint8(0), pixels)
-    fills = {}
-    for name, fill in baselines.available().items():
+    filled_by = {}
+    for name, fill in fills.items():
         filled = fill(given, hole)[at] if name in baselines.OF_WHOLE_PICTURE else fill(given[at].copy(), hole[at])
-        fills[name] = np.where(hole[at][..., None], filled, pixels[at])
+        filled_by[name] = np.where(hole[at][..., None], filled, pixels[at])
     measured = {
         f"{name}_{metric}": value
-        for name, values in measure(pixels[at], hole[at], fills, hole.size).items()
+        for name, values in measure(pixels[at], hole[at], filled_by, hole.size).items()
         for metric, value in values.items()
     }
-    about = {"hole_pixels": int(hole.sum()), f"original_{EDGE_STEP}": edge_step(pixels[at], hole[at])}
     return about | measured
 
 

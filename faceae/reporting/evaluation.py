@@ -23,6 +23,7 @@ from faceae.evaluation.aggregate import GroupMeans
 from faceae.evaluation.pictures import PictureScoring
 from faceae.evaluation.scoring import Scoring
 from faceae.reporting import plots, tables
+from faceae.reporting.comparison import print_comparison
 from faceae.reporting.contact_sheet import FACES, sheet
 from faceae.reporting.pages import write_page
 from faceae.reporting.picture_sheet import draw_pictures
@@ -30,6 +31,9 @@ from faceae.reporting.tables import Row
 
 WEAK = ("black", "mean")
 """The baselines that the tables by kind, size and hole leave out: any other is better."""
+
+BEST = "best"
+"""Stands for the best baseline in the heading of a column."""
 
 TABLE = "table.md"
 """The table by hole in Markdown, of an evaluation at the pictures' own size."""
@@ -41,9 +45,8 @@ def print_result(summary: Mapping[str, Any]) -> None:
     out.print(tables.result_table(f"{summary['counts']['val']} images", rows(summary)))
     for heading, divided in _divisions(summary):
         out.print()
-        out.print(tables.result_table(heading, group_rows(divided), group_headings(divided)))
-    if "telea" not in summary["baselines"]:
-        out.print("(for the baseline telea install faceae[telea])")
+        out.print(tables.result_table(heading, group_rows(divided, every=False), group_headings(divided, every=False)))
+    print_comparison(summary)
     if known := known_pixels(summary):
         out.print(known)
 
@@ -73,18 +76,17 @@ def rows(summary: Mapping[str, Any]) -> list[Row]:
     drawn = "kind" in summary["mask"] and comparable(summary["image_size"], Mask(**summary["mask"]))
     known = tables.reported(ARTICLE[:1]) if drawn else []
     ours = "these pictures" if "known_pixels" in summary else "this model"
-    return tables.measured({ours: summary["val"], **summary["baselines"]}) + known
+    return tables.measured({ours: summary["val"], **tables.references(summary)}) + known
 
 
-def group_headings(divided: Mapping[str, GroupMeans]) -> list[str]:
+def group_headings(divided: Mapping[str, GroupMeans], every: bool) -> list[str]:
     """Returns the headings of the cells of `group_rows`."""
     first = next(iter(divided.values()))
-    names = ["model", *(name for name in first["baselines"] if name not in WEAK)]
     steps = [f"edge step\n{of}" for of in ("original", "model", "best")] if "original" in first else []
     return [
         "images",
         "SSIM\ncomposite",
-        *(f"MSE hole\n{name}" for name in names),
+        *(f"MSE hole\n{name}" for name in ["model", *_listed(divided, every)]),
         "best\nbaseline",
         "model's\nshare",
         "worse\non",
@@ -92,19 +94,33 @@ def group_headings(divided: Mapping[str, GroupMeans]) -> list[str]:
     ]
 
 
-def group_rows(divided: Mapping[str, GroupMeans]) -> list[Row]:
-    """Returns a row for each group: the model's metrics, each baseline's error in the hole, and how they compare."""
-    return [(label, _cells(group)) for label, group in divided.items()]
+def _listed(divided: Mapping[str, GroupMeans], every: bool) -> list[str]:
+    """Returns the baselines that have a column of their own; `BEST` is that of each group."""
+    measured = max((group["baselines"] for group in divided.values()), key=len)
+    return [name for name in measured if name not in WEAK] if every else [BEST]
 
 
-def _cells(group: GroupMeans) -> list[str]:
-    val, baselines, best = group["val"], group["baselines"], group["best_baseline"]
-    measured = [val, *(values for name, values in baselines.items() if name not in WEAK)]
+def group_rows(divided: Mapping[str, GroupMeans], every: bool) -> list[Row]:
+    """Returns a row for each group: the model's metrics, errors of the baselines, and how they compare.
+
+    Args:
+        divided: the groups.
+        every: whether all baselines but the `WEAK` have a column, which a terminal has no room for, or only the best.
+    """
+    names = _listed(divided, every)
+    return [(label, _cells(group, names)) for label, group in divided.items()]
+
+
+def _cells(group: GroupMeans, names: Sequence[str]) -> list[str]:
+    val, best = group["val"], group["best_baseline"]
+    about = [str(group["images"]), f"{val['composite_ssim']:.4f}", f"{val['hole_mse']:.5f}"]
+    if best is None:  # the sample on which the baselines were measured has none of these images
+        return about + [""] * (len(names) + (6 if "original" in group else 3))
+    baselines = group["baselines"] | {BEST: group["baselines"][best]}
     steps = [group["original"], val, baselines[best]] if "original" in group else []
     return [
-        str(group["images"]),
-        f"{val['composite_ssim']:.4f}",
-        *(f"{values['hole_mse']:.5f}" for values in measured),
+        *about,
+        *(f"{baselines[name]['hole_mse']:.5f}" for name in names),
         best,
         f"{group['of_best']:.2f}",
         f"{group['worse_share']:.0%}",
@@ -114,8 +130,8 @@ def _cells(group: GroupMeans) -> list[str]:
 
 def markdown(heading: str, divided: Mapping[str, GroupMeans]) -> str:
     """Returns the table of `group_rows` in Markdown."""
-    headings = tables.in_one_line([heading, *group_headings(divided)])
-    lines = [headings, ["---"] * len(headings), *([label, *cells] for label, cells in group_rows(divided))]
+    headings = tables.in_one_line([heading, *group_headings(divided, every=True)])
+    lines = [headings, ["---"] * len(headings), *([label, *cells] for label, cells in group_rows(divided, every=True))]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
@@ -161,7 +177,7 @@ def write(
         headings=tables.in_one_line(heading for heading, _ in tables.COLUMNS.values()),
         rows=rows(summary),
         divided={
-            heading: (tables.in_one_line(group_headings(divided)), group_rows(divided))
+            heading: (tables.in_one_line(group_headings(divided, every=True)), group_rows(divided, every=True))
             for heading, divided in _divisions(summary)
         },
         shown=shown,

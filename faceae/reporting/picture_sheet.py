@@ -58,7 +58,7 @@ def _parts(entry: Entry, hole: Mapping[str, Any], scoring: PictureScoring, basel
     ((original, _, mask, made),) = restored(scoring.model, [row])
     at = _window(mask)
     given = np.where(mask[..., None], np.uint8(0), original)
-    pictures = (original, given, made, baselines.available()[baseline](given, mask))
+    pictures = (original, given, made, baselines.available(scoring.comparison.pca)[baseline](given, mask))
     return [_scaled(np.where(mask[at][..., None], pixels[at], original[at])) for pixels in pictures]
 
 

@@ -22,7 +22,10 @@ def test_the_report_of_a_run_fits_a_phone(tmp_path):
         "epochs": 2,
         "best_epoch": 2,
         "val": val,
-        "baselines": dict.fromkeys(("black", "mean", "telea"), val),
+        "baselines": dict.fromkeys(("black", "mean", "telea", "navier_stokes", "biharmonic", "pca"), val),
+        "best_baseline": "navier_stokes",
+        "of_best": 0.123456,
+        "compared": {"images": 1000, "of": 10000, "val": val},
         "counts": {"read": 70000, "rejected": 0, "train": 60000, "val": 10000},
         "synthetic": True,
         "workers": 8,
@@ -35,6 +38,9 @@ def test_the_report_of_a_run_fits_a_phone(tmp_path):
     report.write(str(tmp_path / "report"), settings, summary, history, Image.new("RGB", (1100, 512)))
     page = (tmp_path / "report" / "index.html").read_text()
     assert "faces with\n  a hole of 8 to 16 pixels square or brush strokes over them" in page
+    assert "0.12 times that of the best baseline</b>,\nnavier_stokes (0.1235)" in page
+    assert "measured on the same sample of\n1000 images" in page
+    assert "<td>on a sample of 1000</td>" in page
     assert_self_contained(page, tmp_path, 2)
 
 

@@ -227,12 +227,15 @@ def test_a_finished_evaluation_is_shown_again(mixed, model, capsys):
     assert "is finished" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("junk", [b"{", b"[]", b"{}", b"\xff"])
-def test_a_damaged_summary_is_an_error_of_one_line(mixed, model, tmp_path, junk):
+OLD = b'{"val": {}, "baselines": {}, "by_kind": {}, "by_hole_size": {}}'
+
+
+@pytest.mark.parametrize("junk", [b"{", b"[]", b"{}", b"\xff", OLD])
+def test_a_damaged_or_old_summary_is_an_error_of_one_line(mixed, model, tmp_path, junk):
     _, folder, source = mixed
     shutil.copytree(folder, tmp_path / "e")
     (tmp_path / "e" / "summary.json").write_bytes(junk)
-    with pytest.raises(InputError, match=r"summary\.json: is damaged; delete it, and --run\.resume evaluates again$"):
+    with pytest.raises(InputError, match=r"summary\.json: is damaged.*; delete it, and --run\.resume evaluates again$"):
         run_evaluation(model[1], source, tmp_path, mask=KINDS, resume=True)
 
 

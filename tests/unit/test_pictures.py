@@ -1,5 +1,7 @@
 """Pictures to measure: read at their own size or the model's, with what was restored of them; without Ray."""
 
+import math
+
 import numpy as np
 import pytest
 from networks import tiny
@@ -10,12 +12,15 @@ from faceae.config.holes import parse
 from faceae.data import frozen_masks, pictures
 from faceae.data.sources import list_sources
 from faceae.data.synthetic import portrait
+from faceae.evaluation.baselines import Comparison
 from faceae.evaluation.holes import OwnSizeHoles
 from faceae.evaluation.pictures import fill_holes, restored, unpacked
 from faceae.models import Restorer
 
 SIZES = {"a.png": (40, 60), "b/c.png": (64, 64), "d.png": (90, 30)}
 HOLES = OwnSizeHoles(tuple(map(parse, ("box:8", "strokes:3", "box:20"))))
+
+COMPARISON = Comparison(None, frozenset({"a.png", "d.png"}))
 
 
 def image(name, number=0):
@@ -67,8 +72,10 @@ def test_each_picture_gets_what_was_restored_of_it(source, tmp_path):
 def test_every_picture_is_restored_in_each_hole_that_fits(source, monkeypatch):
     restorer = Restorer(*tiny("unet")).eval()
     (block,) = pictures.read_pictures(source, [[]] * 4, 32, True)
-    filled = fill_holes(block, HOLES)
+    filled = fill_holes(block, HOLES, COMPARISON)
     rows = filled.to_pylist()
+    measured = {row["image_id"] for row in rows for mask in row["holes"] or () if not math.isnan(mask["mean_mse"])}
+    assert measured == COMPARISON.image_ids
     for at_once in (1, 10**9):  # bytes: the result does not depend on how many are restored at a time
         monkeypatch.setattr("faceae.evaluation.pictures.BLOCK_BYTES", at_once)
         done = [(mask["image_id"], mask["kind"], mask["size"]) for _, mask, _, _ in restored(restorer, rows)]
@@ -105,7 +112,7 @@ class Other:
 )
 def test_a_picture_whose_holes_do_not_fit_it_is_not_measured(source, holes, reason):
     (block,) = pictures.read_pictures(source, [[]] * 4, 32, True)
-    found = {row["image_id"]: row for row in fill_holes(block, holes).to_pylist()}
+    found = {row["image_id"]: row for row in fill_holes(block, holes, COMPARISON).to_pylist()}
     assert found["a.png"]["reason"] == reason
     assert found["a.png"]["holes"] is None
     assert not list(restored(None, [found["a.png"]]))
