@@ -20,8 +20,8 @@ from ray.data.block import BlockMetadata
 from ray.data.datasource import ReadTask
 
 from faceae.data.execution import lower_priority
-from faceae.data.images import BadImage, decode_whole
-from faceae.data.reader import BLOCK_BYTES, MIN_BLOCKS, Stored, fetch, to_pixels, units
+from faceae.data.images import BadImage, Stored, decode_whole
+from faceae.data.reader import BLOCK_BYTES, MIN_BLOCKS, fetch, to_pixels, units
 from faceae.data.sources import Entry
 
 _MAX_BLOCK_PICTURES = 64

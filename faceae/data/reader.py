@@ -25,7 +25,7 @@ from faceae import storage
 from faceae.data import synthetic
 from faceae.data.archives import Span, is_adjacent, read_members
 from faceae.data.execution import lower_priority
-from faceae.data.images import BadImage, check_dimensions, decode
+from faceae.data.images import BadImage, Stored, check_dimensions, decode
 from faceae.data.sources import SYNTHETIC, Entry
 from faceae.data.tables import PIXELS, read_rows
 
@@ -167,9 +167,6 @@ def read_unit(unit: Sequence[Entry], image_size: int) -> Iterator[pa.Table]:
 
 def _slices(entries: Sequence[Entry], rows: int) -> Iterator[Sequence[Entry]]:
     return (entries[i : i + rows] for i in range(0, len(entries), rows))
-
-
-Stored = bytes | NDArray[np.uint8] | BadImage
 
 
 def fetch(unit: Sequence[Entry], image_size: int) -> Iterator[Stored]:

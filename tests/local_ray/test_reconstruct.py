@@ -127,7 +127,7 @@ def test_pictures_are_restored_from_and_to_a_bucket_with_masks(model, pictures, 
     assert "summary   s3://faces/bulk/out/summary.json\n" in done.stdout
     summary = storage.read_json(f"{dest}/summary.json")
     assert summary["counts"] == {"pictures": 7, "restored": 3, "there_before": 0, "rejected": 4}
-    assert reasons(dest)["0/face2.png"] == f"there is no mask with its name in {masks}"
+    assert reasons(dest)["0/face2.png"] == f"there is no mask with its name in {masks}; add it"
     assert reasons(dest)["../face9.png"] == "its name leads out of the folder"
     before, after = pixels_of(pictures["whole.jpg"]), pixels_of(storage.read(f"{dest}/whole.png"))
     hole = np.asarray(mask) > 0

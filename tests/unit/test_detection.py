@@ -113,5 +113,5 @@ def test_a_picture_with_too_many_black_areas_is_rejected(monkeypatch, tmp_path):
     (tmp_path / "a.png").write_bytes(png(Image.fromarray(small_boxes(107))))
     (block,) = read_full_size(list_sources([str(tmp_path)], "").entries, ["a.png"], None, 32)
     assert block["reason"].to_pylist() == [
-        "it has 121 black areas, too many to look for boxes among them; give its mask with --masks"
+        "it has 121 black areas, too many to look for boxes among them; give it a mask that is white where the hole is"
     ]
