@@ -39,9 +39,14 @@ def draw_pictures(
         A PNG for each sheet, with four rows: original, given, restored, and the baseline.
     """
     by_id = {entry.image_id: entry for entry in entries}
+    drawn: dict[tuple[Any, ...], list[NDArray[np.uint8]]] = {}  # of a few pictures, the best are also the worst
     sheets = {}
     for name, holes in shown.items():
-        parts = zip(*(_parts(by_id[hole["image_id"]], hole, scoring, baseline) for hole in holes), strict=True)
+        keys = [(hole["image_id"], hole["kind"], hole["size"]) for hole in holes]
+        for key, hole in zip(keys, holes, strict=True):
+            if key not in drawn:
+                drawn[key] = _parts(by_id[hole["image_id"]], hole, scoring, baseline)
+        parts = zip(*(drawn[key] for key in keys), strict=True)
         rows = zip(("original", "given", "restored", baseline), map(np.stack, parts), strict=True)
         sheets[name] = plots.png(draw_rows(dict(rows)))
     return sheets
