@@ -95,19 +95,24 @@ class FullSizeSource(Datasource):
         """Returns one task per unit, whatever the parallelism."""
         return [self._task(unit) for unit in self.units]
 
-    def _task(self, unit: Sequence[Entry]) -> ReadTask:
+    def read(self, unit: Sequence[Entry]) -> Iterator[pa.Table]:
+        """Reads some of the pictures in this process; see `read_full_size`."""
+        return read_full_size(*self._arguments(unit))
+
+    def _arguments(self, unit: Sequence[Entry]) -> tuple[Any, ...]:
         names = [self.names[entry] for entry in unit]
         masks = [self.masks[entry] for entry in unit] if isinstance(self.masks, Mapping) else self.masks
-        size, grow = self.image_size, self.grow
+        return unit, names, masks, self.image_size, self.grow
+
+    def _task(self, unit: Sequence[Entry]) -> ReadTask:
+        arguments = self._arguments(unit)
         metadata = BlockMetadata(num_rows=None, size_bytes=None, input_files=None, exec_stats=None)
-        return ReadTask(lambda: _read_at_low_priority(unit, names, masks, size, grow), metadata)
+        return ReadTask(lambda: _read_at_low_priority(*arguments), metadata)
 
 
-def _read_at_low_priority(
-    unit: Sequence[Entry], names: Sequence[str], masks: Sequence[Entry] | Entry | None, image_size: int, grow: int
-) -> Iterator[pa.Table]:
+def _read_at_low_priority(*arguments: Any) -> Iterator[pa.Table]:  # noqa: ANN401
     lower_priority()
-    return read_full_size(unit, names, masks, image_size, grow)
+    return read_full_size(*arguments)
 
 
 def read_full_size(

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from pyarrow import ArrowException
 
 from faceae import storage
-from faceae.corruption.detection import SIDE, TooManyAreas, detect_holes
+from faceae.corruption.detection import SIDE, Doubtful, TooManyAreas, detect_holes
 from faceae.corruption.edges import grown
 from faceae.data.images import BadImage, Picture, Stored, decode_whole
 from faceae.data.mask_files import read_mask
@@ -89,6 +89,8 @@ def _detected(picture: Picture) -> Hole:
         hole = detect_holes(picture.pixels, picture.lossy)
     except TooManyAreas as error:
         raise BadImage(f"it has {error}, too many to look for boxes among them; {_GIVE}") from None
+    except Doubtful as error:
+        raise BadImage(f"{error} may belong to the picture, so it is left alone; if it is a hole, {_GIVE}") from None
     if not hole.any():
         raise BadImage(f"there is no solid black box of {SIDE}x{SIDE} pixels or more in it; {_GIVE}")
     if hole.all():

@@ -25,18 +25,20 @@ from faceae.corruption import edges
 from faceae.data import rejected
 from faceae.data.execution import ActorPool, stream
 from faceae.data.full_size import FullSizeSource, block, rows_of, unpacked, write_full_size
+from faceae.data.images import MAX_PIXELS, decode_whole
 from faceae.data.output_names import output_names, stem
 from faceae.data.rejected import Rejected
 from faceae.data.sources import SYNTHETIC, Entry, digest, list_sources
 from faceae.errors import InputError, RunFailedError, one_line
 from faceae.models import Restorer
+from faceae.reporting import restored
 from faceae.run_folder import versions
 
 SUMMARY = "summary.json"
 MADE_BY = "jobs/reconstruct.py"
 """The value of `made_by` in our summaries; training runs also leave files named summary.json."""
 
-OURS = (SUMMARY, rejected.FILE, claim.FILE)
+OURS = (SUMMARY, rejected.FILE, claim.FILE, restored.FILE)
 """The files that the job writes besides the restored pictures."""
 
 _OPTIONS = {"grow": 0, "feather": 0, "format": "png"}
@@ -66,6 +68,7 @@ def reconstruct(settings: ReconstructSettings) -> Summary:
     _check_apart(listing.entries, names, storage.absolute(settings.source), dest)
     masks = _masks(listing.entries, settings.masks)
     summary = _describe(settings, model, listing.entries, masks)
+    size = model.settings.data.image_size
     with _held(dest):
         there = _begin(summary, dest)
         bad += listing.refused
@@ -83,9 +86,14 @@ def reconstruct(settings: ReconstructSettings) -> Summary:
         if done:
             out.print(f"resumed   {done} are there, {count(len(todo), 'picture')} left")
         if todo:
-            source = FullSizeSource(todo, masks, model.settings.data.image_size, settings.grow)
-            bad += _work(source, model, settings, dest)
-        return _finish(summary, dest, bad, len(listing.entries) + len(listing.refused), done, time.monotonic() - start)
+            bad += _work(FullSizeSource(todo, masks, size, settings.grow), model, settings, dest)
+        total = len(listing.entries) + len(listing.refused)
+        summary = _finish(summary, dest, bad, total, done, time.monotonic() - start)
+        missing = {image_id for image_id, _ in bad}
+        written = {e: names[e.image_id] for e in listing.entries if e.image_id in names and e.image_id not in missing}
+        restored.write(dest, _shown(FullSizeSource(written, masks, size, settings.grow), dest), summary)
+        out.print(f"page      {storage.join(dest, restored.FILE)}")
+        return summary
 
 
 def _load(uri: str) -> Restorer:
@@ -270,22 +278,38 @@ def _work(source: FullSizeSource, model: Restorer, settings: ReconstructSettings
         raise RunFailedError(
             f"{one_line(error)}; what is finished stays: fix this, and the same command continues"
         ) from None
-    restored = count(meter.done - len(bad), "picture")
-    out.print(f"restored  {restored} in {clock(meter.seconds())} ({meter.rate():.1f} pictures read a second)")
+    finished = count(meter.done - len(bad), "picture")
+    out.print(f"restored  {finished} in {clock(meter.seconds())} ({meter.rate():.1f} pictures read a second)")
     return bad
+
+
+def _shown(source: FullSizeSource, dest: str) -> list[restored.Shown]:
+    """Returns crops of some pictures for the page, read once more: it shows also what an earlier session restored."""
+    pictures, pixels = list(source.names), 0
+    shown: list[restored.Shown] = []
+    for entry in pictures[:: -(-len(pictures) // restored.PICTURES)]:
+        if pixels >= MAX_PIXELS:  # of very large ones, few are shown
+            break
+        (row,) = (row for table in source.read([entry]) for row in rows_of(table))
+        if row["reason"] is None:
+            before, hole = unpacked(row)
+            after = decode_whole(storage.read(storage.join(dest, row["name"]))).pixels
+            shown.append(restored.shown(entry.image_id, before, hole, after))
+            pixels += hole.size
+    return shown
 
 
 def _finish(summary: Summary, dest: str, bad: list[Rejected], total: int, done: int, seconds: float) -> Summary:
     """Writes the list of rejected pictures, and the summary."""
     rejected.write_to(dest, bad, "picture")
-    restored = total - done - len(bad)
-    if not restored + done:
+    number_restored = total - done - len(bad)
+    if not number_restored + done:
         reason, number = Counter(reason for _, reason in bad).most_common(1)[0]
         raise InputError(
             f"SOURCE: no picture could be restored; {number} of {total}: {reason}. All are listed in "
             f"{storage.join(dest, rejected.FILE)}"
         )
-    counts = {"pictures": total, "restored": restored, "there_before": done, "rejected": len(bad)}
+    counts = {"pictures": total, "restored": number_restored, "there_before": done, "rejected": len(bad)}
     summary |= {"finished": True, "counts": counts, "seconds": round(seconds, 1)}
     storage.write_json(storage.join(dest, SUMMARY), summary)
     out.print(f"summary   {storage.join(dest, SUMMARY)}")
