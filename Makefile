@@ -30,7 +30,7 @@ scale: setup  ## count what a run does on 8 and 16 nodes that this machine prete
 fuzz: setup  ## try damaged files, settings and command lines for FUZZ_MINUTES, 10 by default; with other seeds each time
 	$(BIN)/python tests/fuzz
 
-faults: setup  ## test what a run loses when workers, nodes, drivers and stores fail: about 40 minutes on two cores
+faults: setup  ## test what a run loses when workers, nodes, drivers and stores fail: about half an hour on two cores
 	$(BIN)/pytest -m slow tests/local_ray
 	$(BIN)/pytest -m slow tests/faults
 

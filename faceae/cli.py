@@ -37,6 +37,7 @@ First steps, on any machine:
 
     faceae train                                              # synthetic portraits, two minutes
     faceae train --preset restore --data.source path/to/faces --run.name faces
+    faceae restore face.png --mask mask.png restored.png
     faceae reconstruct out/faces/model path/to/pictures out/restored
 
 Exit codes: 0 done, 1 the run failed, 2 the input was wrong, 130 Ctrl-C. {TRACEBACK}=1 shows tracebacks.

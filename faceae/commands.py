@@ -1,4 +1,7 @@
-"""The jobs that `faceae` and jobs/*.py run: text of --help, settings class and driver of each."""
+"""The jobs that `faceae` and jobs/*.py run: text of --help, settings class and driver of each.
+
+`restore` has no file in jobs/: it runs on one machine, so nobody submits it to a cluster.
+"""
 
 from __future__ import annotations
 
@@ -81,6 +84,8 @@ On a cluster, from a checkout:
     faceae evaluate out/ffhq/model path/to/images                        # masks as in training
     faceae evaluate out/ffhq/model path/to/ffhq --data.subset val        # the run's validation images
     faceae evaluate out/ffhq/model path/to/images --mask.kind box strokes border --mask.size 8:48
+    faceae evaluate out/ffhq/model path/to/photographs --own-size        # as reconstruct restores them
+    faceae evaluate out/ffhq/model path/to/images --mask.file out/test/masks.parquet   # another one's holes
 
 The metrics do not include LPIPS and FID: the packages that compute them download a network's weights when they run.
 On a cluster, from a checkout:
@@ -90,11 +95,26 @@ On a cluster, from a checkout:
         "faceae.config.jobs:EvaluateSettings",
         "faceae.drivers.evaluate:evaluate",
     ),
+    "restore": Command(
+        "Restores one picture with a hole in it, at its own size, without a cluster: PICTURE OUT.",
+        """\
+    faceae restore old.jpg --mask mask.png restored.png       # white where the hole is; the newest model in out/
+    faceae restore face.png restored.png                      # the holes are black boxes
+    faceae restore old.jpg --mask mask.png restored.png --model out/ffhq/model --grow 3 --feather 3
+
+It does what `faceae reconstruct` does with a folder of pictures. In Python:
+
+    faceae.load("out/ffhq/model")("old.jpg", "mask.png").save("restored.png")""",
+        "faceae.config.jobs:RestoreSettings",
+        "faceae.drivers.restore:restore",
+    ),
     "reconstruct": Command(
         "Restores pictures with a hole in them, in bulk, each at its own size: MODEL SOURCE DEST.",
         """\
     faceae reconstruct out/ffhq/model path/to/pictures out/restored             # holes are black boxes
     faceae reconstruct out/ffhq/model pictures.zip out/restored --masks masks   # white where the hole is
+    faceae reconstruct out/ffhq/model scans out/restored --masks mask.png       # one mask for all of its shape
+    faceae reconstruct out/ffhq/model scans out/restored --masks masks --grow 3 --feather 3 --format source
 
 The same command continues after a stop: pictures that are already in DEST are left as they are.
 On a cluster, from a checkout:

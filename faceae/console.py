@@ -73,7 +73,7 @@ class Meter:
         """Sets the count and updates the bar, or prints a line if one is due in a log."""
         self.done = images
         of = "" if self.limit else f"of {self.total} "
-        state = f"{images} {of}images, {self.rate():.0f} images/s, {clock(self.seconds_left())} left"
+        state = f"{images} {of}images, {self._rate()}, {clock(self.seconds_left())} left"
         by_time = self.total * self.seconds() / self.limit if self.limit else 0
         self.bar.update(self.task, completed=max(images, by_time), state=state)
         if not out.is_terminal and time.monotonic() - self.said > LOG_EVERY_S:
@@ -99,4 +99,8 @@ class Meter:
 
     def summary(self) -> str:
         """Describes the work so far: images, time and rate."""
-        return f"{self.done} images in {clock(self.seconds())} ({self.rate():.0f} images/s)"
+        return f"{self.done} images in {clock(self.seconds())} ({self._rate()})"
+
+    def _rate(self) -> str:
+        rate = self.rate()
+        return f"{rate:.{0 if rate >= 10 else 1}f} images/s"

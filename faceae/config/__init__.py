@@ -18,6 +18,7 @@ from faceae.config.base import (
     with_run,
     without_switches,
 )
+from faceae.config.holes import PictureHole
 from faceae.config.settings import (
     BoxCount,
     Data,
@@ -46,6 +47,7 @@ __all__ = [
     "Model",
     "Optim",
     "Output",
+    "PictureHole",
     "Run",
     "RunSettings",
     "Scale",

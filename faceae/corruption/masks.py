@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from faceae.config import Mask
+from faceae.config import Mask, PictureHole
 
 VALIDATION_EPOCH = -1
 """The epoch number of validation masks. Their seed is 0, whatever the run's seed, so that runs can be compared."""
@@ -101,8 +101,50 @@ def boxes(
         sides, (N,) int64, in pixels.
     """
     sides = _sizes(image_ids, settings, seed, epoch)
-    places = image_size - sides[:, None] + 1
-    return (uniform(image_ids, seed=seed, epoch=epoch, count=2) * places).astype(np.int64), sides
+    return _corners(image_ids, sides, (image_size, image_size), seed, epoch), sides
+
+
+def _corners(
+    ids: Sequence[str], sides: NDArray[np.int64], shape: tuple[int, int], seed: int, epoch: int
+) -> NDArray[np.int64]:
+    """Returns (N, 2) int64, the top-left corners of squares of these sides, uniform over all places in (H, W)."""
+    places = np.array(shape) - sides[:, None] + 1
+    return (uniform(ids, seed=seed, epoch=epoch, count=2) * places).astype(np.int64)
+
+
+def sizes(image_ids: Sequence[str], settings: Mask, *, seed: int, epoch: int) -> list[int | None]:
+    """Returns the size of each image's mask in pixels, see `faceae.config.Mask`; None for a kind without a size.
+
+    Of several boxes it is the first one's.
+    """
+    drawn = _sizes(image_ids, settings, seed, epoch).tolist()
+    found = kinds(image_ids, settings, seed=seed, epoch=epoch)
+    return [size if kind in ("box", "strokes", "border") else None for kind, size in zip(found, drawn, strict=True)]
+
+
+def draw_at_own_size(image_id: str, hole: PictureHole, shape: tuple[int, int]) -> NDArray[np.bool_]:
+    """Draws a hole on a picture of any size, for evaluations: it depends on its arguments and nothing else.
+
+    Args:
+        image_id: the picture's id.
+        hole: what to draw. Boxes lie anywhere, as in training; strokes have exactly its size as their width, where
+            those of training are a quarter to half as wide.
+        shape: (H, W), the picture's height and width in pixels.
+
+    Returns:
+        (H, W) bool, True inside the hole.
+    """
+    mask = np.zeros(shape, np.bool_)
+    name = f"{image_id}/{hole.kind}:{hole.size}"
+    if hole.kind == "strokes":
+        (key,) = _stroke_keys([name], seed=0, epoch=VALIDATION_EPOCH)
+        _stroke(mask, key, hole.size, thinnest=1.0)
+        return mask
+    names = [f"{name}/{number}" for number in range(hole.boxes)]
+    sides = np.full(hole.boxes, hole.size)
+    for top, left in _corners(names, sides, shape, seed=0, epoch=VALIDATION_EPOCH).tolist():
+        mask[top : top + hole.size, left : left + hole.size] = True
+    return mask
 
 
 def _sizes(ids: Sequence[str], settings: Mask, seed: int, epoch: int) -> NDArray[np.int64]:
@@ -122,26 +164,41 @@ def _draw_boxes(masks: Masks, ids: Sequence[str], settings: Mask, seed: int, epo
 
 
 def _draw_strokes(masks: Masks, ids: Sequence[str], settings: Mask, seed: int, epoch: int) -> None:
-    """Draws brush strokes that turn back and forth, after the free-form masks of Yu et al. (2019)."""
-    size = masks.shape[1]
-    keys = (uniform(ids, seed=seed, epoch=epoch, count=4) * 2**53).astype(np.int64)
-    widths = _sizes(ids, settings, seed, epoch) / 2
-    for mask, key, widest in zip(masks, keys.tolist(), widths.tolist(), strict=True):
-        rng = np.random.default_rng(key)
-        canvas = Image.new("1", (size, size))
-        pen = ImageDraw.Draw(canvas)
-        for _ in range(rng.integers(1, 5)):
-            turns = rng.integers(4, 13)
-            width = max(1, round(rng.uniform(0.5, 1) * widest))
-            angles = rng.uniform(0, 2 * math.pi) + rng.uniform(-0.4, 0.4, turns) + math.pi * (np.arange(turns) % 2)
-            steps = rng.normal(size / 6, size / 12, turns).clip(0, size / 3)
-            path = np.stack([np.cos(angles), np.sin(angles)], 1) * steps[:, None]
-            points = (rng.uniform(0, size, 2) + np.cumsum(path, 0)).clip(0, size - 1)
-            line = [(x, y) for x, y in points.tolist()]
-            pen.line(line, fill=1, width=width)
-            for x, y in line:
-                pen.ellipse((x - width / 2, y - width / 2, x + width / 2, y + width / 2), fill=1)
-        mask[...] = np.asarray(canvas)
+    widest = _sizes(ids, settings, seed, epoch) / 2
+    for mask, key, width in zip(masks, _stroke_keys(ids, seed, epoch), widest.tolist(), strict=True):
+        _stroke(mask, key, width, thinnest=0.5)
+
+
+def _stroke_keys(ids: Sequence[str], seed: int, epoch: int) -> list[list[int]]:
+    return (uniform(ids, seed=seed, epoch=epoch, count=4) * 2**53).astype(np.int64).tolist()
+
+
+def _stroke(mask: NDArray[np.bool_], key: list[int], widest: float, thinnest: float) -> None:
+    """Draws brush strokes that turn back and forth, after the free-form masks of Yu et al. (2019).
+
+    Args:
+        mask: (H, W) bool, all of which is replaced.
+        key: seeds the shapes.
+        widest: width of the widest strokes in pixels.
+        thinnest: width of the thinnest, as a share of that.
+    """
+    height, width = mask.shape
+    size = min(height, width)
+    rng = np.random.default_rng(key)
+    canvas = Image.new("1", (width, height))
+    pen = ImageDraw.Draw(canvas)
+    for _ in range(rng.integers(1, 5)):
+        turns = rng.integers(4, 13)
+        thickness = max(1, round(rng.uniform(thinnest, 1) * widest))
+        angles = rng.uniform(0, 2 * math.pi) + rng.uniform(-0.4, 0.4, turns) + math.pi * (np.arange(turns) % 2)
+        steps = rng.normal(size / 6, size / 12, turns).clip(0, size / 3)
+        path = np.stack([np.cos(angles), np.sin(angles)], 1) * steps[:, None]
+        points = (rng.uniform(0, (width, height)) + np.cumsum(path, 0)).clip(0, (width - 1, height - 1))
+        line = [(x, y) for x, y in points.tolist()]
+        pen.line(line, fill=1, width=thickness)
+        for x, y in line:
+            pen.ellipse((x - thickness / 2, y - thickness / 2, x + thickness / 2, y + thickness / 2), fill=1)
+    mask[...] = np.asarray(canvas)
 
 
 def _draw_halves(masks: Masks, ids: Sequence[str], settings: Mask, seed: int, epoch: int) -> None:

@@ -55,6 +55,14 @@ class Blocks:
         """(N,) int64: indices into `positions` that put the images in the order of `source_index`."""
         return np.arange(len(self)) if self.source_index is None else np.argsort(self.source_index)
 
+    def first(self, images: int) -> Blocks:
+        """Returns those of the first images that were to be decoded that are usable; blocks with none are left out."""
+        index = np.arange(len(self), dtype=np.int32) if self.source_index is None else self.source_index
+        ends = np.cumsum([len(rows) for rows in self.usable])[:-1]
+        wanted = zip(self.refs, self.usable, np.split(index < images, ends), strict=True)
+        kept = [(ref, rows[mine]) for ref, rows, mine in wanted if mine.any()]
+        return Blocks([ref for ref, _ in kept], [rows for _, rows in kept], index[index < images])
+
 
 Finish = Callable[[pa.Table], pa.Table]
 """Adds columns to a block of decoded images, in the task that decoded them."""

@@ -148,7 +148,14 @@ def _map_with_pool(dataset: ray.data.Dataset, pool: ActorPool) -> ray.data.Datas
         )
 
 
-def stream(source: Datasource, parts: int, pool: ActorPool, then: Callable[[pa.Table], pa.Table]) -> Iterator[pa.Table]:
+def stream(
+    source: Datasource,
+    parts: int,
+    pool: ActorPool,
+    then: Callable[[pa.Table], pa.Table] | None = None,
+    finish: Callable[[pa.Table], pa.Table] | None = None,
+    block_bytes: int = 1,
+) -> Iterator[pa.Table]:
     """Reads a source on the cluster and processes its tables as they arrive, in any order.
 
     Args:
@@ -156,22 +163,25 @@ def stream(source: Datasource, parts: int, pool: ActorPool, then: Callable[[pa.T
         parts: number of its read tasks.
         pool: processes applied to each table.
         then: function applied to each table after that, by a task of its own.
+        finish: function applied to each table before, by the task that read it.
+        block_bytes: size at which tables are divided, at least into rows; smaller ones are passed on whole.
 
     Yields:
-        The tables that `then` returns, on the driver.
+        The tables that come out of this, on the driver.
 
     Raises:
         ray.exceptions.RayError: a task failed.
     """
     dataset = ray.data.read_datasource(source, override_num_blocks=parts)
     _set_up(dataset)
-    dataset.context.target_max_block_size = 1
+    dataset.context.target_max_block_size = block_bytes
     dataset.context.execution_options.preserve_order = False
-    yield from (
-        _map_with_pool(dataset, pool)
-        .map_batches(then, **_WHOLE)
-        .iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0)
-    )
+    if finish:
+        dataset = dataset.map_batches(finish, **_WHOLE)
+    dataset = _map_with_pool(dataset, pool)
+    if then:
+        dataset = dataset.map_batches(then, **_WHOLE)
+    yield from dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0)
 
 
 def _set_up(dataset: ray.data.Dataset) -> None:

@@ -14,11 +14,15 @@ from kornia_rs.io import decode_image_png_u8
 from numpy.typing import NDArray
 from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 
+from faceae.data.metadata import Metadata, metadata_of
+
 EXTENSIONS = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif"})
-MAX_PIXELS = 80_000_000
+MAX_PIXELS = 100_000_000
 """Larger images are refused before decoding: FFHQ's have 1 million pixels, a decompression bomb has billions."""
 
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)  # our own limit is narrower
+_STRIP = 1024  # rows
+
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF")
 """The formats that are decoded, by Pillow's names. Pillow knows more, and has Ghostscript run what is in an EPS."""
 
@@ -34,6 +38,10 @@ _PNG_PLAIN = {b"gAMA": 4, b"cHRM": 32, b"sRGB": 1, b"pHYs": 9, b"tIME": 7, b"IEN
 
 class BadImage(Exception):  # noqa: N818  (it describes the data, and costs a line in a list, not the run)
     """An image that cannot be used; the message is the reason, for people to read."""
+
+
+Stored = bytes | NDArray[np.uint8] | BadImage
+"""What is stored for an image: an encoded file, (S, S, 3) pixels, or why it cannot be read."""
 
 
 def decode(encoded: bytes, size: int) -> NDArray[np.uint8]:
@@ -60,8 +68,7 @@ def decode(encoded: bytes, size: int) -> NDArray[np.uint8]:
         # JPEG decodes at a half, a quarter or an eighth of its size at almost no cost; from twice the final size,
         # Lanczos is accurate enough.
         image.draft(None, (2 * size, 2 * size))
-        image.load()
-        ImageOps.exif_transpose(image, in_place=True)
+        _upright(image)
         return np.asarray(_square(to_rgb(image), size))
 
 
@@ -69,30 +76,59 @@ class Picture(NamedTuple):
     """A picture at its own size.
 
     Attributes:
-        pixels: (H, W, 3) uint8, sRGB.
+        pixels: (H, W, 3) uint8; sRGB, or in the colours of the profile in `metadata`.
         lossy: whether its file format alters pixels, as JPEG does.
+        metadata: what a file of the restored picture takes over.
     """
 
     pixels: NDArray[np.uint8]
     lossy: bool
+    metadata: Metadata = Metadata()
 
 
-def decode_whole(encoded: bytes, background: str = "white") -> Picture:
-    """Decodes an image file as `decode` does, but keeps its size and shape.
+def decode_whole(encoded: bytes) -> Picture:
+    """Decodes an image file as `decode` does, but keeps its size, its shape and, if they are RGB, its samples.
+
+    The samples of RGB are not converted to sRGB, so that a restored picture can keep the known ones to the bit, and
+    its profile.
 
     Args:
         encoded: the file's bytes.
-        background: the colour over which a transparent image is laid.
 
     Raises:
         BadImage: the file is damaged or not an image, or the image has more than `MAX_PIXELS` pixels or 32-bit samples.
     """
     if (pixels := _decode_plain_png(encoded, 1)) is not None:
-        return Picture(pixels, lossy=False)
+        with _opened(encoded) as header:
+            return Picture(pixels, False, Metadata(dpi=header.info.get("dpi", ())))
     with _opened(encoded) as image:
         check_dimensions(image.size, 1)
-        ImageOps.exif_transpose(image, in_place=True)
-        return Picture(np.asarray(to_rgb(image, background)), image.format not in _LOSSLESS)
+        _upright(image)
+        metadata = metadata_of(image)
+        rgb = image if image.mode == "RGB" and not image.has_transparency_data else to_rgb(image)
+        return Picture(_pixels(rgb), image.format not in _LOSSLESS, metadata)
+
+
+def decode_grey(encoded: bytes) -> Image.Image:
+    """Decodes an image file to its brightness, at its own size; what is transparent is black.
+
+    Raises:
+        BadImage: as `decode_whole` says.
+    """
+    with _opened(encoded) as image:
+        check_dimensions(image.size, 1)
+        _upright(image)
+        plain = image.mode in ("1", "L") and not image.has_transparency_data
+        return (image if plain else to_rgb(image, "black")).convert("L")
+
+
+def _pixels(image: Image.Image) -> NDArray[np.uint8]:
+    """Returns the pixels of an RGB image, (H, W, 3) uint8, in strips: Pillow's own conversion holds three copies."""
+    pixels = np.empty((image.height, image.width, 3), np.uint8)
+    for top in range(0, image.height, _STRIP):
+        box = (0, top, image.width, min(top + _STRIP, image.height))
+        pixels[top : top + _STRIP] = np.asarray(image.crop(box))
+    return pixels
 
 
 def _decode_plain_png(encoded: bytes, size: int) -> NDArray[np.uint8] | None:
@@ -143,6 +179,15 @@ def _opened(encoded: bytes) -> Iterator[Image.Image]:
         raise BadImage(str(error)) from None
     except Exception as error:  # Pillow's decoders raise many kinds (OSError, SyntaxError, struct.error, ...)
         raise BadImage(f"damaged: {str(error) or type(error).__name__}") from None
+
+
+def _upright(image: Image.Image) -> None:
+    """Decodes an image and applies its EXIF orientation; drops EXIF that is damaged, which harms no pixel."""
+    image.load()
+    try:
+        ImageOps.exif_transpose(image, in_place=True)
+    except Exception:  # Pillow raises many kinds
+        image.info.pop("exif", None)
 
 
 def check_dimensions(dimensions: tuple[int, int], size: int) -> None:

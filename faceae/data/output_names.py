@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import PurePosixPath
 
 from faceae.data.images import EXTENSIONS
+from faceae.data.metadata import FORMATS
 from faceae.data.rejected import Rejected
 
 _LONGEST_PART = 255
@@ -16,7 +17,9 @@ _LONGEST = 900
 """Largest number of bytes in a path below the folder: S3 allows 1,024, with the folder's own."""
 
 
-def output_names(image_ids: Sequence[str], reserved: Iterable[str] = ()) -> tuple[dict[str, str], list[Rejected]]:
+def output_names(
+    image_ids: Sequence[str], reserved: Iterable[str] = (), *, own: bool = False
+) -> tuple[dict[str, str], list[Rejected]]:
     """Names the file to write for each picture: its own name with the extension replaced by .png.
 
     Where that could be the name of another picture's file, .png follows the extension instead.
@@ -24,6 +27,7 @@ def output_names(image_ids: Sequence[str], reserved: Iterable[str] = ()) -> tupl
     Args:
         image_ids: names of the pictures; no two are equal.
         reserved: names of other files in the folder.
+        own: whether a picture keeps its own name, if pictures are written in the format of its extension.
 
     Returns:
         The file for each picture, and the pictures that have none: those whose name leads out of the folder, cannot be
@@ -43,8 +47,9 @@ def output_names(image_ids: Sequence[str], reserved: Iterable[str] = ()) -> tupl
     taken = set(long.values())
     names: dict[str, str] = {}
     for path, image_id in paths.items():
-        short = f"{stem(path)}.png"
-        names[image_id] = short if shared[stem(path)] == 1 and short not in taken else long[path]
+        keeps = own and PurePosixPath(path).suffix.lower() in FORMATS
+        short = path if keeps else f"{stem(path)}.png"
+        names[image_id] = short if (keeps or shared[stem(path)] == 1) and short not in taken else long[path]
     files = {*names.values(), *reserved}
     for image_id, name in list(names.items()):
         if reason := _unwritable(name, files):

@@ -25,7 +25,7 @@ from faceae import storage
 from faceae.data import synthetic
 from faceae.data.archives import Span, is_adjacent, read_members
 from faceae.data.execution import lower_priority
-from faceae.data.images import BadImage, check_dimensions, decode
+from faceae.data.images import BadImage, Stored, check_dimensions, decode
 from faceae.data.sources import SYNTHETIC, Entry
 from faceae.data.tables import PIXELS, read_rows
 
@@ -153,7 +153,7 @@ def read_unit(unit: Sequence[Entry], image_size: int) -> Iterator[pa.Table]:
         reasons: list[str | None] = [None] * len(entries)
         for i, stored in enumerate(itertools.islice(fetched, len(entries))):
             try:
-                pixels[i] = _to_pixels(stored, image_size)
+                pixels[i] = to_pixels(stored, image_size)
             except BadImage as error:
                 reasons[i] = str(error)
         yield pa.table(
@@ -167,9 +167,6 @@ def read_unit(unit: Sequence[Entry], image_size: int) -> Iterator[pa.Table]:
 
 def _slices(entries: Sequence[Entry], rows: int) -> Iterator[Sequence[Entry]]:
     return (entries[i : i + rows] for i in range(0, len(entries), rows))
-
-
-Stored = bytes | NDArray[np.uint8] | BadImage
 
 
 def fetch(unit: Sequence[Entry], image_size: int) -> Iterator[Stored]:
@@ -226,7 +223,8 @@ def _square_pixels(value: bytes) -> Stored:
     return np.frombuffer(value, np.uint8).reshape(side, side, 3)
 
 
-def _to_pixels(stored: Stored, image_size: int) -> NDArray[np.uint8]:
+def to_pixels(stored: Stored, image_size: int) -> NDArray[np.uint8]:
+    """Returns what is stored as (image_size, image_size, 3) uint8; raises BadImage if it cannot be used."""
     if isinstance(stored, BadImage):
         raise stored
     if isinstance(stored, bytes):

@@ -55,7 +55,7 @@ def list_images(uri: str, shard: Shard | None) -> Images:
                 schema = file.schema_arrow
                 column, ids = _image_column(schema, uri)
                 for read in filter(None, (column, ids)):
-                    _refuse_objects(schema.field(read.partition(".")[0]).type, read, uri)
+                    refuse_objects(schema.field(read.partition(".")[0]).type, f"{uri}: the column {read}")
                 if shard:
                     shard.check(uri, "rows", file.metadata.num_rows)
                     shard.check(uri, "pixel_bytes", getattr(schema.field(column).type, "byte_width", 0))
@@ -66,7 +66,7 @@ def list_images(uri: str, shard: Shard | None) -> Images:
                     )
                 return Images(column, [_ids(file, group, rows, ids) for group, rows in enumerate(groups)])
         except (pa.ArrowException, OSError, ValueError) as error:
-            _raise_if_storage_failed(uri, error)
+            raise_if_storage_failed(uri, error)
             raise InputError(f"{uri}: is incomplete or damaged ({one_line(error)}); fetch or make it again") from None
 
 
@@ -106,18 +106,18 @@ def _is_binary(kind: pa.DataType) -> bool:
     return pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_fixed_size_binary(kind)
 
 
-def _refuse_objects(kind: pa.DataType, column: str, uri: str) -> None:
-    """Raises InputError for Arrow extension types.
+def refuse_objects(kind: pa.DataType, where: str) -> None:
+    """Raises InputError for Arrow extension types; `where` names the column in its message.
 
     Ray registers one whose values are pickles (`ray.data.arrow_pickled_object`), and which unpickles them when they are
     read: a Parquet file from somebody else would run code.
     """
     if isinstance(kind, pa.BaseExtensionType):
-        raise InputError(f"{uri}: the column {column} is of the type {kind}; store plain strings and bytes instead")
+        raise InputError(f"{where} is of the type {kind}; store plain strings and bytes instead")
     for number in range(kind.num_fields):
-        _refuse_objects(kind.field(number).type, column, uri)
+        refuse_objects(kind.field(number).type, where)
     if pa.types.is_dictionary(kind):
-        _refuse_objects(kind.value_type, column, uri)
+        refuse_objects(kind.value_type, where)
 
 
 def read_rows(uri: str, column: str, rows: Sequence[tuple[int, int]]) -> Iterator[bytes | BadImage]:
@@ -159,7 +159,7 @@ def _read_group(uri: str, file: pq.ParquetFile, group: int, column: str) -> pa.C
             return BadImage(f"the table is damaged in its row group {group}: {len(values)} images instead of {rows}")
         return pc.struct_field(values, 0) if pa.types.is_struct(values.type) else values
     except (pa.ArrowException, OSError, IndexError) as error:
-        _raise_if_storage_failed(uri, error)
+        raise_if_storage_failed(uri, error)
         return BadImage(f"the table is damaged in its row group {group}: {one_line(error)}")
 
 
@@ -174,7 +174,7 @@ def _read_column(uri: str, file: pq.ParquetFile, group: int, column: str) -> pa.
     return file.read_row_group(group, columns=[column])[0]
 
 
-def _raise_if_storage_failed(uri: str, error: Exception) -> None:
+def raise_if_storage_failed(uri: str, error: Exception) -> None:
     """Raises an error of the storage again; pyarrow raises OSError for damaged content, too.
 
     Raises:

@@ -1,37 +1,36 @@
-"""The driver of jobs/evaluate.py: measures a saved model on any images."""
+"""The driver of jobs/evaluate.py: measures a saved model, or what another program has restored, on any images."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from ray.exceptions import RayError
-from torch import nn
 
-from faceae import config, models, storage
+from faceae import config, storage
 from faceae.cluster import connection
 from faceae.cluster.replicas import REPLICA_CPUS, plan_replicas
-from faceae.config import Data, Settings
 from faceae.config.jobs import EvaluateSettings
 from faceae.console import Meter, out
-from faceae.data import rejected
-from faceae.data.execution import Replicas
-from faceae.data.mask_generator import MaskGenerator, read_masks
+from faceae.data import frozen_masks, rejected
 from faceae.data.rejected import Rejected
-from faceae.data.sources import SYNTHETIC, Listing, list_sources
-from faceae.data.split import Split, choose
+from faceae.data.sources import SYNTHETIC, Entry
+from faceae.drivers.evaluation_plan import Plan
 from faceae.errors import InputError, RunFailedError, one_line
 from faceae.evaluation import aggregate
-from faceae.evaluation.scoring import SCORES, Scoring, score
+from faceae.evaluation.pictures import KNOWN_CHANGE
 from faceae.reporting import evaluation as report
-from faceae.reporting.pages import hidden
 from faceae.run_folder import RunFolder, versions
 
 IMAGES = "images.parquet"
 """The file that holds the metrics of each image."""
+
+MASKS = "masks.parquet"
+"""The file that holds the mask of each image, for another evaluation; see `faceae.data.frozen_masks`."""
 
 SUMMARY = "summary.json"
 
@@ -61,6 +60,7 @@ def evaluate(settings: EvaluateSettings) -> dict[str, Any]:
             summary = _evaluate(folder, started)
     report.print_result(summary)
     out.print(f"\nimages    {folder.path(IMAGES)}")
+    out.print(f"masks     {folder.path(MASKS)}  SHA-256 {summary['masks']['sha256']}")
     out.print(f"report    {folder.path('report', 'index.html')}")
     return summary
 
@@ -68,43 +68,48 @@ def evaluate(settings: EvaluateSettings) -> dict[str, Any]:
 def _read_summary(folder: RunFolder[EvaluateSettings]) -> dict[str, Any]:
     """Returns the summary of a finished evaluation; raises InputError if it is not one."""
     summary = storage.read_object(folder.path(SUMMARY))
-    if not summary.keys() >= {"val", "baselines", "by_kind", "by_hole_size"}:
-        raise InputError(f"{folder.path(SUMMARY)}: is damaged; delete it, and --run.resume evaluates again")
+    if not summary.keys() >= {"val", "baselines", "by_kind", "by_hole_size", "masks", "compared"}:
+        raise InputError(
+            f"{folder.path(SUMMARY)}: is damaged, or an older version wrote it; delete it, and --run.resume evaluates "
+            "again"
+        )
     return summary
 
 
 def _evaluate(folder: RunFolder[EvaluateSettings], started: float) -> dict[str, Any]:
     settings = folder.settings
-    network, trained = _load(settings.model)
-    mask, size = settings.mask.applied_to(trained.mask), trained.data.image_size
-    config.check_mask(mask, size)
-    listing = _list(settings, trained.data)
-    library = read_masks(mask.images, size)
+    plan = Plan.create(settings)
     connection.connect(REPLICA_CPUS)
     placed = plan_replicas(settings.scale)
-    scoring = Scoring(network, MaskGenerator.create(mask, size, library), settings.batch_size)
-    out.print(f"images    {len(listing.entries)} of {' '.join(settings.data.source)}, faces with {hidden(mask)}")
-    table, seconds = _measure(folder, listing, scoring, placed)
-    table = table.add_column(3, "score", table[SCORES[trained.model.name]])
-    whole = aggregate.means(table)
+    scoring = plan.scoring(settings.batch_size)
+    entries, refused = plan.listing
+    out.print(f"images    {len(entries)} of {' '.join(settings.data.source)}, faces with {plan.hidden}")
+    table, seconds = _measure(folder, entries, refused, plan.score(scoring, placed))
+    table = table.add_column(3, "score", table[plan.score_metric])
+    masks, table = table.select(frozen_masks.SCHEMA.names), table.drop_columns(["seed", "bits"])
+    pictures = len(table["image_id"].unique())
+    kinds = scoring.holes.kinds
     wall = time.monotonic() - started
     summary = {
         "run": folder.name,
         "model": settings.model,
         "source": list(settings.data.source),
         "subset": settings.data.subset,
-        "image_size": size,
-        "mask": config.to_dict(mask),
-        "val": whole["val"],
-        "baselines": whole["baselines"],
+        "own_size": settings.own_size,
+        "image_size": plan.image_size,
+        "mask": plan.mask,
+        "masks": {"sha256": frozen_masks.digest(masks), "rows": masks.num_rows},
+        **{name: value for name, value in aggregate.means(table).items() if name != "images"},
         "counts": {
-            "read": len(listing.entries) + len(listing.refused),
-            "rejected": len(listing.entries) + len(listing.refused) - table.num_rows,
-            "val": table.num_rows,
+            "read": len(entries) + len(refused),
+            "rejected": len(entries) + len(refused) - pictures,
+            "val": pictures,
         },
-        "score": {"metric": SCORES[trained.model.name], "percentiles": aggregate.percentiles(table["score"])},
-        "by_kind": aggregate.by_kind(table, mask),
-        "by_hole_size": aggregate.by_hole_size(table, size),
+        "score": {"metric": plan.score_metric, "percentiles": aggregate.percentiles(table["score"])},
+        "by_kind": aggregate.by_kind(table, kinds),
+        "by_hole_size": aggregate.by_hole_size(table),
+        **({"by_hole": aggregate.by_hole(table, kinds)} if settings.own_size else {}),
+        **({"known_pixels": _known_pixels(table)} if plan.model is None else {}),
         "synthetic": any(uri.startswith(SYNTHETIC) for uri in settings.data.source),
         "versions": versions("faceae", "ray", "torch"),
         "started": round(time.time() - wall, 1),  # noqa: TID251  (a date)
@@ -114,81 +119,61 @@ def _evaluate(folder: RunFolder[EvaluateSettings], started: float) -> dict[str, 
         "device": "GPU" if placed.gpu else "CPU",
     }
     folder.held.check()
-    sink = pa.BufferOutputStream()
-    pq.write_table(table, sink)
-    storage.write(folder.path(IMAGES), memoryview(sink.getvalue()))
-    report.write(folder.path("report"), trained, summary, table, listing.entries, scoring)
+    _write_table(folder.path(IMAGES), table)
+    frozen_masks.write(folder.path(MASKS), masks)
+    report.write(folder.path("report"), settings, summary, plan.subject, plan.hidden, table, entries, scoring)
     storage.write_json(folder.path(SUMMARY), summary)  # written last: it marks the evaluation as finished
     return summary
 
 
-def _load(uri: str) -> tuple[nn.Module, Settings]:
-    """Returns the model and the settings that it was trained with."""
-    try:
-        network = models.load(uri)
-    except InputError as error:
-        raise InputError(f"MODEL {error}") from None
-    settings: Any = network.settings
-    return network, settings
+def _write_table(uri: str, table: pa.Table) -> None:
+    sink = pa.BufferOutputStream()
+    pq.write_table(table, sink)
+    storage.write(uri, memoryview(sink.getvalue()))
 
 
-def _list(settings: EvaluateSettings, trained: Data) -> Listing:
-    """Lists the images to measure."""
-    listing = list_sources(settings.data.source, settings.SOURCE_FLAG, settings.data.verify)
-    entries = listing.entries
-    if settings.data.subset == "val":
-        kept = _kept_for_validation(settings.data.source, trained)
-        entries = [entry for entry in entries if entry.image_id in kept]
-        if not entries:
-            raise InputError(
-                f"SOURCE {' '.join(settings.data.source)}: the model's run kept none of these images for validation; "
-                f"it was trained on {' '.join(trained.source)}"
-            )
-    return Listing(choose(entries, settings.data.limit), listing.refused)
-
-
-def _kept_for_validation(source: tuple[str, ...], trained: Data) -> set[str]:
-    """Returns the ids of the images that the model's run validated on.
-
-    Lists that run's own source to find them: the split hashes the ids, so other ids would give another split.
-    """
-    if trained.val_source and [*map(storage.absolute, source)] != [*map(storage.absolute, trained.val_source)]:
-        raise InputError(
-            f"--data.subset val: the model's run validated on {' '.join(trained.val_source)}; name that as SOURCE"
-        )
-    try:
-        return {entry.image_id for entry in Split(trained).val}
-    except InputError as error:
-        raise InputError(f"--data.subset val needs the source that the model was trained on: {error}") from None
+def _known_pixels(table: pa.Table) -> dict[str, float]:
+    """Returns what another program changed outside the holes."""
+    most, mean = (table[name] for name in KNOWN_CHANGE)
+    changed = pc.sum(pc.greater(most, 0)).as_py()
+    return {"changed": changed, "max_change": pc.max(most).as_py(), "mean_change": pc.mean(mean).as_py()}
 
 
 def _measure(
-    folder: RunFolder[EvaluateSettings], listing: Listing, scoring: Scoring, placed: Replicas
+    folder: RunFolder[EvaluateSettings],
+    entries: Sequence[Entry],
+    refused: Sequence[Rejected],
+    scored: Iterator[pa.Table],
 ) -> tuple[pa.Table, float]:
-    """Measures all usable images; returns their metrics and the seconds that it took.
+    """Collects the metrics of all usable images, in the order of the entries; returns also the seconds that it took.
 
     Raises:
-        InputError: too many images cannot be used.
+        InputError: too many images cannot be used, or one that has a mask in --mask.file.
         RunFailedError: the storage failed during reading, or the cluster failed.
     """
     blocks: list[pa.Table] = []
     bad: list[Rejected] = []
-    total = len(listing.entries)
+    seen: set[str] = set()
     try:
-        with Meter("evaluating", total) as meter:
-            for block in score(listing.entries, scoring, placed):
+        with Meter("evaluating", len(entries)) as meter:
+            for block in scored:
                 usable = pc.is_null(block["reason"])
-                blocks.append(block.filter(usable).drop_columns(["reason"]))
                 unusable = block.filter(pc.invert(usable))
                 bad += zip(unusable["image_id"].to_pylist(), unusable["reason"].to_pylist(), strict=True)
-                rejected.check(bad, total, folder)
-                meter.add(len(block))
+                if len(unusable) < len(block):
+                    blocks.append(block.filter(usable).drop_columns(["reason"]))
+                if bad and folder.settings.mask.file:
+                    raise InputError(f"SOURCE: {bad[0][0]} has a mask in --mask.file, but cannot be used: {bad[0][1]}")
+                rejected.check(bad, len(entries), folder)
+                seen.update(block["image_id"].to_pylist())
+                meter.set(len(seen))
     except RayError as error:
         raise RunFailedError(one_line(error)) from None
     finally:
-        rejected.write(bad, listing.refused, folder)
+        rejected.write(bad, refused, folder)
     out.print(f"evaluated {meter.summary()}")
-    table = pa.concat_tables(blocks)
-    if not len(table):
+    if not blocks:
         raise InputError(f"SOURCE: no usable image; all are listed in {folder.path(rejected.FILE)}")
-    return table, meter.seconds()
+    table = pa.concat_tables(blocks, promote_options="default")
+    order = pc.index_in(table["image_id"], pa.array([entry.image_id for entry in entries], pa.string()))
+    return table.take(order.to_numpy().argsort(kind="stable")), meter.seconds()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from contextlib import ExitStack
 from typing import Any
 
@@ -16,6 +17,7 @@ from faceae.console import Meter, out
 from faceae.data.dataset import FaceDataset, load_dataset
 from faceae.data.listing import check_listing
 from faceae.data.mask_generator import read_masks
+from faceae.data.sources import Entry
 from faceae.data.split import Split
 from faceae.errors import RunFailedError
 from faceae.reporting.tables import epoch_line, result_table, rows
@@ -58,7 +60,7 @@ def train(settings: Settings) -> dict[str, Any]:
             check_batch_norm(settings, placed, len(dataset.train))
             spec = RunSpec(folder.uri, settings, groups.share(dataset), placed.max_workers, folder.held)
             status = _train(spec, dataset.sampler(settings, placed.max_workers).images, groups, tracker)
-        summary = tracker.summary = _conclude(folder, dataset, status, started)
+        summary = tracker.summary = _conclude(folder, dataset, split.val, status, started)
     _print_result(folder, summary)
     return summary
 
@@ -143,17 +145,22 @@ class _Screen:
         return meter
 
 
-def _conclude(folder: RunFolder[Settings], dataset: FaceDataset, status: RunStatus, started: float) -> dict[str, Any]:
+def _conclude(
+    folder: RunFolder[Settings], dataset: FaceDataset, val: Sequence[Entry], status: RunStatus, started: float
+) -> dict[str, Any]:
     """Measures the baselines, writes the report and summary.json, and returns the content of summary.json."""
-    from faceae.evaluation import summary as evaluation  # imported late: torch takes seconds
+    from faceae.evaluation import pca  # imported late: torch takes seconds
+    from faceae.evaluation.run_baselines import Baselines
+    from faceae.evaluation.summary import summarize
     from faceae.reporting import run as report
     from faceae.reporting.contact_sheet import contact_sheet
 
     settings, data = folder.settings, folder.settings.data
     history = storage.read_lines(folder.path("metrics.jsonl"))
-    baselines = evaluation.Baselines(dataset.val, data.image_size, settings.train.batch_size).wait()
+    baselines = Baselines(dataset, val, settings.train.batch_size)
+    summary = summarize(folder.name, settings, history, baselines, dataset, folder.path("model"))
     wall = time.monotonic() - started
-    summary = evaluation.summarize(folder.name, settings, history, baselines, dataset) | {
+    summary |= {
         "started": round(time.time() - wall, 1),  # noqa: TID251  (a date)
         "seconds_to_first_step": round(status.first_step - started, 1) if status.first_step else None,
         "wall_seconds": round(wall, 1),
@@ -162,13 +169,14 @@ def _conclude(folder: RunFolder[Settings], dataset: FaceDataset, status: RunStat
     }
     sheet = contact_sheet(folder.path("model"), dataset.val, data.image_size)
     folder.held.check()
+    storage.write(folder.path("model", pca.FILE), baselines.pca())
     report.write(folder.path("report"), settings, summary, history, sheet)
     storage.write_json(folder.path("summary.json"), summary)
     return summary
 
 
 def _print_result(folder: RunFolder[Settings], summary: dict[str, Any]) -> None:
-    from faceae.evaluation.summary import print_caveats
+    from faceae.reporting.comparison import print_caveats
 
     out.print()
     heading = f"{summary['counts']['val']} validation images"

@@ -18,7 +18,7 @@ from faceae.data.dataset import load_dataset
 from faceae.data.listing import check_listing
 from faceae.data.mask_generator import read_masks
 from faceae.data.split import Split
-from faceae.evaluation.summary import Baselines
+from faceae.evaluation.run_baselines import Baselines
 from faceae.run_folder import RunFolder
 from faceae.tuning.result import GridResult
 from faceae.tuning.search import Search
@@ -58,7 +58,7 @@ def tune(settings: GridSettings) -> dict[str, Any]:
                 for point in points:
                     check_batch_norm(point.settings, placed, len(dataset.train))
                 trials = open_trials(points, folder)
-                baselines = Baselines(dataset.val, settings.data.image_size, settings.train.batch_size)
+                baselines = Baselines(dataset, split.val, settings.train.batch_size)
                 result = GridResult(folder, trials, dataset, baselines, placed, started)
                 Search(settings, trials, dataset, groups, folder.held, result.keep).run()
         except KeyboardInterrupt:

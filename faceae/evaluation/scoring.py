@@ -15,16 +15,18 @@ import ray
 import torch
 from torch import Tensor, nn
 
+from faceae import metrics
 from faceae.cluster.replicas import REPLICA_CPUS
-from faceae.config import Mask
 from faceae.corruption import masks
+from faceae.data import frozen_masks
 from faceae.data.batch import Batch
 from faceae.data.execution import ActorPool, Replicas, execute
-from faceae.data.mask_generator import MaskGenerator
 from faceae.data.reader import FaceSource, column_rows, pixels_array
 from faceae.data.sources import Entry
 from faceae.data.validation import stack_batch
 from faceae.evaluation import baselines
+from faceae.evaluation.baselines import Comparison
+from faceae.evaluation.holes import Holes
 from faceae.training import engine
 
 SCORES = {"article": "mse", "unet": "hole_mse"}
@@ -37,13 +39,17 @@ class Scoring(NamedTuple):
 
     Attributes:
         network: the network, as `faceae.models.load` returns it.
-        mask_generator: draws the masks.
+        holes: the hole of each image.
+        image_size: side in pixels of an image at the model's size.
         batch_size: number of images in a forward pass.
+        comparison: the baselines.
     """
 
     network: nn.Module
-    mask_generator: MaskGenerator
+    holes: Holes
+    image_size: int
     batch_size: int
+    comparison: Comparison
 
 
 def score(entries: Sequence[Entry], scoring: Scoring, replicas: Replicas) -> Iterator[pa.Table]:
@@ -56,45 +62,47 @@ def score(entries: Sequence[Entry], scoring: Scoring, replicas: Replicas) -> Ite
 
     Yields:
         Tables with the columns image_id, reason (null for a usable image; the metrics of the others are meaningless),
-        kind, hole_pixels, the model's metrics by name, and those of the baselines under names like `telea_hole_mse`.
+        the other columns of `faceae.data.frozen_masks`, hole_pixels, the model's metrics by name, and those of the
+        baselines under names like `telea_hole_mse`, NaN where they were not measured.
 
     Raises:
         ray.exceptions.RayError: the storage failed during reading.
     """
-    mask_generator, batch_size = scoring.mask_generator, scoring.batch_size
-    source = FaceSource(entries, mask_generator.image_size)
+    holes, image_size, batch_size, comparison = scoring[1:]
+    source = FaceSource(entries, image_size)
+    compared = ray.put(comparison)
 
     def finish(block: pa.Table) -> pa.Table:
-        return add_baselines(block, mask_generator, batch_size)
+        return add_baselines(block, holes, image_size, batch_size, ray.get(compared))
 
-    arguments = (ray.put(scoring.network), mask_generator.image_size, batch_size, replicas.device)
+    arguments = (ray.put(scoring.network), image_size, batch_size, replicas.device)
     pool = ActorPool(Scorer, arguments, replicas.at_most(len(source.units)))
     for ref, _ in execute(source, len(source.units), finish, pool):
         yield ray.get(ref)
 
 
-def add_baselines(block: pa.Table, mask_generator: MaskGenerator, batch_size: int) -> pa.Table:
-    """Adds `mask`, `kind`, `hole_pixels` and the metrics of the baselines to a block of `FaceSource`."""
-    ids = block["image_id"].to_pylist()
-    bits = mask_generator.draw_validation(ids)
+def add_baselines(block: pa.Table, holes: Holes, image_size: int, batch_size: int, comparison: Comparison) -> pa.Table:
+    """Adds the masks, their pixels as `mask`, `hole_pixels` and the baselines' metrics to a block of `FaceSource`."""
+    rows = [row for (row,) in holes.rows([(name, image_size, image_size) for name in block["image_id"].to_pylist()])]
+    for field in frozen_masks.SCHEMA.remove(0):
+        block = block.append_column(field, pa.array([row[field.name] for row in rows], field.type))
+    bits = np.stack([np.frombuffer(frozen_masks.bits(row), np.uint8) for row in rows])
     block = block.append_column("mask", pixels_array(bits))
-    block = block.append_column("kind", pa.array(kinds(ids, mask_generator.mask), pa.string()))
-    hidden = masks.unpack(bits, mask_generator.image_size).sum((1, 2), dtype=np.int32)
+    hidden = masks.unpack(bits, image_size).sum((1, 2), dtype=np.int32)
     block = block.append_column("hole_pixels", pa.array(hidden))
+    fills = baselines.available(comparison.pca)
+    compared = np.array([image_id in comparison.image_ids for image_id in block["image_id"].to_pylist()])
     measured = [
-        {
-            f"{name}_{metric}": values
-            for name, metrics in baselines.per_image(batch).items()
-            for metric, values in metrics.items()
-        }
-        for batch in _batches(block, mask_generator.image_size, batch_size)
+        baselines.per_image(batch, fills)
+        for batch in _batches(block.filter(pa.array(compared)), image_size, batch_size)
     ]
-    return _append(block, measured)
-
-
-def kinds(image_ids: Sequence[str], mask: Mask) -> list[str]:
-    """Returns the kind of each image's validation mask."""
-    return masks.kinds(image_ids, mask, seed=0, epoch=masks.VALIDATION_EPOCH)
+    for name in fills:
+        for metric in metrics.NAMES:
+            values = np.full(len(block), np.nan, np.float32)
+            if measured:
+                values[compared] = torch.cat([batch[name][metric] for batch in measured]).numpy()
+            block = block.append_column(f"{name}_{metric}", pa.array(values))
+    return block
 
 
 class Scorer:

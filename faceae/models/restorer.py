@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,10 +17,11 @@ from PIL import Image
 from torch import Tensor, nn
 
 from faceae.config import Settings
-from faceae.corruption import masks
+from faceae.corruption import edges, masks
 from faceae.corruption.components import Box
 from faceae.corruption.pieces import pieces
 from faceae.data.images import BadImage, to_rgb
+from faceae.data.whole import open_picture
 from faceae.errors import InputError
 from faceae.models.unet import WindowUnet, place
 from faceae.models.windows import Hole, Pixels, Square, View, Window, around, in_frame, paste
@@ -44,41 +46,54 @@ class Restorer(nn.Module):
         self.network = network
         self.settings = settings
 
-    def forward(self, image: Any, mask: Any) -> Any:  # noqa: ANN401  (the output's type is the input's)
+    def forward(self, image: Any, mask: Any = None, *, grow: int = 0, feather: int = 0) -> Any:  # noqa: ANN401
         """Restores a batch of images given as tensors, or one picture.
 
         Args:
-            image: a batch, (N, 3, S, S) float in [0, 1] and black inside the hole; or a picture of any size,
-                (H, W, 3) uint8 or a PIL image (one that is not RGB is converted; EXIF orientation is not applied).
-            mask: for a batch, (N, 1, S, S) float, 1 inside the hole; for a picture, a mask of the same size, (H, W)
-                bool and True inside the hole, or a PIL image, white inside the hole.
+            image: a batch, (N, 3, S, S) float in [0, 1] and black inside the hole; or a picture of any size: the path
+                of its file, (H, W, 3) uint8, or a PIL image (one that is not RGB is converted; EXIF orientation is
+                applied to files only).
+            mask: for a batch, (N, 1, S, S) float, 1 inside the hole; for a picture, the path of a mask, which is scaled
+                to the picture, or a mask of its size: (H, W) bool and True inside the hole, or a PIL image, white
+                inside the hole. Without a mask, the black boxes of a picture in a file are its holes.
+            grow: for a picture, how many pixels the hole is larger than the mask to each side.
+            feather: for a picture, how many pixels inside the hole the fill is blended with what the picture has there.
 
         Returns:
             For a batch, the network's output, (N, 3, S, S) float32 in [0, 1]; for a picture, the picture restored
-            inside the hole and unchanged outside it, as an array or a PIL image, whichever was given.
+            inside the hole and unchanged outside it, as an array if it was given as one, otherwise as a PIL image.
 
         Raises:
-            InputError: the picture or the mask has another type or size than these.
+            InputError: the picture or the mask is missing, cannot be used, or has another type or size than these.
         """
         if isinstance(image, Tensor):
             return self.network(image, mask)
-        try:
-            hole = masks.of_image(to_rgb(mask, "black")) if isinstance(mask, Image.Image) else mask
-        except BadImage as error:
-            raise InputError(f"the mask cannot be used: {error}") from None
+        if isinstance(image, str | Path):
+            picture, hole = open_picture(str(image), None if mask is None else str(mask), grow)
+            restored = Image.fromarray(self._restore_one(picture.pixels, hole, feather))
+            restored.info |= picture.metadata.info
+            return restored
+        hole = _hole(mask)
+        if grow:
+            hole = edges.grown(hole, grow)
         if not isinstance(image, Image.Image):
-            return self.restore([image], [hole])[0]
+            return self._restore_one(image, hole, feather)
         try:
             restored = (image if image.mode == "RGB" else to_rgb(image)).copy()
         except BadImage as error:
             raise InputError(f"the picture cannot be used: {error}") from None
         # Pasting into a copy of the PIL image keeps its metadata.
-        restored.paste(Image.fromarray(self.restore([np.asarray(restored)], [hole])[0]))
+        restored.paste(Image.fromarray(self._restore_one(np.asarray(restored), hole, feather)))
         return restored
+
+    def _restore_one(self, picture: Pixels, hole: Hole, feather: int) -> Pixels:
+        (filled,) = self.restore([picture], [hole])
+        edges.feather(filled, picture, hole, feather)
+        return filled
 
     @torch.inference_mode()
     def restore(self, pictures: Sequence[Pixels], holes: Sequence[Hole]) -> list[Pixels]:
-        """Restores several pictures of any sizes; the network sees squares of different pictures in one batch.
+        """Restores several pictures of any sizes; the network sees windows of different pictures in one batch.
 
         Args:
             pictures: (H, W, 3) uint8 arrays, RGB; they are not changed.
@@ -98,7 +113,7 @@ class Restorer(nn.Module):
         for turn in itertools.zip_longest(*(self._windows(number, hole) for number, hole in enumerate(holes))):
             windows = itertools.chain.from_iterable(each for each in turn if each)
             while batch := list(itertools.islice(windows, BATCH)):
-                for number, frame in {(window.number, window.frame): None for window in batch}.keys() - faces.keys():
+                for number, frame in {(window.number, window.frame) for window in batch} - faces.keys():
                     faces[number, frame] = self._face(View(restored[number], unknown[number], frame))
                 views = [View(restored[window.number], unknown[window.number], window.seen) for window in batch]
                 for window, view, drawn in zip(batch, views, self._draw(batch, views, faces), strict=True):
@@ -157,6 +172,16 @@ class Restorer(nn.Module):
     @property
     def _device(self) -> torch.device:
         return next(self.parameters()).device
+
+
+def _hole(mask: Any) -> Hole:  # noqa: ANN401
+    """Returns the hole of a mask that is no file; `_check` says what is wrong with that of an array."""
+    if mask is None:
+        raise InputError("no mask is given; give one of the picture's size, (H, W) bool or a PIL image")
+    try:
+        return masks.of_image(to_rgb(mask, "black")) if isinstance(mask, Image.Image) else mask
+    except BadImage as error:
+        raise InputError(f"the mask cannot be used: {error}") from None
 
 
 def _check(picture: Pixels, hole: Hole) -> None:

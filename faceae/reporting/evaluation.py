@@ -9,106 +9,188 @@ import numpy as np
 import pyarrow as pa
 from matplotlib.figure import Figure
 
-from faceae.config import Mask, Settings
+from faceae import storage
+from faceae.config import Mask
 from faceae.config.article import ARTICLE, comparable
+from faceae.config.jobs import EvaluateSettings
 from faceae.console import out
+from faceae.data import frozen_masks
 from faceae.data.batch import Batch
 from faceae.data.cache import decode, take
 from faceae.data.sources import Entry
 from faceae.data.split import sample
 from faceae.evaluation.aggregate import GroupMeans
+from faceae.evaluation.pictures import PictureScoring
 from faceae.evaluation.scoring import Scoring
 from faceae.reporting import plots, tables
+from faceae.reporting.comparison import print_comparison
 from faceae.reporting.contact_sheet import FACES, sheet
 from faceae.reporting.pages import write_page
+from faceae.reporting.picture_sheet import draw_pictures
 from faceae.reporting.tables import Row
 
-GROUP_COLUMNS = {
-    "hole_mse": ("MSE\nhole", ".4f"),
-    "composite_mse": ("MSE\ncomposite", ".5f"),
-    "composite_ssim": ("SSIM\ncomposite", ".4f"),
-}
-"""The metrics in the tables by kind and by size of the hole: heading and number format."""
+WEAK = ("black", "mean")
+"""The baselines that the tables by kind, size and hole leave out: any other is better."""
+
+BEST = "best"
+"""Stands for the best baseline in the heading of a column."""
+
+TABLE = "table.md"
+"""The table by hole in Markdown, of an evaluation at the pictures' own size."""
 
 
 def print_result(summary: Mapping[str, Any]) -> None:
     """Prints the result tables."""
     out.print()
     out.print(tables.result_table(f"{summary['counts']['val']} images", rows(summary)))
-    for heading, divided in (("hole", summary["by_kind"]), ("hole, of the frame", summary["by_hole_size"])):
-        if len(divided) > 1:
-            out.print()
-            out.print(tables.result_table(heading, group_rows(divided), group_headings(divided)))
-    if "telea" not in summary["baselines"]:
-        out.print("(for the baseline telea install faceae[telea])")
+    for heading, divided in _divisions(summary):
+        out.print()
+        out.print(tables.result_table(heading, group_rows(divided, every=False), group_headings(divided, every=False)))
+    print_comparison(summary)
+    if known := known_pixels(summary):
+        out.print(known)
+
+
+def _divisions(summary: Mapping[str, Any]) -> list[tuple[str, Mapping[str, GroupMeans]]]:
+    """Returns the parts of a summary that divide its rows and are shown, with their headings."""
+    if "by_hole" in summary:
+        return [("hole", summary["by_hole"])]
+    divided = [("kind of hole", summary["by_kind"]), ("hole, of the frame", summary["by_hole_size"])]
+    return [(heading, groups) for heading, groups in divided if len(groups) > 1]
+
+
+def known_pixels(summary: Mapping[str, Any]) -> str | None:
+    """Says whether another program changed what was known; None for a model, which cannot."""
+    if (known := summary.get("known_pixels")) is None:
+        return None
+    if not known["changed"]:
+        return "Known pixels are unchanged in all restored pictures."
+    return (
+        f"Known pixels differ in {known['changed']} of {summary['masks']['rows']} restored pictures, by up to "
+        f"{known['max_change']} of 255 and by {known['mean_change']:.2g} on average over all; that is not scored."
+    )
 
 
 def rows(summary: Mapping[str, Any]) -> list[Row]:
     """Returns the rows of the result table: the model, the baselines, and the article if it measured the same."""
-    known = tables.reported(ARTICLE[:1]) if comparable(summary["image_size"], Mask(**summary["mask"])) else []
-    return tables.measured({"this model": summary["val"], **summary["baselines"]}) + known
+    drawn = "kind" in summary["mask"] and comparable(summary["image_size"], Mask(**summary["mask"]))
+    known = tables.reported(ARTICLE[:1]) if drawn else []
+    ours = "these pictures" if "known_pixels" in summary else "this model"
+    return tables.measured({ours: summary["val"], **tables.references(summary)}) + known
 
 
-def group_headings(divided: Mapping[str, GroupMeans]) -> list[str]:
+def group_headings(divided: Mapping[str, GroupMeans], every: bool) -> list[str]:
     """Returns the headings of the cells of `group_rows`."""
-    baselines = next(iter(divided.values()))["baselines"]
-    return ["images", *(heading for heading, _ in GROUP_COLUMNS.values()), *(f"MSE hole\n{name}" for name in baselines)]
-
-
-def group_rows(divided: Mapping[str, GroupMeans]) -> list[Row]:
-    """Returns a row for each group: the model's metrics, and each baseline's error inside the hole."""
-    _, form = GROUP_COLUMNS["hole_mse"]
+    first = next(iter(divided.values()))
+    steps = [f"edge step\n{of}" for of in ("original", "model", "best")] if "original" in first else []
     return [
-        (
-            label,
-            [str(group["images"])]
-            + [format(group["val"][name], form) for name, (_, form) in GROUP_COLUMNS.items()]
-            + [format(values["hole_mse"], form) for values in group["baselines"].values()],
-        )
-        for label, group in divided.items()
+        "images",
+        "SSIM\ncomposite",
+        *(f"MSE hole\n{name}" for name in ["model", *_listed(divided, every)]),
+        "best\nbaseline",
+        "model's\nshare",
+        "worse\non",
+        *steps,
     ]
+
+
+def _listed(divided: Mapping[str, GroupMeans], every: bool) -> list[str]:
+    """Returns the baselines that have a column of their own; `BEST` is that of each group."""
+    measured = max((group["baselines"] for group in divided.values()), key=len)
+    return [name for name in measured if name not in WEAK] if every else [BEST]
+
+
+def group_rows(divided: Mapping[str, GroupMeans], every: bool) -> list[Row]:
+    """Returns a row for each group: the model's metrics, errors of the baselines, and how they compare.
+
+    Args:
+        divided: the groups.
+        every: whether all baselines but the `WEAK` have a column, which a terminal has no room for, or only the best.
+    """
+    names = _listed(divided, every)
+    return [(label, _cells(group, names)) for label, group in divided.items()]
+
+
+def _cells(group: GroupMeans, names: Sequence[str]) -> list[str]:
+    val, best = group["val"], group["best_baseline"]
+    about = [str(group["images"]), f"{val['composite_ssim']:.4f}", f"{val['hole_mse']:.5f}"]
+    if best is None:  # the sample on which the baselines were measured has none of these images
+        return about + [""] * (len(names) + (6 if "original" in group else 3))
+    baselines = group["baselines"] | {BEST: group["baselines"][best]}
+    steps = [group["original"], val, baselines[best]] if "original" in group else []
+    return [
+        *about,
+        *(f"{baselines[name]['hole_mse']:.5f}" for name in names),
+        best,
+        f"{group['of_best']:.2f}",
+        f"{group['worse_share']:.0%}",
+        *(f"{step['edge_step']:.1f}" for step in steps),
+    ]
+
+
+def markdown(heading: str, divided: Mapping[str, GroupMeans]) -> str:
+    """Returns the table of `group_rows` in Markdown."""
+    headings = tables.in_one_line([heading, *group_headings(divided, every=True)])
+    lines = [headings, ["---"] * len(headings), *([label, *cells] for label, cells in group_rows(divided, every=True))]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
 def write(
     uri: str,
-    trained: Settings,
+    settings: EvaluateSettings,
     summary: Mapping[str, Any],
+    subject: str,
+    hidden: str,
     table: pa.Table,
     entries: Sequence[Entry],
-    scoring: Scoring,
+    scoring: Scoring | PictureScoring,
 ) -> None:
-    """Writes index.html, scores.png and the contact sheets worst.png, best.png and sample.png.
+    """Writes index.html, scores.png, the contact sheets worst.png, best.png and sample.png, and perhaps `TABLE`.
 
     Args:
         uri: the report's folder.
-        trained: the settings that the model was trained with.
+        settings: the evaluation's settings.
         summary: the content of summary.json.
+        subject: what restores the images, in words.
+        hidden: what is hidden, in words that follow "faces with".
         table: the content of images.parquet.
         entries: the images; those in the contact sheets are read again.
         scoring: the model and the masks.
     """
-    ranked = table.select(["image_id", "kind", "hole_mse"]).sort_by([("hole_mse", "descending")]).to_pylist()
-    by_id = {row["image_id"]: row for row in ranked}
-    shown = {
-        "sample": [by_id[entry.image_id] for entry in sample(entries) if entry.image_id in by_id][:FACES],
-        "worst": ranked[:FACES],
-        "best": ranked[: -FACES - 1 : -1],
-    }
+    ranked = table.select(["image_id", "kind", "size", "hole_mse"]).sort_by([("hole_mse", "descending")]).to_pylist()
+    shown = {"sample": _sample(ranked, entries), "worst": ranked[:FACES], "best": ranked[: -FACES - 1 : -1]}
+    if isinstance(scoring, PictureScoring):
+        sheets = draw_pictures(shown, entries, scoring, summary["best_baseline"])
+    else:
+        sheets = _sheets(shown, entries, scoring)
+    if "by_hole" in summary:
+        storage.write(storage.join(uri, TABLE), markdown("hole", summary["by_hole"]).encode())
     write_page(
         uri,
         "evaluate.html",
-        {"scores": histogram(table["score"], summary["score"]["metric"]), **_sheets(shown, entries, scoring)},
-        settings=trained,
+        {"scores": histogram(table["score"], summary["score"]["metric"]), **sheets},
+        settings=settings,
         summary=summary,
-        mask=scoring.mask_generator.mask,
+        subject=subject,
+        holes=hidden,
+        known_pixels=known_pixels(summary),
         headings=tables.in_one_line(heading for heading, _ in tables.COLUMNS.values()),
         rows=rows(summary),
         divided={
-            title: (tables.in_one_line(group_headings(divided)), group_rows(divided))
-            for title, divided in (("kind of hole", summary["by_kind"]), ("size of the hole", summary["by_hole_size"]))
+            heading: (tables.in_one_line(group_headings(divided, every=True)), group_rows(divided, every=True))
+            for heading, divided in _divisions(summary)
         },
         shown=shown,
     )
+
+
+def _sample(ranked: Sequence[Mapping[str, Any]], entries: Sequence[Entry]) -> list[Mapping[str, Any]]:
+    """Returns rows of a sample of images, each with another of the holes in turn."""
+    by_id: dict[str, list[Mapping[str, Any]]] = {}
+    for row in sorted(ranked, key=lambda row: (row["kind"], row["size"] or 0)):
+        by_id.setdefault(row["image_id"], []).append(row)
+    chosen = [by_id[entry.image_id] for entry in sample(entries) if entry.image_id in by_id][:FACES]
+    return [rows[number % len(rows)] for number, rows in enumerate(chosen)]
 
 
 def histogram(scores: pa.ChunkedArray, metric: str) -> bytes:
@@ -128,17 +210,15 @@ def _sheets(
 ) -> dict[str, bytes]:
     """Draws contact sheets of images, which are read and restored again, since their pixels were not kept."""
     ids = {row["image_id"] for rows in shown.values() for row in rows}
-    mask_generator = scoring.mask_generator
-    blocks, _ = decode(
-        [entry for entry in entries if entry.image_id in ids], mask_generator.image_size, lambda images: None
-    )
+    size = scoring.image_size
+    blocks, _ = decode([entry for entry in entries if entry.image_id in ids], size, lambda images: None)
     names, pixels = take(blocks.refs, blocks.positions())
-    images = dict(zip(names, pixels.reshape(-1, mask_generator.image_size, mask_generator.image_size, 3), strict=True))
+    images = dict(zip(names, pixels.reshape(-1, size, size, 3), strict=True))
     sheets = {}
     for name, rows in shown.items():
         present = [row["image_id"] for row in rows if row["image_id"] in images]
-        batch = Batch(
-            np.stack([images[name] for name in present]), mask_generator.draw_validation(present), len(present)
-        )
+        masks = [mask for (mask,) in scoring.holes.rows([(name, size, size) for name in present])]
+        bits = np.stack([np.frombuffer(frozen_masks.bits(mask), np.uint8) for mask in masks])
+        batch = Batch(np.stack([images[name] for name in present]), bits, len(present))
         sheets[name] = plots.png(sheet(scoring.network, batch))
     return sheets

@@ -31,10 +31,8 @@ def write_page(
     """
     for name, picture in pictures.items():
         storage.write(storage.join(uri, f"{name}.png"), picture)
-    page = jinja2.Environment(
-        loader=jinja2.PackageLoader("faceae.reporting"), autoescape=True, undefined=jinja2.StrictUndefined
-    ).get_template(template)
-    html = page.render(
+    html = render(
+        template,
         settings=settings,
         flat=config.flat(config.to_dict(settings)),
         clock=clock,
@@ -42,7 +40,15 @@ def write_page(
         pictures={name: base64.b64encode(picture).decode() for name, picture in pictures.items()},
         **content,
     )
-    storage.write(storage.join(uri, "index.html"), html.encode())
+    storage.write(storage.join(uri, "index.html"), html)
+
+
+def render(template: str, **content: Any) -> bytes:  # noqa: ANN401
+    """Returns the page that a template makes of its variables."""
+    pages = jinja2.Environment(
+        loader=jinja2.PackageLoader("faceae.reporting"), autoescape=True, undefined=jinja2.StrictUndefined
+    )
+    return pages.get_template(template).render(**content).encode()
 
 
 def hidden(mask: Mask) -> str:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import io
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
@@ -29,8 +31,9 @@ def curves(history: Sequence[Mapping[str, Any]], summary: Mapping[str, Any]) -> 
 
 def draw_baselines(axes: Axes, baselines: Mapping[str, Mapping[str, float]]) -> None:
     """Draws each baseline's error inside the hole as a horizontal line."""
-    for grey, (name, values) in zip(("0.2", "0.5", "0.7"), baselines.items(), strict=False):
-        axes.axhline(values["hole_mse"], ls="--", lw=1, color=grey, label=name)
+    dashes = itertools.cycle(("--", ":", "-."))
+    for grey, (name, values) in zip(np.linspace(0.2, 0.7, len(baselines)), baselines.items(), strict=True):
+        axes.axhline(values["hole_mse"], ls=next(dashes), lw=1, color=str(grey), label=name)
 
 
 def label_axes(axes: Axes, title: str) -> None:

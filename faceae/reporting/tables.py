@@ -39,8 +39,15 @@ Row = tuple[str, list[str]]
 
 def rows(summary: Mapping[str, Any], settings: Settings) -> list[Row]:
     """Returns the rows of a run: its best epoch, the baselines, and what the article reports."""
-    named = {f"this model, epoch {summary['best_epoch']}": summary["val"], **summary["baselines"]}
+    named = {f"this model, epoch {summary['best_epoch']}": summary["val"], **references(summary)}
     return measured(named) + reported(matching(settings) or [ARTICLE[0]])
+
+
+def references(summary: Mapping[str, Any]) -> dict[str, Mapping[str, float]]:
+    """Returns what stands below a model in a table: the baselines, and above them the model on the same sample."""
+    compared = summary["compared"]
+    sampled = {f"on a sample of {compared['images']}": compared["val"]} if compared["images"] < compared["of"] else {}
+    return sampled | summary["baselines"]
 
 
 def measured(named: Mapping[str, Mapping[str, float]]) -> list[Row]:

@@ -12,7 +12,7 @@ from PIL import Image
 from faceae.config import Settings
 from faceae.reporting import plots
 from faceae.reporting.pages import write_page
-from faceae.reporting.tables import COLUMNS, in_one_line
+from faceae.reporting.tables import COLUMNS, in_one_line, references
 from faceae.tuning import view
 from faceae.tuning.trials import Trial, ranked
 
@@ -49,7 +49,7 @@ def write(
         }
         for trial in ranked(trials)
     ]
-    baselines = [(name, view.cells({"val": values})) for name, values in summary["baselines"].items()]
+    baselines = [(name, view.cells({"val": values})) for name, values in references(summary).items()]
     write_page(
         uri,
         "grid.html",

@@ -14,8 +14,12 @@ from faceae.config.grid import GridSettings
 from faceae.console import out
 from faceae.data.dataset import FaceDataset
 from faceae.errors import RunFailedError
-from faceae.evaluation.summary import Baselines, print_caveats, summarize
+from faceae.evaluation import pca
+from faceae.evaluation.run_baselines import Baselines
+from faceae.evaluation.summary import summarize
+from faceae.reporting.comparison import print_caveats
 from faceae.reporting.contact_sheet import contact_sheet
+from faceae.reporting.tables import references
 from faceae.run_folder import RunFolder
 from faceae.tuning import page, trials, view
 from faceae.tuning.trials import Trial
@@ -102,15 +106,18 @@ class GridResult:
             raise RunFailedError(f"all {len(self.trials)} trials failed: {'; '.join(sorted(reasons))}")
         for name in storage.list_files(best.folder.path("model")):
             storage.write(self.folder.path("model", name), storage.read(best.folder.path("model", name)))
-        measured = self.baselines.wait()
-        summary = summarize(self.folder.name, best.folder.settings, best.history, measured, self.dataset) | {
+        model = self.folder.path("model")
+        summary = summarize(
+            self.folder.name, best.folder.settings, best.history, self.baselines, self.dataset, model
+        ) | {
             "wall_seconds": self._cost()["wall_seconds"],
             "workers": self.placement.workers,
             "device": best.device,
         }
+        storage.write(storage.join(model, pca.FILE), self.baselines.pca())
         storage.write_json(self.folder.path("summary.json"), summary)
         content = self.keep(state)
-        sheet = contact_sheet(self.folder.path("model"), self.dataset.val, best.folder.settings.data.image_size)
+        sheet = contact_sheet(model, self.dataset.val, best.folder.settings.data.image_size)
         command = self.longer(best)
         page.write(self.folder.path("report"), self.folder.settings, content, self.trials, summary, sheet, command)
         self._print_result(content, summary, command)
@@ -126,7 +133,7 @@ class GridResult:
 
     def _print_result(self, content: dict[str, Any], summary: dict[str, Any], command: str) -> None:
         out.print()
-        out.print(view.result_table(self.trials, summary["baselines"], summary["counts"]["val"]))
+        out.print(view.result_table(self.trials, references(summary), summary["counts"]["val"]))
         print_caveats(summary)
         out.print()
         for what, text in view.costs(content["cost"]):

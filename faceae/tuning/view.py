@@ -129,8 +129,9 @@ class GridView:
         return Group(table, Text(f"{more}{self.progress()}, {clock(time.monotonic() - self.start)} so far"))
 
 
-def result_table(trials: Sequence[Trial], baselines: Mapping[str, Mapping[str, float]], images: int) -> Table:
-    """Returns a table of the ranked trials, the baselines and the article's results, for the terminal."""
+def result_table(trials: Sequence[Trial], references: Mapping[str, Mapping[str, float]], images: int) -> Table:
+    """Returns a table of the ranked trials, what they are compared with (`faceae.reporting.tables.references`) and the
+    article's results, for the terminal."""
     table = Table(box=None, pad_edge=False)
     table.add_column(f"\n{images} validation images", no_wrap=True)
     table.add_column("best\nepoch", justify="right")
@@ -145,7 +146,7 @@ def result_table(trials: Sequence[Trial], baselines: Mapping[str, Mapping[str, f
         state = Text(trial.state, style=STYLES.get(trial.state, ""))
         reached = cells(trial.best)
         table.add_row(f"{rank}. {label(trial)}", best, *reached, state, *([article(trial)] if wide else []))
-    for name, measured in baselines.items():
+    for name, measured in references.items():
         table.add_row(name, "", *cells({"val": measured}))
     return table
 

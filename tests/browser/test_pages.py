@@ -1,5 +1,6 @@
 """The report pages in a real browser at the width of a phone: nothing overflows, and all images are shown."""
 
+import numpy as np
 import pytest
 from pages import PHONE, assert_self_contained, look
 from pictures import png
@@ -8,6 +9,7 @@ from runs import small
 
 from faceae import metrics
 from faceae.config import Mask
+from faceae.reporting import restored
 from faceae.reporting import run as report
 from faceae.reporting.pages import hidden
 
@@ -22,7 +24,10 @@ def test_the_report_of_a_run_fits_a_phone(tmp_path):
         "epochs": 2,
         "best_epoch": 2,
         "val": val,
-        "baselines": dict.fromkeys(("black", "mean", "telea"), val),
+        "baselines": dict.fromkeys(("black", "mean", "telea", "navier_stokes", "biharmonic", "pca"), val),
+        "best_baseline": "navier_stokes",
+        "of_best": 0.123456,
+        "compared": {"images": 1000, "of": 10000, "val": val},
         "counts": {"read": 70000, "rejected": 0, "train": 60000, "val": 10000},
         "synthetic": True,
         "workers": 8,
@@ -35,7 +40,20 @@ def test_the_report_of_a_run_fits_a_phone(tmp_path):
     report.write(str(tmp_path / "report"), settings, summary, history, Image.new("RGB", (1100, 512)))
     page = (tmp_path / "report" / "index.html").read_text()
     assert "faces with\n  a hole of 8 to 16 pixels square or brush strokes over them" in page
+    assert "0.12 times that of the best baseline</b>,\nnavier_stokes (0.1235)" in page
+    assert "measured on the same sample of\n1000 images" in page
+    assert "<td>on a sample of 1000</td>" in page
     assert_self_contained(page, tmp_path, 2)
+
+
+def test_the_page_of_before_and_after_fits_a_phone(tmp_path):
+    picture, hole = np.zeros((900, 700, 3), np.uint8), np.zeros((900, 700), np.bool_)
+    hole[5:300, 600:] = True
+    shown = restored.shown("a-long-name-" * 9 + "<b>.png", picture, hole, picture)
+    assert shown.place == "200x200 of 700x900 pixels, from column 500 and row 0 on"
+    summary = {"counts": {"restored": 2, "there_before": 1}, "model": {"uri": "s3://" + "long/" * 30}, "format": "png"}
+    restored.write(str(tmp_path), [shown, shown], summary)
+    assert_self_contained((tmp_path / restored.FILE).read_text(), tmp_path, 6)
 
 
 def test_overflow_and_broken_images_are_found(tmp_path):

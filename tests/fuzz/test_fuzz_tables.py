@@ -13,6 +13,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from pictures import SIZE, read_all, write_parquet
 
+from faceae.data import frozen_masks
 from faceae.data.manifest import MADE_BY, MANIFEST, Shard, prepared
 from faceae.data.sources import list_sources
 from faceae.errors import InputError
@@ -64,6 +65,28 @@ def test_every_parquet_file_is_read_or_refused(folder, content):
                 assert_line(found)
             else:
                 assert found.shape == (SIZE, SIZE, 3)
+
+
+@functools.cache
+def mask_files():
+    """Returns files of masks of two sizes, whole and in small row groups."""
+    rows = [frozen_masks.row(f"{n}.png", "box", n or None, 0, 8, 8 + n, bytes([1]) + bytes(7 + n)) for n in range(9)]
+    with tempfile.TemporaryDirectory() as folder:
+        path = f"{folder}/masks.parquet"
+        frozen_masks.write(path, pa.Table.from_pylist(rows, frozen_masks.SCHEMA))
+        whole = Path(path).read_bytes()
+        pq.write_table(pq.read_table(path), path, row_group_size=2, compression="none", use_dictionary=False)
+        return [whole, Path(path).read_bytes()]
+
+
+@examples(few=100, many=2000)
+@given(st.deferred(lambda: mutated(mask_files())))
+def test_every_file_of_masks_is_read_or_refused(folder, content):
+    path = folder / "masks.parquet"
+    path.write_bytes(content)
+    with contract(InputError):
+        for row in frozen_masks.read(str(path)).to_pylist():
+            assert frozen_masks.unpacked(row).any()
 
 
 kinds = st.recursive(

@@ -4,6 +4,7 @@ import json
 import shutil
 import sys
 
+import cv2
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
@@ -17,14 +18,16 @@ import faceae
 from faceae import cli, config, metrics, models, storage
 from faceae.config import Mask
 from faceae.config.jobs import EvaluateData, EvaluateOutput, EvaluateSettings, MaskOverride, ReplicaScale
+from faceae.data import frozen_masks
 from faceae.data.cache import decode
 from faceae.data.epoch_masks import draw_with_pixels
 from faceae.data.mask_generator import MaskGenerator
 from faceae.data.sources import list_sources
+from faceae.data.synthetic import portrait
 from faceae.data.validation import VALIDATION, validation_batches
 from faceae.drivers.evaluate import evaluate
 from faceae.errors import InputError
-from faceae.evaluation import baselines
+from faceae.evaluation import baselines, picture_metrics
 from faceae.training import engine
 
 CPU = torch.device("cpu")
@@ -41,13 +44,14 @@ def model(faces, tmp_path_factory):
     return settings, root / "run" / "model"
 
 
-def run_evaluation(model, source, out, name="e", mask=MaskOverride(), resume=False, **data):  # noqa: B008
+def run_evaluation(model, source, out, name="e", mask=MaskOverride(), resume=False, own_size=False, **data):  # noqa: B008
     """Evaluates with the tests' Ray; returns the summary and the folder."""
     settings = EvaluateSettings(
         str(model),
         EvaluateData((str(source),), **data),
         mask,
         batch_size=7,
+        own_size=own_size,
         scale=ReplicaScale(gpu="off"),
         run=EvaluateOutput(storage=str(out), name=name, resume=resume),
     )
@@ -93,9 +97,10 @@ def test_every_image_has_a_row_and_the_rows_have_the_reported_means(mixed):
     summary, folder, _ = mixed
     table = rows_of(folder)
     figures = [*metrics.NAMES, *(f"{name}_{metric}" for name in baselines.available() for metric in metrics.NAMES)]
-    assert table.column_names == ["image_id", "kind", "hole_pixels", "score", *figures[8:], *figures[:8]]
+    about = ["image_id", "kind", "size", "score", "height", "width", "hole_pixels"]
+    assert table.column_names == [*about, *figures[8:], *figures[:8]]
     assert len(set(table["image_id"].to_pylist())) == len(table) == 96
-    assert not any(table[name].null_count for name in table.column_names)
+    assert {name for name in table.column_names if table[name].null_count} == {"size"}  # halves have none
     assert table["score"] == table["mse"]
     for name in metrics.NAMES:
         assert np.mean(table[name].to_pylist()) == pytest.approx(summary["val"][name], rel=1e-12)
@@ -127,6 +132,92 @@ def test_an_evaluation_writes_what_a_run_writes(mixed, tmp_path):
         assert Image.open(folder / "report" / f"{name}.png").height == 4 * 32
 
 
+def test_the_masks_that_were_used_are_written_and_give_the_same_result_again(mixed, model):
+    summary, folder, source = mixed
+    written = pq.read_table(folder / "masks.parquet")
+    ids = rows_of(folder)["image_id"].to_pylist()
+    drawn = MaskGenerator(Mask(kind=KINDS.kind, size=KINDS.size), 32).draw_validation(ids)
+    assert written["image_id"].to_pylist() == ids
+    assert written["bits"].to_pylist() == [bits.tobytes() for bits in drawn]
+    assert summary["masks"] == {"sha256": frozen_masks.digest(frozen_masks.read(f"{folder}/masks.parquet")), "rows": 96}
+    # The two files that cannot be used have no masks, so that they are left out.
+    again, other = run_evaluation(
+        model[1], source, folder.parent, "again", MaskOverride(file=f"{folder}/masks.parquet"), max_rejected_fraction=0
+    )
+    assert rows_of(other).equals(rows_of(folder))
+    assert (other / "masks.parquet").read_bytes() == (folder / "masks.parquet").read_bytes()
+    for same in ("masks", "val", "baselines", "by_kind", "by_hole_size"):
+        assert again[same] == summary[same]
+
+
+@pytest.fixture(scope="module")
+def at_own_size(ray_cluster, model, tmp_path_factory):
+    """An evaluation of pictures of several sizes, the smallest of which is too small for one of the holes."""
+    source = tmp_path_factory.mktemp("pictures")
+    for number, size in enumerate([(60, 48), (200, 160), (33, 90)]):
+        picture = Image.fromarray(portrait(number, 64)).resize(size)
+        (source / f"{number}.png").write_bytes(png(picture))
+    (source / "bad.png").write_bytes(b"no picture")
+    holes = MaskOverride(holes=("box:20", "strokes:4", "box:6:3"))
+    out = tmp_path_factory.mktemp("out")
+    return (*run_evaluation(model[1], source, out, mask=holes, own_size=True, max_rejected_fraction=0.3), source)
+
+
+def test_pictures_are_restored_and_measured_at_their_own_size(at_own_size, model, tmp_path):
+    summary, folder, source = at_own_size
+    rows = rows_of(folder).to_pylist()
+    assert [(row["image_id"], row["kind"], row["size"], row["width"], row["height"]) for row in rows] == [
+        (name, *hole, *size)
+        for name, size in (("0.png", (60, 48)), ("1.png", (200, 160)), ("2.png", (33, 90)))
+        for hole in (("box", 20), ("strokes", 4), ("3 boxes", 6))
+        if (name, hole) != ("2.png", ("box", 20))
+    ]
+    assert summary["counts"] == {"read": 4, "rejected": 1, "val": 3}
+    assert list(summary["by_hole"]) == ["box 20 px", "strokes 4 px", "3 boxes 6 px"]
+    assert [group["images"] for group in summary["by_hole"].values()] == [2, 3, 3]
+    restorer = faceae.load(str(model[1]))
+    for row, mask in zip(rows, frozen_masks.read(f"{folder}/masks.parquet").to_pylist(), strict=True):
+        picture, hole = np.asarray(Image.open(source / row["image_id"])), frozen_masks.unpacked(mask)
+        (made,) = restorer.restore([picture], [hole])
+        error = np.square(made[hole].astype(float) - picture[hole]).mean() / 255**2
+        assert row["hole_mse"] == pytest.approx(error)
+        assert row["edge_step"] == picture_metrics.edge_step(made, hole)
+        assert row["original_edge_step"] == picture_metrics.edge_step(picture, hole)
+    best = summary["by_hole"]["strokes 4 px"]["best_baseline"]
+    strokes = [row for row in rows if row["kind"] == "strokes"]
+    worse = np.mean([row["hole_mse"] > row[f"{best}_hole_mse"] for row in strokes])
+    assert summary["by_hole"]["strokes 4 px"]["worse_share"] == worse
+    lines = (folder / "report" / "table.md").read_text().splitlines()
+    assert [line.split(" | ")[0] for line in lines] == [
+        "| hole",
+        "| ---",
+        *(f"| {hole}" for hole in summary["by_hole"]),
+    ]
+    assert_self_contained((folder / "report" / "index.html").read_text(), tmp_path, 4)
+
+
+def test_what_another_program_restored_is_scored_as_a_baseline_is(at_own_size, model, tmp_path):
+    """The program is OpenCV, so that the result is that of the baseline telea; a known pixel has changed, too."""
+    summary, folder, source = at_own_size
+    for row in pq.read_table(folder / "masks.parquet").to_pylist():
+        size = row["height"], row["width"]
+        bits = np.frombuffer(row["bits"], np.uint8)
+        hole = np.unpackbits(bits, count=size[0] * size[1], bitorder="little").reshape(size)
+        given = np.where(hole[..., None], np.uint8(0), Image.open(source / row["image_id"]))
+        made = cv2.inpaint(given, hole, 3, cv2.INPAINT_TELEA)
+        made[tuple(np.argwhere(hole == 0)[0])] ^= 7
+        name = f"{row['kind']}-{row['size']}".replace(" ", "-")
+        storage.write(f"{tmp_path}/made/{name}/{row['image_id']}", png(Image.fromarray(made)))
+    masks = MaskOverride(file=f"{folder}/masks.parquet")
+    scored, own = run_evaluation(tmp_path / "made", source, tmp_path, mask=masks, own_size=True)
+    assert scored["masks"] == summary["masks"]
+    assert scored["counts"] == {"read": 3, "rejected": 0, "val": 3}
+    assert scored["val"] == pytest.approx(summary["baselines"]["telea"], rel=1e-6)
+    assert scored["baselines"] == summary["baselines"]
+    assert (scored["known_pixels"]["changed"], scored["known_pixels"]["max_change"]) == (8, 7)
+    assert "Known pixels differ in 8 of 8" in (own / "report" / "index.html").read_text()
+
+
 def test_a_finished_evaluation_is_shown_again(mixed, model, capsys):
     summary, folder, source = mixed
     with pytest.raises(InputError, match=r"--run\.name e: a run of this name already exists"):
@@ -136,12 +227,15 @@ def test_a_finished_evaluation_is_shown_again(mixed, model, capsys):
     assert "is finished" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("junk", [b"{", b"[]", b"{}", b"\xff"])
-def test_a_damaged_summary_is_an_error_of_one_line(mixed, model, tmp_path, junk):
+OLD = b'{"val": {}, "baselines": {}, "by_kind": {}, "by_hole_size": {}}'
+
+
+@pytest.mark.parametrize("junk", [b"{", b"[]", b"{}", b"\xff", OLD])
+def test_a_damaged_or_old_summary_is_an_error_of_one_line(mixed, model, tmp_path, junk):
     _, folder, source = mixed
     shutil.copytree(folder, tmp_path / "e")
     (tmp_path / "e" / "summary.json").write_bytes(junk)
-    with pytest.raises(InputError, match=r"summary\.json: is damaged; delete it, and --run\.resume evaluates again$"):
+    with pytest.raises(InputError, match=r"summary\.json: is damaged.*; delete it, and --run\.resume evaluates again$"):
         run_evaluation(model[1], source, tmp_path, mask=KINDS, resume=True)
 
 
@@ -174,7 +268,7 @@ def test_wrong_input_gives_a_one_line_error_and_frees_the_name(ray_cluster, mode
 
 def test_the_validation_set_is_recognized_by_ids_and_a_validation_source_by_its_uri(model, faces, tmp_path):
     from faceae.data.split import Split
-    from faceae.drivers.evaluate import _list
+    from faceae.drivers.evaluation_plan import _list
 
     trained = model[0].data
     kept = {entry.image_id for entry in Split(trained).val}
@@ -195,6 +289,11 @@ def test_the_validation_set_is_recognized_by_ids_and_a_validation_source_by_its_
         (["out/run/model"], "SOURCE: no source is given"),
         (["m", "s", "--mask.kind", "circle"], "invalid choice 'circle'"),
         (["m", "s", "--data.limit", "0"], "--data.limit 0"),
+        (["m", "s", "--mask.holes", "box:30"], "--mask.holes: is for pictures at their own size; add --own-size"),
+        (["m", "s", "--own-size", "--mask.holes", "box:0"], "--mask.holes 'box:0': write box:SIZE, box:SIZE:COUNT or"),
+        (["m", "s", "--own-size", "--mask.size", "9"], "--mask.size: is for masks of the model's size"),
+        (["m", "s", "--mask.file", "f", "--mask.kind", "box"], "--mask.file: the file says which images to measure"),
+        (["m", "s", "--mask.file", "f", "--data.limit", "9"], "--mask.file: the file says which images to measure"),
     ],
 )
 def test_a_wrong_command_line_exits_with_2(arguments, words, capsys, monkeypatch):

@@ -107,7 +107,9 @@ def test_each_picture_in_a_folder_is_restored_only_once(model, pictures, tmp_pat
     (dest / "1" / ".face1.png.1a2b3c4d.partial").write_bytes(b"half")
     left = (dest / "0" / "face0.png").stat().st_mtime_ns
     capsys.readouterr()
+    page = (dest / "before-after.html").read_text()
     again = restore(model, source, dest)
+    assert page.count('<img alt="after"') == 4
     assert again["counts"] == {"pictures": 6, "restored": 1, "there_before": 3, "rejected": 2}
     assert "resumed   3 are there, 3 pictures left" in capsys.readouterr().out
     assert (dest / "0" / "face0.png").stat().st_mtime_ns == left
@@ -127,7 +129,7 @@ def test_pictures_are_restored_from_and_to_a_bucket_with_masks(model, pictures, 
     assert "summary   s3://faces/bulk/out/summary.json\n" in done.stdout
     summary = storage.read_json(f"{dest}/summary.json")
     assert summary["counts"] == {"pictures": 7, "restored": 3, "there_before": 0, "rejected": 4}
-    assert reasons(dest)["0/face2.png"] == f"there is no mask with its name in {masks}"
+    assert reasons(dest)["0/face2.png"] == f"there is no mask with its name in {masks}; add it"
     assert reasons(dest)["../face9.png"] == "its name leads out of the folder"
     before, after = pixels_of(pictures["whole.jpg"]), pixels_of(storage.read(f"{dest}/whole.png"))
     hole = np.asarray(mask) > 0
@@ -151,6 +153,25 @@ def test_pictures_and_masks_are_read_from_tables(tmp_path, kind):
         assert row["name"] == f"{number:05}.png"
         assert (pixels == portrait(number, 32)).all()
         assert (hole[4:14, 4:14].sum(), hole.sum()) == (100, 100)
+
+
+def test_one_mask_serves_a_folder_and_every_option_reaches_the_workers(model, pictures, tmp_path):
+    """A picture of another shape costs a line, and the result is that of `faceae restore`."""
+    mask = Image.new("L", (16, 16))
+    mask.paste(255, (4, 4, 10, 10))
+    face = Image.fromarray(portrait(3, 64))
+    source = put(tmp_path / "in", {"a.png": png(face), "wide.png": png(face.crop((0, 0, 64, 30)))})
+    face.save(tmp_path / "in" / "b.jpg")
+    put(tmp_path, {"mask.png": png(mask)})
+    options = {"masks": str(tmp_path / "mask.png"), "grow": 4, "feather": 4, "format": "source"}
+    summary = restore(model, source, tmp_path / "out", **options)
+    assert summary["counts"]["restored"] == 2
+    assert reasons(tmp_path / "out") == {
+        "wide.png": "its mask has 16x16 pixels, another shape than the picture's 64x30"
+    }
+    assert Image.open(tmp_path / "out" / "b.jpg").format == "JPEG"
+    alone = models.load(model)(tmp_path / "in" / "a.png", tmp_path / "mask.png", grow=4, feather=4)
+    assert (np.asarray(alone) == np.asarray(Image.open(tmp_path / "out" / "a.png"))).all()
 
 
 def test_a_failing_write_is_named_and_finished_pictures_stay(model, pictures, tmp_path):
@@ -192,6 +213,8 @@ def edit(name):
     ("options", "change", "words"),
     [
         ({"model": "other"}, None, r"another MODEL \(.*/model then\)"),
+        ({"grow": 1}, None, r"another --grow \(0 then\)"),
+        ({"format": "source"}, None, r"another --format \(png then\)"),
         ({"masks": None}, None, r"another --masks \(.*masks then\)"),
         ({}, lambda root: put(root / "in", {"more.png": png(MASK)}), r"another SOURCE \(.*in then\)"),
         ({}, lambda root: (root / "in" / "0" / "face2.png").unlink(), r"another SOURCE \(.*and another --masks \("),
@@ -202,7 +225,8 @@ def edit(name):
 def test_pictures_of_another_model_source_or_mask_are_not_taken_for_finished(begun, tmp_path, options, change, words):
     root = shutil.copytree(begun, tmp_path / "begun")
     settings = {"model": storage.read_json(f"{begun}/out/summary.json")["model"]["uri"], "masks": str(root / "masks")}
-    settings |= {name: value and str(root / value) for name, value in options.items()}
+    places = {"model", "masks"}
+    settings |= {name: str(root / value) if value and name in places else value for name, value in options.items()}
     if change:
         change(root)
     before = (root / "out" / "summary.json").read_bytes()

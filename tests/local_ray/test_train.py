@@ -8,6 +8,7 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 from pictures import png
 from PIL import Image
@@ -63,7 +64,10 @@ def test_a_run_writes_all_its_files(finished):
     rejected = [json.loads(line) for line in (folder / "rejected.jsonl").read_text().splitlines()]
     assert [row["image_id"] for row in rejected] == ["._face1.png", "bad.png"]
     assert history(folder)[1]["train_loss"] < history(folder)[0]["train_loss"]
-    assert {"black", "mean", "telea"} == set(summary["baselines"])
+    assert {"black", "mean", "telea", "navier_stokes", "biharmonic", "pca"} == set(summary["baselines"])
+    errors = {name: values["composite_mse"] for name, values in summary["baselines"].items()}
+    assert errors[summary["best_baseline"]] == min(errors.values())
+    assert summary["compared"] == {"images": counts["val"], "of": counts["val"], "val": summary["val"]}
     assert (folder / "tensorboard" / "events.out.tfevents.faceae").stat().st_size > 1000
     assert 0 < summary["seconds_to_first_step"] < summary["wall_seconds"]
     assert summary["val"] == history(folder)[summary["best_epoch"] - 1]["val"]
@@ -101,9 +105,40 @@ def test_an_evaluation_of_the_validation_set_gives_the_reported_metrics(finished
         assert evaluated["baselines"][name] == pytest.approx(values, rel=1e-6)
 
 
+def test_on_many_images_model_and_baselines_are_compared_on_the_same_sample(finished, ray_cluster, monkeypatch):
+    import torch
+
+    from faceae.data.cache import Blocks
+    from faceae.data.dataset import load_dataset
+    from faceae.data.split import Split
+    from faceae.data.validation import validation_batches
+    from faceae.evaluation import baselines, run_baselines
+    from faceae.run_folder import RunFolder
+    from faceae.training import engine
+
+    settings, summary, folder = finished
+    split = Split(settings.data)
+    dataset = load_dataset(settings, split, None, RunFolder(settings))
+    monkeypatch.setattr(run_baselines, "chosen", lambda entries, hidden: entries[:9])
+    found = run_baselines.Baselines(dataset, split.val, 5).compare(str(folder / "model"), summary["val"])
+    wanted = {entry.image_id for entry in split.val[:9]}
+    rows = [
+        np.array([row for row in usable if name[row] in wanted], np.int32)
+        for usable, name in zip(dataset.val.usable, dataset.val.ids.to_pylist(), strict=True)
+    ]
+    sample = Blocks(dataset.val.refs, rows)
+    assert found["compared"]["images"] == len(sample) < found["compared"]["of"] == summary["counts"]["val"]
+    network = faceae.load(str(folder / "model"))
+    own = engine.evaluate(network, validation_batches(sample, 32, 16), device=torch.device("cpu"))
+    assert found["compared"]["val"] == pytest.approx(own.means(), rel=1e-5)
+    for name, sums in baselines.measure(validation_batches(sample, 32, 16)).items():
+        assert found["baselines"][name] == pytest.approx(sums.means(), rel=1e-5)
+
+
 def test_the_report_is_complete(finished):
     _, summary, folder = finished
     page = (folder / "report" / "index.html").read_text()
+    assert f"times that of the best baseline</b>,\n{summary['best_baseline']}" in page
     assert page.count("data:image/png;base64,") == 2
     assert "http://" not in page
     assert "https://" not in page

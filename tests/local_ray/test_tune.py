@@ -109,9 +109,10 @@ def test_trials_are_ranked_and_all_results_are_written(finished):
         folder / "trials" / best["trial"] / "model" / "model.safetensors"
     ).read_bytes()
     assert faceae.load(str(folder / "model")).settings.optim.lr == best["settings"]["optim.lr"]
+    assert (folder / "model" / "pca.safetensors").stat().st_size > 10_000
     summary = json.loads((folder / "summary.json").read_text())
     assert summary["val"] == best["val"]
-    assert {"black", "mean", "telea"} == set(summary["baselines"])
+    assert {"black", "mean", "telea", "navier_stokes", "biharmonic", "pca"} == set(summary["baselines"])
     page = (folder / "report" / "index.html").read_text()
     assert page.count("data:image/png;base64,") == 2
     for trial in result["trials"]:

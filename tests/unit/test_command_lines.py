@@ -14,7 +14,11 @@ from hypothesis import strategies as st
 from faceae import cli, config
 from faceae.commands import COMMANDS
 
-PLACES = {"evaluate": ["m", "pictures"], "reconstruct": ["m", "pictures", "restored"]}
+PLACES = {
+    "evaluate": ["m", "pictures"],
+    "reconstruct": ["m", "pictures", "restored"],
+    "restore": ["a.png", "b.png"],
+}
 """The positional arguments of each job that has some."""
 
 INSTEAD = {"tune": "faceae.config.grid:points"}
@@ -35,7 +39,11 @@ def leaves(job):
 
 
 FLAGS = {
-    job: [config.flag(path) for path in leaves(job) if path not in ("model", "source", "dest", "data.source")]
+    job: [
+        config.flag(path)
+        for path in leaves(job)
+        if path not in ("model", "source", "dest", "data.source", "picture", "out")
+    ]
     + ([] if job in PLACES else ["--data.source"])
     for job in COMMANDS
 }

@@ -11,6 +11,8 @@ from faceae.data.execution import Replicas
 from faceae.data.mask_generator import MaskGenerator
 from faceae.data.sources import Entry
 from faceae.evaluation import scoring
+from faceae.evaluation.baselines import Comparison
+from faceae.evaluation.holes import DrawnHoles
 
 
 @pytest.fixture
@@ -35,7 +37,9 @@ def test_an_evaluation_without_gpus_runs_on_the_cpu_though_it_sees_one(cluster, 
     monkeypatch.setattr(scoring.ray, "put", lambda value: value)
     monkeypatch.setattr(scoring.ray, "get", lambda value: value)
     entries = [Entry("0", "synthetic:")]
-    list(scoring.score(entries, scoring.Scoring(network, MaskGenerator(Mask(), 32), 4), Replicas(1, 2, 0.0)))
+    holes = DrawnHoles(MaskGenerator(Mask(), 32))
+    what = scoring.Scoring(network, holes, 32, 4, Comparison(None, frozenset()))
+    list(scoring.score(entries, what, Replicas(1, 2, 0.0)))
     scorer = made[0].make(*made[0].arguments)
     assert scorer.device == torch.device("cpu")
     assert next(scorer.network.parameters()).device == torch.device("cpu")

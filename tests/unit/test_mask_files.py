@@ -76,7 +76,7 @@ BAD = {
     "no image": (b"x", "cannot be used: not an image \\(PNG"),
     "empty": (b"", "cannot be used: the file is empty"),
     "bomb": (bomb(50_000), "cannot be used: Image size .2500000000 pixels. exceeds limit"),
-    "smaller bomb": (bomb(13_000), "cannot be used: 13000x13000 pixels is more than the 80 million allowed"),
+    "smaller bomb": (bomb(13_000), "cannot be used: 13000x13000 pixels is more than the 100 million allowed"),
     "truncated": (png(GREY)[:50], "cannot be used: "),
 }
 
@@ -125,3 +125,16 @@ def test_a_transparent_mask_from_python_is_read_alike():
         assert np.asarray(restorer(picture, mask)).tolist() == np.asarray(restorer(picture, GREY)).tolist()
     with pytest.raises(InputError, match="the mask cannot be used: 32-bit samples"):
         restorer(picture, GREY.convert("F"))
+
+
+@pytest.mark.parametrize(
+    ("size", "fits"),
+    [((32, 32), True), ((7, 7), True), ((33, 32), True), ((64, 60), False), ((32, 40), False), ((16, 32), False)],
+)
+def test_one_mask_for_all_is_scaled_to_pictures_of_its_shape_only(tmp_path, size, fits):
+    (tmp_path / "m.png").write_bytes(png(GREY.resize(size)))
+    (mask,) = list_sources([str(tmp_path / "m.png")], "").entries
+    pictures = list_sources(["synthetic:2"], "").entries
+    (block,) = read_full_size(pictures, ["a.png", "b.png"], mask, SIZE)
+    reason = f"its mask has {size[0]}x{size[1]} pixels, another shape than the picture's 32x32"
+    assert block["reason"].to_pylist() == [None if fits else reason] * 2

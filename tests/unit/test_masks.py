@@ -3,8 +3,10 @@
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import ImageDraw
 
 from faceae.config import Mask
+from faceae.config.holes import parse
 from faceae.corruption import masks
 
 ids = st.lists(st.text(min_size=1, max_size=20), min_size=1, max_size=8, unique=True)
@@ -120,3 +122,51 @@ def test_with_several_kinds_each_image_gets_the_mask_of_one_kind():
         alone = masks.draw([name], Mask(kind=(kind,), size=12), seed=0, epoch=1, image_size=64)[0]
         assert (alone == mask).all()
     assert (drawn(settings, epoch=2) != together).any((1, 2)).mean() > 0.8  # all borders are equal
+
+
+def test_a_box_at_own_size_is_anywhere_in_pictures_of_any_shape():
+    drawn = [masks.draw_at_own_size(f"{i}.png", parse("box:9"), (20, 300)) for i in range(300)]
+    assert all(mask.shape == (20, 300) and mask.sum() == 81 for mask in drawn)
+    places = np.array([np.argwhere(mask)[0] for mask in drawn])
+    assert places.min(0).tolist() == [0, 0]
+    assert places.max(0)[0] == 20 - 9
+    assert places.max(0)[1] > 280
+    three = [masks.draw_at_own_size(f"{i}.png", parse("box:9:3"), (200, 200)).sum() for i in range(20)]
+    assert max(three) == 3 * 81
+
+
+def test_strokes_at_own_size_have_one_width_and_those_of_training_a_quarter_to_half_of_it(monkeypatch):
+    widths = []
+    line = ImageDraw.ImageDraw.line
+
+    def record(pen, *arguments, width, **options):
+        widths.append(width)
+        line(pen, *arguments, width=width, **options)
+
+    monkeypatch.setattr(ImageDraw.ImageDraw, "line", record)
+    for number in range(20):
+        mask = masks.draw_at_own_size(f"{number}.png", parse("strokes:24"), (300, 500))
+        assert 0.005 < mask.mean() < 0.6
+    assert set(widths) == {24}
+    widths.clear()
+    drawn(Mask(kind=("strokes",), size=24))
+    assert set(widths) == set(range(6, 13))
+
+
+def test_holes_at_own_size_depend_on_the_picture_the_hole_and_the_size_only():
+    def draw(name, hole, shape=(200, 200)):
+        return masks.draw_at_own_size(name, parse(hole), shape).tobytes()
+
+    assert draw("a", "strokes:4") == draw("a", "strokes:4")
+    assert len({draw(name, hole) for name in "ab" for hole in ("box:9", "box:10", "strokes:9", "strokes:4")}) == 8
+
+
+def test_the_kind_says_whether_a_mask_has_a_size():
+    settings = Mask(kind=("box", "half", "strokes"), size="4:20")
+    names = [f"{number:05}.png" for number in range(100)]
+    kinds = masks.kinds(names, settings, seed=0, epoch=1)
+    sizes = masks.sizes(names, settings, seed=0, epoch=1)
+    areas = masks.draw(names, settings, seed=0, epoch=1, image_size=64).sum((1, 2)).tolist()
+    assert all(size is None for kind, size in zip(kinds, sizes, strict=True) if kind == "half")
+    assert all(size**2 == area for kind, size, area in zip(kinds, sizes, areas, strict=True) if kind == "box")
+    assert {size for kind, size in zip(kinds, sizes, strict=True) if kind == "strokes"} <= set(range(4, 21))

@@ -54,19 +54,33 @@ def test_a_picture_without_a_possible_file_is_rejected_with_the_reason(image_id,
     assert rejected == [(image_id, reason)]
 
 
+def test_in_its_own_format_a_picture_keeps_its_name():
+    names, rejected = output_names(["a.png", "a.JPG", "b.gif", "b.gif.png", "c.gif", "d"], own=True)
+    assert names == {
+        "a.png": "a.png",
+        "a.JPG": "a.JPG",
+        "b.gif": "b.png",
+        "b.gif.png": "b.gif.png.png",
+        "c.gif": "c.png",
+        "d": "d.png",
+    }
+    assert rejected == []
+
+
 @settings(deadline=None)
-@given(image_ids)
-@example(["1.png", "1.jpg", "1.png.png"])
-@example(["a/1.png", "a/./1.png", "a//1.jpg"])
-def test_every_picture_has_a_file_of_its_own_or_a_reason(image_ids):
-    names, rejected = output_names(image_ids, ["summary.json"])
+@given(image_ids, st.booleans())
+@example(["1.png", "1.jpg", "1.png.png"], False)
+@example(["a/1.png", "a/./1.png", "a//1.jpg"], False)
+@example(["1.gif", "1.png", "1.gif.png"], True)
+def test_every_picture_has_a_file_of_its_own_or_a_reason(image_ids, own):
+    names, rejected = output_names(image_ids, ["summary.json"], own=own)
     assert sorted([*names, *(image_id for image_id, _ in rejected)]) == sorted(image_ids)
     files = [os.path.normpath(name) for name in names.values()]
     assert files == list(names.values())
     everything = {*files, "summary.json"}
     assert len(everything) == len(files) + 1
     for name in files:
-        assert name.endswith(".png")
+        assert name.endswith((".png", ".jpg") if own else ".png")
         assert not name.startswith(("/", "../"))
         assert everything.isdisjoint(map(str, PurePosixPath(name).parents))
         assert all(0 < len(part.encode()) <= 255 for part in name.split("/"))

@@ -1,0 +1,60 @@
+"""The edge of a hole: makes holes larger, and blends what fills them with what was there."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+Pixels = NDArray[np.uint8]
+Mask = NDArray[np.bool_]
+
+
+def grown(hole: Mask, pixels: int) -> Mask:
+    """Returns a hole, larger by a number of pixels to each side (dilation by a square).
+
+    Args:
+        hole: (H, W) bool, True inside the hole.
+        pixels: how far the hole grows.
+    """
+    larger = hole.copy()
+    box = _around(hole, pixels)
+    for part in (larger[box], larger[box].T):
+        reach = 0
+        while reach < pixels:
+            step = min(reach + 1, pixels - reach)  # so that nothing is reached by way of what is beyond the border
+            before = part.copy()
+            part[step:] |= before[:-step]
+            part[:-step] |= before[step:]
+            reach += step
+    return larger
+
+
+def feather(filled: Pixels, picture: Pixels, hole: Mask, pixels: int) -> None:
+    """Blends the outer pixels of a filled hole with what the picture has there.
+
+    The share of the fill rises linearly with the distance from the known pixels (the larger of the horizontal and the
+    vertical one): 1 of pixels + 1 parts in the outermost pixels of the hole, all of it beyond `pixels`.
+
+    Args:
+        filled: the picture with its hole filled, (H, W, 3) uint8; changed inside the hole only.
+        picture: the picture before, (H, W, 3) uint8.
+        hole: (H, W) bool, True inside the hole.
+        pixels: how far the blend reaches into the hole.
+    """
+    box = _around(hole, 1)
+    known, picture, filled = ~hole[box], picture[box], filled[box]
+    for distance in range(1, pixels + 1):
+        wider = grown(known, 1)
+        ring = wider & ~known
+        share = distance / (pixels + 1)
+        filled[ring] = (picture[ring] * (1 - share) + filled[ring] * share).round().astype(np.uint8)
+        known = wider
+
+
+def _around(hole: Mask, pixels: int) -> tuple[slice, slice]:
+    """Returns the smallest box around a hole, larger by a number of pixels to each side."""
+    rows, columns = np.flatnonzero(hole.any(1)), np.flatnonzero(hole.any(0))
+    if not rows.size:
+        return slice(0, 0), slice(0, 0)
+    top, left = max(0, int(rows[0]) - pixels), max(0, int(columns[0]) - pixels)
+    return slice(top, int(rows[-1]) + 1 + pixels), slice(left, int(columns[-1]) + 1 + pixels)

@@ -1,0 +1,94 @@
+"""The driver of `faceae restore`: one picture, in this process, without Ray."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path, PurePosixPath
+from typing import NamedTuple
+
+from pyarrow import ArrowException
+
+from faceae import config, storage
+from faceae.config.jobs import RestoreSettings
+from faceae.console import out
+from faceae.corruption import edges
+from faceae.data.metadata import FORMATS, encode
+from faceae.data.whole import open_picture
+from faceae.errors import InputError
+
+RUNS = "out"
+"""The folder in which the newest model is looked for: the default of --run.storage."""
+
+
+def restore(settings: RestoreSettings) -> None:
+    """Restores a picture and writes it, as docs/usage.md describes it.
+
+    Raises:
+        InputError: the input is wrong.
+    """
+    settings, start = config.validate(settings), time.monotonic()
+    extension = _extension(settings)
+    source = _source(settings.model)
+    picture, hole = open_picture(settings.picture, settings.mask, settings.grow)
+    from faceae import models  # imports torch, which takes 2 s: a wrong path is said before
+
+    model = models.load(source.model)
+    trained = model.settings
+    about = f"{trained.model.name}, trained on {' '.join(trained.data.source)} at {trained.data.image_size}"
+    out.print(f"model     {source.model}: {about}{source.note}")
+    (filled,) = model.restore([picture.pixels], [hole])
+    edges.feather(filled, picture.pixels, hole, settings.feather)
+    height, width = hole.shape
+    hidden, metadata = int(hole.sum()), picture.metadata
+    del picture, hole
+    try:
+        storage.write(storage.absolute(settings.out), encode(filled, metadata, extension))
+    except (OSError, ArrowException) as error:
+        raise InputError(f"OUT {storage.explain(error, settings.out)}") from None
+    seconds = time.monotonic() - start
+    out.print(f"restored  {settings.out}: {hidden:,} of {width}x{height} pixels, in {seconds:.1f} s")
+
+
+def _extension(settings: RestoreSettings) -> str:
+    """Returns the extension of the file to write, which says its format.
+
+    Raises:
+        InputError: the format is not that of --format, or the file is one of those that are read.
+    """
+    read = [uri for uri in (settings.picture, settings.mask) if uri]
+    if storage.absolute(settings.out) in map(storage.absolute, read):
+        raise InputError(f"OUT {settings.out}: this file is read, and would be replaced; write to another one")
+    extension = PurePosixPath(settings.out).suffix.lower()
+    own = PurePosixPath(settings.picture).suffix.lower()
+    wanted = own if settings.format == "source" and own in FORMATS else ".png"
+    if FORMATS.get(extension) != FORMATS[wanted]:
+        hint = "; with --format source the result has the format of PICTURE" if own == extension else ""
+        raise InputError(f"OUT {settings.out}: with --format {settings.format} it is a {wanted}, so name it so{hint}")
+    return extension
+
+
+class _Source(NamedTuple):
+    """A model to use.
+
+    Attributes:
+        model: URI of its folder.
+        note: how it was chosen, for people to read.
+    """
+
+    model: str
+    note: str
+
+
+def _source(given: str | None) -> _Source:
+    if given is not None:
+        return _Source(given, "")
+    found = list(Path(RUNS).glob("*/model/model.safetensors"))
+    if not found:
+        runs = sorted(path.parent.name for path in Path(RUNS).glob("*/config.json"))
+        there = f"the runs there, {', '.join(runs)}, have none yet" if runs else f"no run is in {Path(RUNS).resolve()}"
+        raise InputError(
+            f"--model: no model is given, and there is none in {RUNS}/*/model: {there}; name one, or train one: "
+            "faceae train --preset restore --data.source path/to/faces"
+        )
+    newest = max(found, key=lambda path: path.stat().st_mtime)
+    return _Source(str(newest.parent), f" (the newest of {len(found)} in {RUNS}/*/model; --model names another)")

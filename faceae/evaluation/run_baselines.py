@@ -1,0 +1,116 @@
+"""The baselines of a run, which are fitted and measured on the cluster from its decoded images."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import ray
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from faceae import models
+from faceae.console import Meter
+from faceae.data.cache import Blocks
+from faceae.data.dataset import FaceDataset
+from faceae.data.execution import lower_priority
+from faceae.data.reader import column_rows
+from faceae.data.sources import Entry
+from faceae.data.validation import validation_batches
+from faceae.evaluation import pca
+from faceae.evaluation.aggregate import comparison
+from faceae.evaluation.baselines import LOOKED_AT, chosen, measure
+from faceae.evaluation.pca import Pca
+from faceae.metrics import Sums
+from faceae.training import engine
+
+
+class Baselines:
+    """The baselines of a run, fitted to its training images and measured on its validation images, on the cluster."""
+
+    def __init__(self, dataset: FaceDataset, val: Sequence[Entry], batch_size: int) -> None:
+        """Starts fitting and measuring, and returns at once.
+
+        Args:
+            dataset: the run's images.
+            val: the entries of the validation images, see `faceae.data.split.Split`.
+            batch_size: number of images that are filled at a time.
+        """
+        self.size, self.batch_size = dataset.mask_generator.image_size, batch_size
+        holes = dataset.mask_generator.draw_validation([entry.image_id for entry in val[:LOOKED_AT]])
+        images = len(chosen(val, float(np.bitwise_count(holes).sum(1).mean())))
+        self.all, self.compared = len(dataset.val), dataset.val.first(images)
+        self._pca = _fit_to(dataset.train)
+        self._measured = [
+            (len(block), _measure_baselines.remote(block, self.size, batch_size, self._pca)) for block in self._blocks()
+        ]
+
+    def _blocks(self) -> list[Blocks]:
+        return [Blocks([ref], [rows]) for ref, rows in zip(self.compared.refs, self.compared.usable, strict=True)]
+
+    def compare(self, model_uri: str, val: dict[str, float]) -> dict[str, Any]:
+        """Waits for the measurements, and compares a model with the baselines, see `aggregate.comparison`.
+
+        Args:
+            model_uri: the model, which is measured on a sample of the validation images if the baselines were.
+            val: its metrics on all validation images.
+        """
+        totals: dict[str, Sums] = {}
+        with Meter("measuring the baselines", len(self.compared)) as meter:
+            for images, measured in self._measured:
+                for name, sums in ray.get(measured).items():
+                    totals.setdefault(name, Sums()).merge(sums)
+                meter.add(images)
+        if len(self.compared) < self.all:
+            val = self._measure(model_uri)
+        return comparison(len(self.compared), self.all, val, {name: sums.means() for name, sums in totals.items()})
+
+    def _measure(self, model_uri: str) -> dict[str, float]:
+        """Returns the metrics of a model on the images that were compared."""
+        network, total = ray.put(models.load(model_uri)), Sums()
+        parts = [_measure_model.remote(block, self.size, self.batch_size, network) for block in self._blocks()]
+        for part in parts:
+            total.merge(ray.get(part))
+        return total.means()
+
+    def pca(self) -> bytes:
+        """Returns the fitted PCA as a file, to be saved with the model, so that evaluations have it, too."""
+        fitted: Pca = ray.get(self._pca)
+        return fitted.to_bytes()
+
+
+@ray.remote
+def _measure_baselines(block: Blocks, image_size: int, batch_size: int, fitted: Pca) -> dict[str, Sums]:
+    lower_priority()
+    return measure(validation_batches(block, image_size, batch_size), fitted)
+
+
+@ray.remote
+def _measure_model(block: Blocks, image_size: int, batch_size: int, network: nn.Module) -> Sums:
+    return engine.evaluate(network, validation_batches(block, image_size, batch_size), device=torch.device("cpu"))
+
+
+def _fit_to(train: Blocks) -> ray.ObjectRef:
+    """Starts fitting a PCA to a sample of the training images, which depends on their ids only; returns the `Pca`."""
+    sampled = train.first(pca.IMAGES)
+    blocks = zip(sampled.refs, sampled.usable, strict=True)
+    shrunk = [_shrink.remote(ref, rows) for ref, rows in blocks]
+    return _fit.remote(shrunk, sampled.source_order)
+
+
+@ray.remote
+def _shrink(block: pa.Table, rows: NDArray[np.int32]) -> NDArray[np.uint8]:
+    lower_priority()
+    images = column_rows(block, "pixels")
+    side = math.isqrt(len(images[0]) // 3)
+    return pca.shrink([images[row].reshape(side, side, 3) for row in rows.tolist()])
+
+
+@ray.remote
+def _fit(shrunk: list[ray.ObjectRef], order: NDArray[np.int64]) -> Pca:
+    lower_priority()
+    return pca.fit(np.concatenate(ray.get(shrunk))[order])

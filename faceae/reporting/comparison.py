@@ -1,0 +1,33 @@
+"""What the terminal says of a model beside the baselines."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from faceae.console import out
+from faceae.evaluation.baselines import PACKAGES
+
+
+def print_comparison(summary: Mapping[str, Any]) -> None:
+    """Prints the model's share of the best baseline's error, and how to get the baselines that are missing."""
+    ours = "the pictures have" if "known_pixels" in summary else "the model has"
+    line = f"best baseline: {summary['best_baseline']}; {ours} {summary['of_best']:.2f} of its error in the hole"
+    if (compared := summary["compared"])["images"] < compared["of"]:
+        line += f" (on a sample of {compared['images']})"
+    out.print(line)
+    lacking = [name for name in PACKAGES if name not in summary["baselines"]]
+    if lacking:
+        packages = " ".join(dict.fromkeys(PACKAGES[name][1] for name in lacking))
+        out.print(f"left out: {', '.join(lacking)}; pip install {packages}")
+    if "pca" not in summary["baselines"] and "known_pixels" not in summary:
+        out.print("left out: pca; the model has no pca.safetensors beside it, which training leaves there")
+
+
+def print_caveats(summary: Mapping[str, Any]) -> None:
+    """Prints what a reader of the result table of a run has to know."""
+    print_comparison(summary)
+    if summary["synthetic"]:
+        out.print(
+            "The images are synthetic portraits: they show that the system works, not how well faces are restored."
+        )
