@@ -46,7 +46,7 @@ class Killer:
         elif kind == "coordinator":
             self.run.wait_for(
                 r"(?m)^(resumed|epoch) "
-            )  # so that it has a coordinator; that of a killed driver may linger
+            )  # that of a killed driver may linger
             kill(max(processes(self.cluster, "ray::Coordinator"), key=lambda pid: psutil.Process(pid).create_time()))
             self.run.end(code=1)
             self.run = self.start("--run.resume")
