@@ -44,9 +44,7 @@ class Killer:
             self.cluster.remove_node(self.random.choice(nodes), allow_graceful=False)
             add_node(self.cluster)
         elif kind == "coordinator":
-            self.run.wait_for(
-                r"(?m)^(resumed|epoch) "
-            )  # that of a killed driver may linger
+            self.run.wait_for(r"(?m)^(resumed|epoch) ")  # that of a killed driver may linger
             kill(max(processes(self.cluster, "ray::Coordinator"), key=lambda pid: psutil.Process(pid).create_time()))
             self.run.end(code=1)
             self.run = self.start("--run.resume")
