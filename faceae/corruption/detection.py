@@ -154,9 +154,10 @@ def _straightness(brightest: NDArray[np.uint8], box: Box, near: int) -> float:
                 continue
             across = lines[at - near : at + near][::inwards].astype(np.int16)
             falls = across[:-1] - across[1:]
-            steps = falls.argmax(0)[falls.max(0) >= _STEP]
-            straight.append(np.bincount(steps, minlength=1).max() / falls.shape[1])
-    return float(np.mean(straight)) if straight else 1.0
+            largest = falls.max(0)
+            steps = (falls == largest) & (largest >= _STEP)
+            straight.append(int(steps.sum(1).max()) / falls.shape[1])
+    return sum(straight) / len(straight) if straight else 1.0
 
 
 def _opened(black: Mask) -> Mask:

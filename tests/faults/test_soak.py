@@ -6,6 +6,7 @@ import random
 from collections import Counter, defaultdict
 from pathlib import Path
 
+import psutil
 import pytest
 from multinode import IMAGES, SAME, add_node, difference, kill, processes, until
 from runs import ROOT, figures
@@ -43,7 +44,8 @@ class Killer:
             self.cluster.remove_node(self.random.choice(nodes), allow_graceful=False)
             add_node(self.cluster)
         elif kind == "coordinator":
-            self.kill_process("ray::Coordinator")
+            self.run.wait_for(r"(?m)^(resumed|epoch) ")  # that of a killed driver may linger
+            kill(max(processes(self.cluster, "ray::Coordinator"), key=lambda pid: psutil.Process(pid).create_time()))
             self.run.end(code=1)
             self.run = self.start("--run.resume")
         elif kind.startswith("driver"):
