@@ -34,7 +34,7 @@ faults: setup  ## test what a run loses when workers, nodes, drivers and stores 
 	$(BIN)/pytest -m slow tests/local_ray
 	$(BIN)/pytest -m slow tests/faults
 
-soak: setup  ## kill parts of one run 100 times and count its images (SOAK_KILLS=100): about 8 minutes for 12 kills
+soak: setup  ## kill parts of one run 100 times and count its images (SOAK_KILLS=100): about half an hour
 	SOAK_KILLS=$(or $(SOAK_KILLS),100) $(BIN)/pytest -m slow tests/faults/test_soak.py
 
 cluster: setup  ## test jobs submitted with a token, and cluster.yaml's node types under Ray's autoscaler: about 6 minutes
