@@ -1,4 +1,4 @@
-"""Connected components of a mask, as bounding boxes."""
+"""Bounding boxes of a mask, and of its connected components."""
 
 from __future__ import annotations
 
@@ -26,6 +26,14 @@ class Box(NamedTuple):
     def grown(self, pixels: int) -> Box:
         """Returns the box, larger by `pixels` on each side but cut off at the upper and left border of the picture."""
         return Box(max(0, self.top - pixels), self.bottom + pixels, max(0, self.left - pixels), self.right + pixels)
+
+
+def bounds(mask: Mask) -> Box | None:
+    """Returns the bounding box of all that is True in a mask, or None if nothing is."""
+    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+    if not rows.size:
+        return None
+    return Box(int(rows[0]), int(rows[-1]) + 1, int(columns[0]), int(columns[-1]) + 1)
 
 
 def components(mask: Mask) -> list[Box]:

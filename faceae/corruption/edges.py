@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from faceae.corruption.components import Mask, bounds
+
 Pixels = NDArray[np.uint8]
-Mask = NDArray[np.bool_]
 
 
 def grown(hole: Mask, pixels: int) -> Mask:
@@ -52,9 +53,6 @@ def feather(filled: Pixels, picture: Pixels, hole: Mask, pixels: int) -> None:
 
 
 def _around(hole: Mask, pixels: int) -> tuple[slice, slice]:
-    """Returns the smallest box around a hole, larger by a number of pixels to each side."""
-    rows, columns = np.flatnonzero(hole.any(1)), np.flatnonzero(hole.any(0))
-    if not rows.size:
-        return slice(0, 0), slice(0, 0)
-    top, left = max(0, int(rows[0]) - pixels), max(0, int(columns[0]) - pixels)
-    return slice(top, int(rows[-1]) + 1 + pixels), slice(left, int(columns[-1]) + 1 + pixels)
+    """Returns the smallest box around a hole, larger by a number of pixels to each side; empty if there is no hole."""
+    box = bounds(hole)
+    return box.grown(pixels).inside if box else (slice(0, 0), slice(0, 0))

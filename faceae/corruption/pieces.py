@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from faceae.corruption.components import Box, Mask, components
+from faceae.corruption.components import Box, Mask, bounds, components
 
 _BLOCK = 8  # holes less than 8 to 16 pixels apart form one group
 
@@ -56,13 +56,9 @@ def _groups(hole: Mask) -> list[Box]:
 
 def _trimmed(hole: Mask, box: Box) -> Box | None:
     """Returns the smallest box with all of the hole in this one; None if there is nothing of the hole in it."""
-    inside = hole[box.inside]
-    rows, columns = np.flatnonzero(inside.any(1)), np.flatnonzero(inside.any(0))
-    if not rows.size:
+    if (found := bounds(hole[box.inside])) is None:
         return None
-    return Box(
-        box.top + int(rows[0]), box.top + int(rows[-1]) + 1, box.left + int(columns[0]), box.left + int(columns[-1]) + 1
-    )
+    return Box(box.top + found.top, box.top + found.bottom, box.left + found.left, box.left + found.right)
 
 
 def _thickness(hole: Mask) -> int:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from faceae import metrics
 from faceae.corruption import masks
+from faceae.corruption.components import bounds
 from faceae.data.batch import Batch
 from faceae.data.sources import Entry
 from faceae.data.split import sample
@@ -72,11 +73,9 @@ def biharmonic(given: NDArray[np.uint8], mask: NDArray[np.bool_]) -> NDArray[np.
     """
     from skimage.restoration import inpaint_biharmonic
 
-    inside = []
-    for axis in (0, 1):
-        along = np.flatnonzero(mask.any(1 - axis))
-        inside.append(slice(max(0, int(along[0]) - _REACH - 1), int(along[-1]) + _REACH + 2))
-    part = (inside[0], inside[1])
+    box = bounds(mask)
+    assert box is not None
+    part = box.grown(_REACH + 1).inside
     if (prepared := _with_limits(given, mask, part)) is None:
         part, prepared = (slice(None), slice(None)), given
     solved = inpaint_biharmonic(prepared, mask[part], channel_axis=-1)

@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from faceae import metrics
+from faceae.corruption.components import bounds
 
 Pixels = NDArray[np.uint8]
 """(H, W, 3) uint8, RGB."""
@@ -35,11 +36,9 @@ _TILE = 64  # side in pixels of the parts in which SSIM is computed: a stroke to
 
 def around(hole: Hole) -> tuple[slice, slice]:
     """Returns the rows and columns of a hole's bounding box with `MARGIN` pixels on each side, inside the picture."""
-    found = []
-    for axis in (1, 0):
-        along = np.flatnonzero(hole.any(axis))
-        found.append(slice(max(0, int(along[0]) - MARGIN), int(along[-1]) + 1 + MARGIN))
-    return found[0], found[1]
+    box = bounds(hole)
+    assert box is not None
+    return box.grown(MARGIN).inside
 
 
 def measure(original: Pixels, hole: Hole, fills: Mapping[str, Pixels], frame: int) -> dict[str, dict[str, float]]:
