@@ -14,8 +14,7 @@ from typing import Any, NamedTuple
 import ray
 
 from faceae import ray_compat
-from faceae.cluster.coordinator import driver_node
-from faceae.cluster.placement import Placement
+from faceae.cluster.placement import Placement, driver_node
 from faceae.errors import RunFailedError
 
 

@@ -20,11 +20,10 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import ray
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from faceae.cluster.mask_store import MaskStore
+from faceae.cluster.placement import driver_node
 from faceae.cluster.protocol import METRIC, TIME, Attempt, Changes, Pause, RunStatus, Verdict
-from faceae.console import clock, count
 from faceae.data.epoch import Drawn, EpochKey
 from faceae.errors import RunFailedError
 from faceae.training.progress import Record
@@ -63,6 +62,7 @@ class Coordinator:
         self.groups: defaultdict[str, _Group] = defaultdict(_Group)
         self.queue: deque[str] = deque()
         self.closed = False
+        self.halted = False
         self.failure: str | None = None
         self.version = 0
         self.changed = asyncio.Event()
@@ -86,8 +86,11 @@ class Coordinator:
         self.runs[uri] = _Run(spec, epochs, metric)
 
     async def submit(self, run: str) -> None:
-        """Queues a run for the next free worker group."""
-        self.queue.append(run)
+        """Queues a run for the next free worker group; after `halt` the run ends instead."""
+        if self.halted:
+            self.runs[run].status.ended = True
+        else:
+            self.queue.append(run)
         self._touch(run)
 
     async def close(self) -> None:
@@ -120,15 +123,24 @@ class Coordinator:
         self.runs[run].status.requested = Pause.STOP
         self._touch(run)
 
-    async def stopped(self, runs: Sequence[str]) -> None:
-        """Waits until none of these runs is being trained."""
-        while any(self.runs[run].status.device and not self.runs[run].status.ended for run in runs):
+    async def halt(self) -> None:
+        """Stops all runs: those in training with a checkpoint, and no other begins. Waits until none is trained.
+
+        To Ray Tune, a run that ends now is complete. So its verdicts count no more: such a trial is to be continued.
+        """
+        self.halted = True
+        while self.queue:
+            await self.submit(self.queue.popleft())
+        for run in self.runs:
+            await self.stop(run)
+        while any(run.status.device and not run.status.ended for run in self.runs.values()):
             await self.changed.wait()
 
     async def decide(self, run: str, verdict: Verdict) -> None:
         """Records how a trial ended for Ray Tune, and asks its workers to leave it."""
-        self.runs[run].status.verdict = verdict
-        await self.stop(run)  # in case the trial's process died; otherwise it has already asked
+        if not self.halted:
+            self.runs[run].status.verdict = verdict
+            await self.stop(run)  # in case the trial's process died; otherwise it has already asked
 
     # The trials' side
 
@@ -265,7 +277,7 @@ class Coordinator:
         status = self.runs[run].status
         begun = (len(history), images)
         if status.device:
-            status.notes.append(_resumed_note(status, workers, begun))
+            status.notes.append(status.resumed(workers, begun))
         else:
             status.begun = begun
         status.records = history
@@ -301,20 +313,6 @@ class Coordinator:
         """Adds a message for the user."""
         self.runs[run].status.notes.append(text)
         self._touch(run)
-
-
-def _resumed_note(status: RunStatus, workers: int, begun: tuple[int, int]) -> str:
-    """Describes what a replacement of workers has cost."""
-    epoch, images = status.step or (begun[0] + 1, begun[1])
-    place = f"epoch {begun[0] + 1}" + (f", image {begun[1]}" if begun[1] else "")
-    again = f" ({images - begun[1]} images again)" if epoch == begun[0] + 1 and images > begun[1] else ""
-    after = clock(time.monotonic() - status.last_step)
-    return f"training goes on with {count(workers, 'worker')} in {place}{again}, {after} later"
-
-
-def driver_node() -> NodeAffinitySchedulingStrategy:
-    """Returns the strategy that puts an actor on the driver's node, so that the actor ends with that node."""
-    return NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
 
 
 def start_coordinator() -> tuple[Any, str]:

@@ -14,6 +14,7 @@ from typing import Literal
 import ray
 import yaml
 from ray.util import placement_group, remove_placement_group
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from faceae import ray_compat
 from faceae.cluster.connection import DATA_CPUS
@@ -219,6 +220,11 @@ def _lack(placement: Placement) -> str | None:
             "workers or a larger cluster"
         )
     return None
+
+
+def driver_node() -> NodeAffinitySchedulingStrategy:
+    """Returns the strategy that puts an actor on the driver's node, so that the actor ends with that node."""
+    return NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
 
 
 def _gpus_may_come() -> bool:

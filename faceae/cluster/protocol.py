@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import NamedTuple
@@ -10,6 +11,7 @@ import ray
 
 from faceae.claim import Claim
 from faceae.config import Settings
+from faceae.console import clock, count
 from faceae.training.progress import Record
 
 METRIC, TIME = "value", "epoch"
@@ -106,6 +108,14 @@ class RunStatus:
     last_step: float = 0.0
     first_step: float = 0.0
     version: int = 0
+
+    def resumed(self, workers: int, begun: tuple[int, int]) -> str:
+        """Says what a replacement of workers has cost, when others go on from what the checkpoint has (as `begun`)."""
+        epoch, images = self.step or (begun[0] + 1, begun[1])
+        place = f"epoch {begun[0] + 1}" + (f", image {begun[1]}" if begun[1] else "")
+        again = f" ({images - begun[1]} images again)" if epoch == begun[0] + 1 and images > begun[1] else ""
+        after = clock(time.monotonic() - self.last_step)
+        return f"training goes on with {count(workers, 'worker')} in {place}{again}, {after} later"
 
 
 class Changes(NamedTuple):

@@ -13,7 +13,7 @@ from __future__ import annotations
 import contextlib
 import threading
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from types import TracebackType
 from typing import Any
@@ -121,11 +121,10 @@ class WorkerGroups:
         """Lets each group end and free its resources as soon as it finds no more runs."""
         ray.get(self.coordinator.close.remote())
 
-    def stop(self, runs: Sequence[str]) -> None:
-        """Asks for a checkpoint and the end of some runs; returns when they have ended, or after `STOP_S`."""
-        ray.get([self.coordinator.stop.remote(run) for run in runs])
+    def stop(self) -> None:
+        """Stops all runs, each with a checkpoint; returns when they have ended, or after `STOP_S`."""
         with contextlib.suppress(ray.exceptions.GetTimeoutError):
-            ray.get(self.coordinator.stopped.remote(list(runs)), timeout=STOP_S)
+            ray.get(self.coordinator.halt.remote(), timeout=STOP_S)
 
 
 class _WorkerGroup:

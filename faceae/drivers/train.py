@@ -94,7 +94,7 @@ def _train(spec: RunSpec, images: int, groups: WorkerGroups, tracker: Tracker) -
                     if status.ended:
                         return status
     except KeyboardInterrupt:
-        groups.stop([spec.uri])
+        groups.stop()
         raise
 
 

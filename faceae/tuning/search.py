@@ -95,7 +95,7 @@ class Search:
     def _stop(self) -> None:
         """Stops the running trials, each with a checkpoint, and records the epochs that they have finished by then."""
         running = [trial for trial in self.trials if trial.state == "running"]
-        self.groups.stop(list(self.open))
+        self.groups.stop()
         self._follow(0)
         for trial in running:
             if not trial.over:

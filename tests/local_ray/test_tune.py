@@ -200,6 +200,7 @@ def test_a_grid_that_is_stopped_and_killed_agrees_with_a_single_run(ray_cluster,
     partial = json.loads((tmp_path / "killed" / "grid.json").read_text())
     assert partial["state"] == "interrupted"
     assert [trial["state"] for trial in partial["trials"]] == ["stopped", "pending"]
+    assert not (second / "metrics.jsonl").exists()  # Ray Tune went on to it, but it did not begin
     assert faceae.load(str(tmp_path / "killed" / "model"))
     assert "interrupted" in (tmp_path / "killed" / "report" / "index.html").read_text()
 

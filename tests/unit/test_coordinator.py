@@ -207,17 +207,32 @@ def test_a_trial_waits_for_its_epochs_and_its_end():
     play(scene)
 
 
-@pytest.mark.parametrize("started", [True, False])
-def test_stopped_waits_for_the_runs_that_are_being_trained(started):
+def test_halt_waits_for_the_runs_that_are_being_trained():
     async def scene():
         coordinator = await make_coordinator("a")
-        if not started:
-            await coordinator.stopped(["a"])
-            return
         await coordinator.next_run(ONE, None)
         await coordinator.started(ONE, "a", "cpu", 1, [], 0)
-        waiting = await is_waiting(coordinator.stopped(["a", "b"]))
+        waiting = await is_waiting(coordinator.halt())
+        assert await coordinator.step(ONE, "a", 1, 8) == Pause.STOP
         await coordinator.finish(ONE)
         await waiting
+
+    play(scene)
+
+
+def test_after_halt_no_run_begins_and_no_verdict_counts():
+    """Ray Tune takes a run that ends for complete, and begins the next, as it does not know of the stop."""
+
+    async def scene():
+        coordinator = await make_coordinator("a", "b")
+        await coordinator.next_run(ONE, None)
+        await coordinator.halt()  # a is taken, but has not started; b is in the queue
+        await coordinator.submit("c")
+        for run in ("b", "c"):
+            assert (await coordinator.next_epoch(run, 0))["over"]
+        await coordinator.finish(ONE)
+        await is_waiting(coordinator.next_run(ONE, None))
+        await coordinator.decide("a", Verdict(True))
+        assert [run.verdict for run in (await coordinator.changes(0, {})).runs.values()] == [None] * 3
 
     play(scene)
