@@ -1,5 +1,6 @@
 """Fixtures for all tests: the team's real images if available, one Ray instance and one SeaweedFS server a session."""
 
+import signal
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,9 @@ from PIL import Image
 from seaweed import Seaweed
 
 from faceae.data.synthetic import portrait
+
+# A shell's background job, which CI may be, ignores Ctrl-C, and so would all that the tests start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 pytest.register_assert_rewrite("multinode", "rayhead", "runs", "processes")
 

@@ -187,7 +187,6 @@ def test_a_grid_that_is_stopped_and_killed_agrees_with_a_single_run(ray_cluster,
 
     pid, terminal = pty.fork()
     if pid == 0:
-        signal.signal(signal.SIGINT, signal.SIG_DFL)  # ignored in a shell's background job, which CI may be
         os.execve(sys.executable, command(tmp_path, *flags), environment)
     screen = Screen(terminal)
     wait_for((first / "metrics.jsonl").exists, lambda: os.waitpid(pid, os.WNOHANG)[0] == 0, "its first epoch")
