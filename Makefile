@@ -2,7 +2,7 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN = .venv/bin
 
-.PHONY: setup train test lint format bench scale gpu fuzz faults soak cluster cluster-local
+.PHONY: setup train test lint format bench scale gpu pretrain fuzz faults soak cluster cluster-local
 
 setup: .venv/ready
 
@@ -26,6 +26,9 @@ gpu: setup  ## compare a GPU with the CPU and measure its steps, into bench/gpu.
 
 scale: setup  ## count what a run does on 8 and 16 nodes that this machine pretends to be, into bench/scale.json: about 8 minutes
 	$(BIN)/python -m bench.scale
+
+pretrain: setup  ## train the network that comes with faceae for scratches and small holes, into faceae/models/local.safetensors
+	$(BIN)/python -m pretrain
 
 fuzz: setup  ## try damaged files, settings and command lines for FUZZ_MINUTES, 10 by default; with other seeds each time
 	$(BIN)/python tests/fuzz

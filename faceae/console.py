@@ -103,4 +103,6 @@ class Meter:
 
     def _rate(self) -> str:
         rate = self.rate()
+        if 0 < rate < 0.5:
+            return f"{1 / rate:.1f} s an image"
         return f"{rate:.{0 if rate >= 10 else 1}f} images/s"

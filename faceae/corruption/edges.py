@@ -30,6 +30,20 @@ def grown(hole: Mask, pixels: int) -> Mask:
     return larger
 
 
+def opened(hole: Mask, pixels: int) -> Mask:
+    """Returns the thick parts of a hole: all squares of 2 * pixels + 1 that lie in it (its morphological opening).
+
+    Args:
+        hole: (H, W) bool, True inside the hole.
+        pixels: half the side of the squares; 0 returns all of the hole.
+    """
+    thick = np.zeros_like(hole)
+    box = _around(hole, 0)
+    known = np.pad(~hole[box], 1, constant_values=True)  # what is around it wears it away, the picture's border too
+    thick[box] = grown(~grown(known, pixels), pixels)[1:-1, 1:-1]
+    return thick
+
+
 def feather(filled: Pixels, picture: Pixels, hole: Mask, pixels: int) -> None:
     """Blends the outer pixels of a filled hole with what the picture has there.
 

@@ -1,11 +1,14 @@
 """Divides holes into pieces, each of which a network can fill in one look.
 
-A network was trained on holes that are nearly square, with as much of the picture around them. A box is such a hole and
-stays whole, whatever its size. A scratch is long and thin: if all of it were scaled down to the network's size, nothing
-of it would be left to see. So it is cut into cells that are about twice as large as it is thick.
+What is thin is filled from what is near, by a network for that (see `faceae.models.thin`). The rest is for the network
+that knows faces. It was trained on holes that are nearly square, with as much of the picture around them. A box is such
+a hole and stays whole, whatever its size. A band is long and thin: if all of it were scaled down to the network's size,
+nothing of it would be left to see. So it is cut into cells that are about twice as large as it is thick.
 """
 
 from __future__ import annotations
+
+from collections.abc import Iterator
 
 import numpy as np
 
@@ -37,12 +40,36 @@ def pieces(hole: Mask, unit: int, largest: int) -> list[list[Box]]:
             turns[0].append(group)
             continue
         side = min(side, 3 * largest // 4)  # so that something around a cell may be known
-        for row, top in enumerate(range(group.top, group.bottom, side)):
-            for column, left in enumerate(range(group.left, group.right, side)):
-                cell = Box(top, min(top + side, group.bottom), left, min(left + side, group.right))
-                if trimmed := _trimmed(hole, cell):
-                    turns[2 * (row % 2) + column % 2].append(trimmed)
+        for row, column, cell in _cells(hole, group, side):
+            turns[2 * (row % 2) + column % 2].append(cell)
     return [turn for turn in turns if turn]
+
+
+def thin_pieces(hole: Mask, cell: int, thickness: int) -> list[tuple[Box, float]]:
+    """Divides thin holes into rectangles that cover them, each with the scale at which it is to be seen.
+
+    Args:
+        hole: (H, W) bool, True inside the hole.
+        cell: largest side of a rectangle, in pixels of its scale.
+        thickness: largest thickness of a hole, in pixels of its scale.
+
+    Returns:
+        Rectangles, and for each the number of the picture's pixels that are one pixel of its scale, at least 1.
+    """
+    found = []
+    for group in _groups(hole):
+        scale = max(1.0, _thickness(hole[group.inside]) / thickness)
+        found += [(piece, scale) for _, _, piece in _cells(hole, group, round(cell * scale))]
+    return found
+
+
+def _cells(hole: Mask, group: Box, side: int) -> Iterator[tuple[int, int, Box]]:
+    """Divides the bounding box of a group of holes; yields row, column and what of it has a hole."""
+    for row, top in enumerate(range(group.top, group.bottom, side)):
+        for column, left in enumerate(range(group.left, group.right, side)):
+            cell = Box(top, min(top + side, group.bottom), left, min(left + side, group.right))
+            if trimmed := _trimmed(hole, cell):
+                yield row, column, trimmed
 
 
 def _groups(hole: Mask) -> list[Box]:

@@ -23,6 +23,8 @@ from faceae.corruption.pieces import pieces
 from faceae.data.images import BadImage, to_rgb
 from faceae.data.whole import open_picture
 from faceae.errors import InputError
+from faceae.models.thin import SHARE as THIN_SHARE
+from faceae.models.thin import fill_thin
 from faceae.models.unet import WindowUnet, place
 from faceae.models.windows import Hole, Pixels, Square, View, Window, around, in_frame, paste
 
@@ -108,16 +110,20 @@ class Restorer(nn.Module):
         for picture, hole in zip(pictures, holes, strict=True):
             _check(picture, hole)
         restored = [picture.copy() for picture in pictures]
-        unknown = [hole.copy() for hole in holes]
+        unknown = [edges.opened(hole, round(THIN_SHARE * min(hole.shape) / 2)) for hole in holes]
+        fill_thin(restored, holes, [hole & ~thick for hole, thick in zip(holes, unknown, strict=True)], self._device)
         faces: dict[tuple[int, Square], Tensor] = {}
-        for turn in itertools.zip_longest(*(self._windows(number, hole) for number, hole in enumerate(holes))):
-            windows = itertools.chain.from_iterable(each for each in turn if each)
+        for turn in itertools.zip_longest(*(self._windows(number, hole) for number, hole in enumerate(unknown))):
+            filled = list(itertools.chain.from_iterable(each for each in turn if each))
+            windows = iter(filled)
             while batch := list(itertools.islice(windows, BATCH)):
                 for number, frame in {(window.number, window.frame) for window in batch} - faces.keys():
                     faces[number, frame] = self._face(View(restored[number], unknown[number], frame))
                 views = [View(restored[window.number], unknown[window.number], window.seen) for window in batch]
                 for window, view, drawn in zip(batch, views, self._draw(batch, views, faces), strict=True):
                     paste(view.joined(drawn), window, restored[window.number], unknown[window.number])
+            for window in filled:  # not before, so that no batch sees what another has filled
+                unknown[window.number][window.piece.inside] = False
         return restored
 
     @property

@@ -5,33 +5,30 @@ a window around the hole, the position of each of the window's pixels in the fra
 tells which part of a face is there), and a latent vector of the whole face. A hole that is too large for the window is
 seen scaled down.
 
-The U-Net is that of Ronneberger et al. (2015) with residual blocks (He et al., 2016) and without normalisation;
-instead, the window's mean colour is subtracted from the input and added to the output. A pixel shuffle (Shi et al.,
-2016) lies between pixels and features, because convolutions at full resolution took most of the time and gave little.
+The U-Net (see `layers`) has no normalisation; instead, the window's mean colour is subtracted from the input and added
+to the output.
 """
 
 from __future__ import annotations
-
-import itertools
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from faceae.metrics import bounds
+from faceae.models.layers import SHUFFLE, Unet
 
 MARGIN = 18
 """Known pixels that the window shows at least on each side of the hole: 28 + 2 * 18 = 64."""
 
 _LEVELS = 3
-_SHUFFLE = 2
-MULTIPLE = _SHUFFLE * 2 ** (_LEVELS - 1)
+MULTIPLE = SHUFFLE * 2 ** (_LEVELS - 1)
 """The side of the window must be a multiple of this."""
 
 _FACE = 32  # side in pixels to which the whole face is scaled down for the latent's encoder
 
 
-class WindowUnet(nn.Module):
+class WindowUnet(Unet):
     """Cuts a window around the hole, runs the U-Net on it and pastes the result into the given image."""
 
     def __init__(self, window: int, width: int, latent_dim: int, blocks: int = 1) -> None:
@@ -47,28 +44,15 @@ class WindowUnet(nn.Module):
         self.window = window
         widths = [width * 2**level for level in range(_LEVELS)]
         self.latent = nn.Sequential(
-            nn.PixelUnshuffle(_SHUFFLE),
-            *_half(4 * _SHUFFLE**2, widths[0]),
+            nn.PixelUnshuffle(SHUFFLE),
+            *_half(4 * SHUFFLE**2, widths[0]),
             *_half(widths[0], widths[1]),
             nn.Flatten(),
-            nn.Linear(widths[1] * (_FACE // 4 // _SHUFFLE) ** 2, latent_dim),
+            nn.Linear(widths[1] * (_FACE // 4 // SHUFFLE) ** 2, latent_dim),
             nn.SiLU(inplace=True),
             nn.Linear(latent_dim, widths[-1]),
         )
-        self.enter = nn.Sequential(nn.PixelUnshuffle(_SHUFFLE), nn.Conv2d(6 * _SHUFFLE**2, width, 3, padding=1))
-        self.down = nn.ModuleList(_blocks(wide, blocks) for wide in widths)
-        self.coarser = nn.ModuleList(
-            nn.Conv2d(fine, coarse, 2, stride=2) for fine, coarse in itertools.pairwise(widths)
-        )
-        self.middle = _blocks(widths[-1], blocks)
-        self.finer = nn.ModuleList(
-            nn.ConvTranspose2d(coarse, fine, 2, stride=2) for fine, coarse in itertools.pairwise(widths)
-        )
-        self.join = nn.ModuleList(nn.Conv2d(2 * wide, wide, 1) for wide in widths[:-1])
-        self.up = nn.ModuleList(_blocks(wide, blocks) for wide in widths[:-1])
-        self.leave = nn.Sequential(
-            nn.SiLU(inplace=True), nn.Conv2d(width, 3 * _SHUFFLE**2, 3, padding=1), nn.PixelShuffle(_SHUFFLE)
-        )
+        self._build(6, widths, blocks)
 
     def forward(self, given: Tensor, mask: Tensor) -> Tensor:
         """Maps (N, 3, S, S) in [0, 1] and (N, 1, S, S) to (N, 3, S, S) float32 in [0, 1].
@@ -115,47 +99,6 @@ class WindowUnet(nn.Module):
         small = F.adaptive_avg_pool2d(torch.cat([given - 0.5 * (1 - mask), mask], 1), _FACE)
         latent: Tensor = self.latent(small)
         return latent[:, :, None, None]
-
-    def _unet(self, window: Tensor, face: Tensor) -> Tensor:
-        features = self.enter(window)
-        skipped = []
-        for level, block in enumerate(self.down):
-            features = block(features)
-            if level < len(self.coarser):
-                skipped.append(features)
-                features = self.coarser[level](features)
-        features = self.middle(features + face)
-        for level in reversed(range(len(self.up))):
-            features = self.join[level](torch.cat([self.finer[level](features), skipped[level]], 1))
-            features = self.up[level](features)
-        drawn: Tensor = self.leave(features)
-        return drawn
-
-
-class _Block(nn.Module):
-    """A residual block: adds the output of two convolutions to its input."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.layers = nn.Sequential(
-            nn.SiLU(),
-            nn.Conv2d(width, width, 3, padding=1),
-            nn.SiLU(inplace=True),
-            nn.Conv2d(width, width, 3, padding=1),
-        )
-        last = self.layers[-1]
-        assert isinstance(last, nn.Conv2d)
-        # A new block changes nothing: so a deep network trains without normalisation (Zhang et al., 2019).
-        nn.init.zeros_(last.weight)
-
-    def forward(self, features: Tensor) -> Tensor:
-        """Maps (N, width, h, w) to the same shape."""
-        added: Tensor = features + self.layers(features)
-        return added
-
-
-def _blocks(width: int, count: int) -> nn.Sequential:
-    return nn.Sequential(*(_Block(width) for _ in range(count)))
 
 
 def _half(inputs: int, outputs: int) -> tuple[nn.Module, ...]:

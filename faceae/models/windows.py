@@ -132,13 +132,13 @@ class View:
 
 
 def paste(drawn: Tensor, window: Window, picture: Pixels, hole: Hole) -> None:
-    """Pastes what was drawn of a window into its piece of the hole, which is known from then on.
+    """Pastes what was drawn of a window into its piece of the hole.
 
     Args:
         drawn: (3, s, s), about in [0, 1], of the whole window.
         window: the window.
         picture: the picture; is changed.
-        hole: what is left of its hole; is changed.
+        hole: what is left of its hole.
     """
     pixels = (255 * drawn).round().clamp(0, 255).byte().permute(1, 2, 0).numpy()
     piece, (top, left, side) = window.piece, window.seen
@@ -149,7 +149,6 @@ def paste(drawn: Tensor, window: Window, picture: Pixels, hole: Hole) -> None:
     filled = np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling.BICUBIC, box))
     empty = hole[piece.inside]
     picture[piece.inside][empty] = filled[empty]
-    empty[...] = False
 
 
 def _resized(image: Tensor, size: int) -> Tensor:

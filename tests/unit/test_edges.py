@@ -1,5 +1,7 @@
 """The edge of a hole: it grows by squares, and blends inside itself only."""
 
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -19,6 +21,17 @@ def test_a_hole_grows_by_pixels_to_each_side(hole, pixels):
     expected = np.asarray(larger)[pixels : pixels + height, pixels : pixels + width] > 0
     assert (edges.grown(hole, pixels) == expected).all()
     assert (hole == before).all()
+
+
+@settings(deadline=None)
+@given(arrays(np.bool_, array_shapes(min_dims=2, max_dims=2, max_side=30)), st.integers(0, 6))
+def test_the_thick_parts_are_the_squares_that_lie_in_a_hole(hole, pixels):
+    side = 2 * pixels + 1
+    expected = np.zeros_like(hole)
+    for top, left in itertools.product(range(hole.shape[0] - side + 1), range(hole.shape[1] - side + 1)):
+        square = slice(top, top + side), slice(left, left + side)
+        expected[square] |= hole[square].all()
+    assert (edges.opened(hole, pixels) == expected).all()
 
 
 def test_the_blend_rises_linearly_from_the_edge_and_stays_inside_the_hole():

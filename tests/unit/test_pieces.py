@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from faceae.corruption.components import Box
-from faceae.corruption.pieces import pieces
+from faceae.corruption.pieces import pieces, thin_pieces
 
 UNIT = 28
 
@@ -75,3 +75,21 @@ def test_a_hole_longer_than_the_frame_is_cut_so_that_its_surroundings_show():
 def test_a_picture_of_noise_costs_no_more_pieces_than_cells():
     noise = np.random.default_rng(0).random((560, 560)) < 0.05
     assert sum(map(len, pieces(noise, UNIT, 560))) <= (560 // UNIT) ** 2
+
+
+@given(holes(), st.integers(8, 64), st.integers(1, 14))
+def test_thin_pieces_cover_the_hole_at_a_scale_at_which_it_is_thin(hole, cell, thickness):
+    covered = np.zeros_like(hole)
+    for piece, scale in thin_pieces(hole, cell, thickness):
+        assert max(piece.bottom - piece.top, piece.right - piece.left) <= round(cell * scale)
+        covered[piece.inside] = True
+    assert covered[hole].all()
+    if hole.any():
+        assert max(scale for _, scale in thin_pieces(hole, cell, thickness)) >= 1
+
+
+def test_a_thin_scratch_is_seen_as_it_is_and_a_thicker_one_scaled_down():
+    thin, thick = hole_with((100, 104, 10, 390)), hole_with((100, 120, 10, 390))
+    assert {scale for _, scale in thin_pieces(thin, 64, 10)} == {1}
+    assert {scale for _, scale in thin_pieces(thick, 64, 10)} == {2}
+    assert len(thin_pieces(thick, 64, 10)) == 3

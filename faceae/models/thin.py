@@ -1,0 +1,53 @@
+"""Fills what is thin or small of the holes in pictures, with the network of `local`."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import Tensor
+
+from faceae.corruption.pieces import thin_pieces
+from faceae.models.local import LocalUnet, load_local
+from faceae.models.windows import Hole, Pixels, View, Window, around, paste
+
+SHARE = 1 / 32
+"""Thickness up to which a hole counts as thin, as a share of the picture's shorter side."""
+
+BATCH = 32
+"""Number of windows that the network sees at a time."""
+
+_SIDE = 128  # of a window as the network sees it, in pixels
+_CELL = 64  # of which so many are filled, with known pixels around
+_THICKNESS = 10  # of a hole in the window; the network was trained on holes of up to 14
+
+
+def fill_thin(pictures: Sequence[Pixels], holes: Sequence[Hole], thin: Sequence[Hole], device: torch.device) -> None:
+    """Fills the thin parts of holes in pictures of any size.
+
+    Args:
+        pictures: (H, W, 3) uint8 arrays, RGB; they are changed where `thin` is True.
+        holes: all that is unknown of each picture, (H, W) bool.
+        thin: what is to be filled of it, (H, W) bool.
+        device: where the network runs.
+    """
+    network = load_local(device)
+    windows = itertools.chain.from_iterable(_windows(number, hole) for number, hole in enumerate(thin))
+    while batch := list(itertools.islice(windows, BATCH)):
+        views = [View(pictures[window.number], holes[window.number], window.seen) for window in batch]
+        for window, view, drawn in zip(batch, views, _draw(network, views, device), strict=True):
+            paste(view.joined(drawn), window, pictures[window.number], thin[window.number])
+
+
+def _windows(number: int, thin: Hole) -> Iterator[Window]:
+    for piece, scale in thin_pieces(thin, _CELL, _THICKNESS):
+        yield around(number, piece, thin.shape, min(round(_SIDE * scale), *thin.shape))
+
+
+def _draw(network: LocalUnet, views: Sequence[View], device: torch.device) -> Tensor:
+    """Returns what the network draws in each window and its mirror image, (N, 3, size, size), the mean on the CPU."""
+    seen = zip(*(view.scaled(_SIDE) for view in views), strict=True)
+    colours, known = (torch.stack(tensors).to(device) for tensors in seen)
+    drawn: Tensor = network(colours, known) + network(colours.flip(3), known.flip(3)).flip(3)
+    return (drawn / 2).cpu()
