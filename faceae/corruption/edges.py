@@ -30,8 +30,10 @@ def grown(hole: Mask, pixels: int) -> Mask:
     return larger
 
 
-def opened(hole: Mask, pixels: int) -> Mask:
-    """Returns the thick parts of a hole: all squares of 2 * pixels + 1 that lie in it (its morphological opening).
+def thick_parts(hole: Mask, pixels: int) -> Mask:
+    """Returns all squares of 2 * pixels + 1 that lie in a hole, and what of the hole is up to `pixels` away from them.
+
+    The squares alone are the hole's morphological opening, which leaves out the rim of what is round.
 
     Args:
         hole: (H, W) bool, True inside the hole.
@@ -40,7 +42,7 @@ def opened(hole: Mask, pixels: int) -> Mask:
     thick = np.zeros_like(hole)
     box = _around(hole, 0)
     known = np.pad(~hole[box], 1, constant_values=True)  # what is around it wears it away, the picture's border too
-    thick[box] = grown(~grown(known, pixels), pixels)[1:-1, 1:-1]
+    thick[box] = grown(~grown(known, pixels), 2 * pixels)[1:-1, 1:-1] & hole[box]
     return thick
 
 

@@ -110,7 +110,7 @@ class Restorer(nn.Module):
         for picture, hole in zip(pictures, holes, strict=True):
             _check(picture, hole)
         restored = [picture.copy() for picture in pictures]
-        unknown = [edges.opened(hole, round(THIN_SHARE * min(hole.shape) / 2)) for hole in holes]
+        unknown = [edges.thick_parts(hole, round(THIN_SHARE * min(hole.shape) / 2)) for hole in holes]
         fill_thin(restored, holes, [hole & ~thick for hole, thick in zip(holes, unknown, strict=True)], self._device)
         faces: dict[tuple[int, Square], Tensor] = {}
         for turn in itertools.zip_longest(*(self._windows(number, hole) for number, hole in enumerate(unknown))):

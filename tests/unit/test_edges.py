@@ -31,7 +31,17 @@ def test_the_thick_parts_are_the_squares_that_lie_in_a_hole(hole, pixels):
     for top, left in itertools.product(range(hole.shape[0] - side + 1), range(hole.shape[1] - side + 1)):
         square = slice(top, top + side), slice(left, left + side)
         expected[square] |= hole[square].all()
-    assert (edges.opened(hole, pixels) == expected).all()
+    assert (edges.thick_parts(hole, pixels) == edges.grown(expected, pixels) & hole).all()
+
+
+def test_a_scratch_across_a_disc_is_told_from_it():
+    rows, columns = np.mgrid[:200, :200]
+    disc = np.hypot(rows - 100, columns - 100) < 60
+    hole = disc.copy()
+    hole[98:102] = True
+    thick = edges.thick_parts(hole, 10)
+    assert thick[disc].all()
+    assert np.flatnonzero(thick[100])[[0, -1]].tolist() == [41 - 10, 159 + 10]
 
 
 def test_the_blend_rises_linearly_from_the_edge_and_stays_inside_the_hole():
