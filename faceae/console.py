@@ -73,7 +73,7 @@ class Meter:
         """Sets the count and updates the bar, or prints a line if one is due in a log."""
         self.done = images
         of = "" if self.limit else f"of {self.total} "
-        state = f"{images} {of}images, {self._rate()}, {clock(self.seconds_left())} left"
+        state = f"{images} {of}images, {self.speed()}, {clock(self.seconds_left())} left"
         by_time = self.total * self.seconds() / self.limit if self.limit else 0
         self.bar.update(self.task, completed=max(images, by_time), state=state)
         if not out.is_terminal and time.monotonic() - self.said > LOG_EVERY_S:
@@ -99,9 +99,10 @@ class Meter:
 
     def summary(self) -> str:
         """Describes the work so far: images, time and rate."""
-        return f"{self.done} images in {clock(self.seconds())} ({self._rate()})"
+        return f"{self.done} images in {clock(self.seconds())} ({self.speed()})"
 
-    def _rate(self) -> str:
+    def speed(self) -> str:
+        """Describes the rate so far, a slow one in seconds an image."""
         rate = self.rate()
         if 0 < rate < 0.5:
             return f"{1 / rate:.1f} s an image"

@@ -179,7 +179,7 @@ def _work(source: FullSizeSource, model: Restorer, settings: ReconstructSettings
             f"{one_line(error)}; what is finished stays: fix this, and the same command continues"
         ) from None
     finished = count(meter.done - len(bad), "picture")
-    out.print(f"restored  {finished} in {clock(meter.seconds())} ({meter.rate():.1f} pictures read a second)")
+    out.print(f"restored  {finished} in {clock(meter.seconds())} ({meter.speed()})")
     return bad
 
 
