@@ -37,7 +37,9 @@ def fill_thin(pictures: Sequence[Pixels], holes: Sequence[Hole], thin: Sequence[
     while batch := list(itertools.islice(windows, BATCH)):
         views = [View(pictures[window.number], holes[window.number], window.seen) for window in batch]
         for window, view, drawn in zip(batch, views, _draw(network, views, device), strict=True):
-            paste(view.joined(drawn), window, pictures[window.number], thin[window.number])
+            # At the picture's own scale there is nothing to join: the network returns what is known unchanged.
+            filled = drawn if view.known.shape[-1] == _SIDE else view.joined(drawn)
+            paste(filled, window, pictures[window.number], thin[window.number])
 
 
 def _windows(number: int, thin: Hole) -> Iterator[Window]:
