@@ -174,7 +174,6 @@ def measure_training(source: Path, repeats: int, values: Values) -> None:
             values[f"{name}: job, images/s"].append(job.rate)
             values[f"{name}: share of time waiting for data"].append(job.wait)
             values[f"{name}: seconds to the first step"].append(job.first_step)
-            values[f"{name}: driver's memory, MB"].append(job.driver_bytes / 1e6)
             values[f"{name}: a worker's memory, MB"].append(job.worker_bytes / 1e6)
             for process, share in job.cores.items():
                 if share >= 0.001:

@@ -5,14 +5,13 @@
 - `job`: the epochs of jobs/train.py after the first, from metrics.jsonl; Ray Data's tasks run next to the workers.
 
 The share of time waiting for data is that of the job's first training worker. The time to the first step runs from the
-command to the end of that step, and includes everything that starts in between. Memory is each process's peak. What
+command to the end of that step, and includes everything that starts in between. Memory is a training worker's peak. What
 the job's processes take of the cores is read from /proc every two seconds, in the epochs after the first.
 """
 
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 import tempfile
@@ -50,7 +49,6 @@ class Job(NamedTuple):
         rate: images/s of its epochs after the first.
         wait: share of that time in which it waited for data.
         first_step: seconds from the command to the end of the first step.
-        driver_bytes: peak memory of the driver.
         worker_bytes: peak memory of a training worker.
         cores: share of all cores that each process takes; of training workers, each group of threads.
     """
@@ -58,7 +56,6 @@ class Job(NamedTuple):
     rate: float
     wait: float
     first_step: float
-    driver_bytes: int
     worker_bytes: int
     cores: dict[str, float]
 
@@ -72,8 +69,7 @@ def job(source: str, workers: int) -> Job:
         process = subprocess.Popen([sys.executable, str(ROOT / "jobs" / "train.py"), *flags], stdout=subprocess.DEVNULL)
         run = Path(folder) / "bench"
         watching = in_thread(lambda: _cores(process.pid, run / "metrics.jsonl"))
-        _, status, usage = os.wait4(process.pid, 0)
-        if status:
+        if process.wait():
             raise SystemExit("jobs/train.py failed")
         records = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
         summary = json.loads((run / "summary.json").read_text())
@@ -83,7 +79,6 @@ def job(source: str, workers: int) -> Job:
         rate=sum(record["images"] for record in later) / seconds,
         wait=sum(record["data_wait_fraction"] * record["seconds"] for record in later) / seconds,
         first_step=summary["started"] - command + summary["seconds_to_first_step"],
-        driver_bytes=usage.ru_maxrss * 1024,
         worker_bytes=max(record["memory_bytes"] for record in records),
         cores=watching.result(),
     )
