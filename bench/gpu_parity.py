@@ -227,7 +227,7 @@ def _losses(data: Batch, device: torch.device) -> Iterator[Row]:
 
 def _optimizers(device: torch.device) -> Iterator[Row]:
     """Compares how the optimizers move the same weights by the same gradients."""
-    for name in ("adam", "sgd", "rmsprop"):
+    for name in ("adam", "sgd", "rmsprop", "muon"):
         moved = []
         for kind in ({}, {"device": device}, {"dtype": torch.float64}):
             generator = torch.Generator().manual_seed(3)

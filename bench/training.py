@@ -5,7 +5,7 @@
 - `job`: the epochs of jobs/train.py after the first, from metrics.jsonl; Ray Data's tasks run next to the workers.
 
 The share of time waiting for data is that of the job's first training worker. The time to the first step runs from the
-command to the end of that step, and includes everything that starts in between. Memory is a training worker's peak. What
+command to the end of that step, and includes everything that starts in between. Memory is a worker's peak. What
 the job's processes take of the cores is read from /proc every two seconds, in the epochs after the first.
 """
 

@@ -11,7 +11,7 @@ from faceae.cluster.placement import Placement
 from faceae.config import Settings
 from faceae.errors import InputError
 
-_COPIES = {"adam": 2, "sgd": 0, "rmsprop": 1}
+_COPIES = {"adam": 2, "sgd": 0, "rmsprop": 1, "muon": 1}
 """Numbers that an optimizer keeps for each weight."""
 
 _WEIGHT_BYTES = 4

@@ -8,11 +8,15 @@ import torch
 from torch import nn
 
 from faceae.config import Optim
+from faceae.training.muon import Muon, Together
 
 
-def build_optimizer(network: nn.Module, optim: Optim) -> torch.optim.Optimizer:
+def build_optimizer(network: nn.Module, optim: Optim) -> torch.optim.Optimizer | Together:
     """Returns the optimizer of the settings, with Keras's defaults where torch's differ (the article uses Keras)."""
-    parameters = network.parameters()
+    parameters = list(network.parameters())
+    if optim.name == "muon":
+        matrices, others = (([p for p in parameters if (p.ndim > 1) is matrix]) for matrix in (True, False))
+        return Together(Muon(matrices, optim.lr), torch.optim.Adam(others, lr=optim.lr, fused=True))
     if optim.name == "adam":
         return torch.optim.Adam(parameters, lr=optim.lr, fused=True)
     if optim.name == "sgd":

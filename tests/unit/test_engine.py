@@ -65,7 +65,7 @@ def test_the_hole_is_black_on_the_device_and_nothing_else_changes():
 
 
 @pytest.mark.parametrize("loss", LOSSES)
-@pytest.mark.parametrize("name", ["adam", "sgd", "rmsprop"])
+@pytest.mark.parametrize("name", ["adam", "sgd", "rmsprop", "muon"])
 def test_every_optimizer_and_loss_learns(name, loss):
     torch.manual_seed(0)
     network = models.build(Settings(data=Data(image_size=SIZE), model=Model(latent_dim=8)))
