@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import copy
-import math
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,17 +14,17 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
 
+from faceae.config import Optim, Settings
 from faceae.console import Meter, out
 from faceae.models.local import WEIGHTS, LocalUnet
 from faceae.models.membrane import extend
-from faceae.training.engine import in_bf16
+from faceae.training.engine import autocast, in_bf16
+from faceae.training.state import TrainState
 from pretrain.holes import batch
 from pretrain.leaves import leaves
 
 _BATCH = 64
-_LR = 0.002
-_WARM_UP = 0.02  # of the steps
-_EMA = 0.05  # of the steps so far that the averaged weights remember
+_OPTIM = Optim(name="muon", lr=0.005, schedule="cosine", warmup=0.02, average=0.05)
 _SAID = 200  # steps between two lines
 
 
@@ -54,38 +52,27 @@ def main(settings: Pretrain) -> None:
     out.print(f"weights   {settings.to}")
 
 
-def _train(pictures: NDArray[np.uint8], steps: int, seed: int) -> LocalUnet:
+def _train(pictures: NDArray[np.uint8], steps: int, seed: int) -> nn.Module:
     """Returns a trained network, with the average of its weights over the last steps."""
     torch.manual_seed(seed)
     rng = np.random.default_rng(seed)
-    network = LocalUnet()
-    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    average = copy.deepcopy(network)
-    adam = torch.optim.Adam(network.parameters(), _LR)
-    bf16, sums = in_bf16("auto", torch.device("cpu")), torch.zeros(2)
+    state = TrainState(LocalUnet().to(memory_format=torch.channels_last), Settings(optim=_OPTIM))  # type: ignore[call-overload]
+    device = torch.device("cpu")
+    bf16, sums = in_bf16("auto", device), torch.zeros(2)
     with Meter("training", _BATCH * steps) as meter:
         for step in range(1, steps + 1):
-            share = step / steps
-            adam.param_groups[0]["lr"] = _LR * min(1, share / _WARM_UP) * (1 + math.cos(math.pi * share)) / 2
             given, whole, known = batch(rng, pictures, _BATCH)
-            with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
-                filled = network(given.contiguous(memory_format=torch.channels_last), known)
+            with autocast(device, bf16):
+                filled = state.network(given.contiguous(memory_format=torch.channels_last), known)
             errors = _errors(filled, whole, known)
             # The root, because a box has a hundred times the squared error of a scratch, and matters as much.
-            loss = (errors + 1e-5).sqrt().mean()
-            adam.zero_grad()
-            loss.backward()
-            nn.utils.clip_grad_norm_(network.parameters(), 1.0)
-            adam.step()
-            with torch.no_grad():
-                weight = 1 - (1 - 1 / step) ** (1 / _EMA)
-                torch._foreach_lerp_(list(average.parameters()), list(network.parameters()), weight)
-                sums += torch.stack([errors.sum(), _errors(extend(given, known), whole, known).sum()])
+            state.step((errors + 1e-6).sqrt().mean(), step / steps)
+            sums += torch.stack([errors.detach().sum(), _errors(extend(given, known), whole, known).sum()])
             meter.add(_BATCH)
             if step % _SAID == 0:
                 out.print(f"step {step}: {sums[0] / sums[1]:.3f} of the error of a smooth continuation")
                 sums.zero_()
-    return average
+    return state.best_network
 
 
 def _errors(filled: Tensor, whole: Tensor, known: Tensor) -> Tensor:

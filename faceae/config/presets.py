@@ -31,7 +31,7 @@ _RESTORE = Settings(
     preset="restore",
     mask=Mask(size=28),
     model=Model(name="unet", latent_dim=128, window=64, width=32),
-    optim=Optim(name="adam", lr=0.002, schedule="cosine", warmup=0.02, average=0.05),
+    optim=Optim(name="muon", lr=0.004, schedule="cosine", warmup=0.02, average=0.05),
     train=Train(epochs=1000, max_minutes=20, batch_size=64, loss="hole", augment="mirror", best_by="composite_mse"),
 )
 

@@ -29,7 +29,7 @@ def test_matrices_move_as_with_torchs_own():
         [nn.Parameter(torch.zeros(16, 40)) for _ in range(2)],
     )
     mine = Muon(ours, lr=0.1)
-    reference = torch.optim.Muon(theirs, lr=0.1, weight_decay=0, adjust_lr_fn="match_rms_adamw")
+    reference = torch.optim.Muon(theirs, lr=0.1, weight_decay=0, momentum=0.9, adjust_lr_fn="match_rms_adamw")
     for _ in range(3):
         for one, other in zip(ours, theirs, strict=True):
             one.grad = torch.randn(16, 40)
