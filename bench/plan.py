@@ -79,7 +79,7 @@ class Plan:
         crossing = crossing_share(self.images, self.size, self.batch, self.gpus, self.per_node)
         first = self._share() * (self.nodes - 1) / self.nodes
         gradients = steps * 2 * 4 * self.weights * (self.nodes - 1) / self.nodes
-        state = 4 * 4 * self.weights  # weights, two moments of Adam, the moving average
+        state = 3 * 4 * self.weights  # weights, Muon's momentum, the moving average
         return {
             "nodes": f"{self.nodes}",
             "seconds of an epoch": f"{self.epoch_seconds:,.1f}",

@@ -23,7 +23,7 @@ from faceae.corruption.pieces import pieces
 from faceae.data.images import BadImage, to_rgb
 from faceae.data.whole import open_picture
 from faceae.errors import InputError
-from faceae.models.thin import SHARE as THIN_SHARE
+from faceae.models import thin
 from faceae.models.thin import fill_thin
 from faceae.models.unet import WindowUnet, place
 from faceae.models.windows import Hole, Pixels, Square, View, Window, around, in_frame, paste
@@ -110,8 +110,18 @@ class Restorer(nn.Module):
         for picture, hole in zip(pictures, holes, strict=True):
             _check(picture, hole)
         restored = [picture.copy() for picture in pictures]
-        unknown = [edges.thick_parts(hole, round(THIN_SHARE * min(hole.shape) / 2)) for hole in holes]
-        fill_thin(restored, holes, [hole & ~thick for hole, thick in zip(holes, unknown, strict=True)], self._device)
+        thick, large = ([_thicker(hole, share) for hole in holes] for share in (thin.SHARE, thin.LARGEST))
+        fill_thin(restored, holes, [hole & ~part for hole, part in zip(holes, large, strict=True)], self._device)
+        # Of what is between, a face says little and its surroundings do not say all: the mean of both fills errs least.
+        between = [part & ~larger for part, larger in zip(thick, large, strict=True)]
+        others = [picture[part] for picture, part in zip(restored, between, strict=True)]
+        self._fill_thick(restored, thick)
+        for picture, part, other in zip(restored, between, others, strict=True):
+            picture[part] = (picture[part].astype(np.uint16) + other + 1) // 2
+        return restored
+
+    def _fill_thick(self, restored: Sequence[Pixels], unknown: Sequence[Hole]) -> None:
+        """Fills what is unknown with the trained network; afterwards nothing is."""
         faces: dict[tuple[int, Square], Tensor] = {}
         for turn in itertools.zip_longest(*(self._windows(number, hole) for number, hole in enumerate(unknown))):
             filled = list(itertools.chain.from_iterable(each for each in turn if each))
@@ -124,7 +134,6 @@ class Restorer(nn.Module):
                     paste(view.joined(drawn), window, restored[window.number], unknown[window.number])
             for window in filled:  # not before, so that no batch sees what another has filled
                 unknown[window.number][window.piece.inside] = False
-        return restored
 
     @property
     def _size(self) -> int:
@@ -198,3 +207,8 @@ def _check(picture: Pixels, hole: Hole) -> None:
             f"the mask is {hole.dtype} {hole.shape}; give (H, W) bool, True inside the hole, or a PIL image, of the "
             f"picture's size, {picture.shape[0]} rows of {picture.shape[1]} pixels"
         )
+
+
+def _thicker(hole: Hole, share: float) -> Hole:
+    """Returns the parts of a hole that are thicker than this share of the picture's shorter side."""
+    return edges.thick_parts(hole, round(share * min(hole.shape) / 2))

@@ -13,7 +13,10 @@ from faceae.models.local import LocalUnet, load_local
 from faceae.models.windows import Hole, Pixels, View, Window, around, paste
 
 SHARE = 1 / 32
-"""Thickness up to which a hole counts as thin, as a share of the picture's shorter side."""
+"""Thickness up to which a hole is filled by this network alone, as a share of the picture's shorter side."""
+
+LARGEST = 1 / 8
+"""Thickness up to which it has a part in what fills a hole."""
 
 BATCH = 32
 """Number of windows that the network sees at a time."""

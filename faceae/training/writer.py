@@ -26,8 +26,8 @@ class Writer:
             uri: the run's folder, for error messages.
         """
         self.uri = uri
-        # With OpenMP threads of its own, there would be more of them than cores, and libgomp then lets all threads sleep
-        # at the end of each operation instead of spin: training was a quarter slower from the first write on.
+        # With OpenMP threads of its own, there would be more of them than cores, and libgomp then lets them all sleep
+        # at the end of each operation instead of spin: training was a fifth slower from the first write on.
         self._thread = ThreadPoolExecutor(1, "writer", initializer=torch.set_num_threads, initargs=(1,))
         self._last: Future[None] | None = None
         self.refusal: str | None = None

@@ -11,6 +11,7 @@ import faceae
 from faceae import models
 from faceae.data.synthetic import portrait
 from faceae.errors import InputError
+from faceae.models import thin
 from faceae.models.membrane import extend
 from faceae.models.restorer import Restorer
 
@@ -71,6 +72,18 @@ def test_known_pixels_never_change_and_the_whole_hole_is_filled(model, shape, bo
     assert (restored[~hole] == pixels[~hole]).all()
     assert restored[hole].any(1).mean() > 0.99  # a pixel may really be black
     assert not given[hole].any()
+
+
+def test_a_hole_that_is_neither_thin_nor_large_gets_the_mean_of_both_networks(model, monkeypatch):
+    pixels = picture(320, 320)
+    hole = hole_at(pixels, 100, 120, 100, 120)
+    locally = pixels.copy()
+    thin.fill_thin([locally], [hole], [hole], torch.device("cpu"))
+    both = model(pixels, hole)
+    monkeypatch.setattr(thin, "LARGEST", thin.SHARE)
+    alone = model(pixels, hole)
+    assert (alone != locally)[hole].any()
+    assert (both[hole] == (alone[hole].astype(int) + locally[hole] + 1) // 2).all()
 
 
 class Ramp(nn.Module):
