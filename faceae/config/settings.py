@@ -108,7 +108,7 @@ class Optim(Strict):
 
     name: Literal["adam", "sgd", "rmsprop", "muon"] = "adam"
     """The optimizer; sgd has no momentum, as in the article.
-    muon: orthogonal momentum (Jordan et al., 2024), and adam for biases; a U-Net learns in a third of adam's steps."""
+    muon: orthogonal momentum (Jordan et al., 2024), and adam for biases; a U-Net learns in half of adam's steps."""
     lr: PositiveFloat = 0.001
     """Learning rate. Keep it when you change the number of workers: the batch size is global."""
     schedule: Literal["constant", "cosine"] = "constant"
