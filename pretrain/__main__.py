@@ -32,9 +32,9 @@ _SAID = 200  # steps between two lines
 class Pretrain:
     """Trains the network for scratches and small holes on drawn pictures."""
 
-    steps: int = 2000
+    steps: int = 4000
     """Steps of 64 windows of 64x64 pixels."""
-    pictures: int = 120
+    pictures: int = 160
     """Drawn pictures of 512x512 pixels."""
     photographs: Path | None = None
     """A folder of square photographs of one size to train on instead, to compare."""

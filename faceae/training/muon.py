@@ -34,7 +34,8 @@ class Muon(torch.optim.Optimizer):
         for group in self.param_groups:
             alike: dict[torch.Size, list[Tensor]] = defaultdict(list)
             for weight in group["params"]:
-                alike[weight.shape].append(weight)
+                if weight.grad is not None:
+                    alike[weight.shape].append(weight)
             for weights in alike.values():
                 self._move(weights, **group)
 
