@@ -61,7 +61,7 @@ def orthogonal(matrices: Tensor) -> Tensor:
     x = matrices.mT if tall else matrices
     x = x / x.norm(dim=(1, 2), keepdim=True).clamp_min(1e-7)
     # The polynomials of all iterations are multiplied first: they are small squares, x is several times as wide.
-    product = identity = torch.eye(x.shape[1], device=x.device)
+    product = identity = torch.eye(x.shape[1], dtype=x.dtype, device=x.device)
     square = x @ x.mT
     for _ in range(5):
         polynomial = 3.4445 * identity + torch.baddbmm(square, square, square, beta=-4.7750, alpha=2.0315)
