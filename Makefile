@@ -17,7 +17,7 @@ train: setup  ## train on synthetic portraits: about 2 minutes on two cores
 test: setup
 	$(BIN)/pytest
 
-bench: setup  ## measure data path, training and grid against their bounds, into bench/results.json: about 17 minutes on two cores
+bench: setup  ## measure data path, training and grid against their bounds, into bench/results.json: about 15 minutes on two cores
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --constraint constraints.txt --requirement bench/peers.txt
 	$(BIN)/python -m bench
 

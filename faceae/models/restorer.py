@@ -24,7 +24,6 @@ from faceae.data.images import BadImage, to_rgb
 from faceae.data.whole import open_picture
 from faceae.errors import InputError
 from faceae.models import thin
-from faceae.models.thin import fill_thin
 from faceae.models.unet import WindowUnet, place
 from faceae.models.windows import Hole, Pixels, Square, View, Window, around, in_frame, paste
 
@@ -111,7 +110,7 @@ class Restorer(nn.Module):
             _check(picture, hole)
         restored = [picture.copy() for picture in pictures]
         thick, large = ([_thicker(hole, share) for hole in holes] for share in (thin.SHARE, thin.LARGEST))
-        fill_thin(restored, holes, [hole & ~part for hole, part in zip(holes, large, strict=True)], self._device)
+        thin.fill_thin(restored, holes, [hole & ~part for hole, part in zip(holes, large, strict=True)], self._device)
         # Of what is between, a face says little and its surroundings do not say all: the mean of both fills errs least.
         between = [part & ~larger for part, larger in zip(thick, large, strict=True)]
         others = [picture[part] for picture, part in zip(restored, between, strict=True)]

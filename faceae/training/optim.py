@@ -13,9 +13,10 @@ from faceae.training.muon import Muon, Together
 
 def build_optimizer(network: nn.Module, optim: Optim) -> torch.optim.Optimizer | Together:
     """Returns the optimizer of the settings, with Keras's defaults where torch's differ (the article uses Keras)."""
-    parameters = list(network.parameters())
+    parameters = network.parameters()
     if optim.name == "muon":
-        matrices, others = (([p for p in parameters if (p.ndim > 1) is matrix]) for matrix in (True, False))
+        matrices = [each for each in network.parameters() if each.ndim > 1]
+        others = [each for each in network.parameters() if each.ndim <= 1]
         return Together(Muon(matrices, optim.lr), torch.optim.Adam(others, lr=optim.lr, fused=True))
     if optim.name == "adam":
         return torch.optim.Adam(parameters, lr=optim.lr, fused=True)
