@@ -10,6 +10,7 @@ retries are pyarrow's.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from typing import Any
@@ -155,16 +156,18 @@ def write(uri: str, content: bytes | memoryview[int]) -> None:
 
 @retry_outages
 def delete(uri: str) -> None:
-    """Deletes a file."""
+    """Deletes a file. One that is missing counts as deleted: it may only be the store's answer that was lost."""
     filesystem, path = resolve(uri)
-    filesystem.delete_file(path)
+    with contextlib.suppress(FileNotFoundError):
+        filesystem.delete_file(path)
 
 
 @retry_outages
 def delete_folder(uri: str) -> None:
-    """Deletes a folder with everything in it."""
+    """Deletes a folder with everything in it; one that is missing counts as deleted, see `delete`."""
     filesystem, path = resolve(uri)
-    filesystem.delete_dir(path)
+    with contextlib.suppress(FileNotFoundError):
+        filesystem.delete_dir(path)
 
 
 def read_json(uri: str) -> Any:  # noqa: ANN401  (JSON may be anything)

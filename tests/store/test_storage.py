@@ -1,12 +1,14 @@
 """Requests are retried while a store is unreachable, but not if it refuses them. With a real S3 server."""
 
 import logging
+import re
 import socket
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
+from counting import Requests
 
 from faceae import storage
 from faceae.errors import InputError
@@ -101,6 +103,32 @@ def test_a_refused_deletion_is_explained(seaweed):
         seaweed.stop()
         seaweed.start()
     assert "access is denied; check the credentials" in str(storage.explain(refused.value, "s3://faces/folder"))
+
+
+class LosesAnswers(Requests):
+    """A proxy that loses the answers to the first deletion, and to the client's own second attempt at it."""
+
+    lost, deleting = 0, False
+
+    def _on(self, content):
+        if re.match(rb"DELETE |POST /\S*\?delete", content):
+            self.deleting = True
+        elif self.deleting and self.lost < 2 and content.startswith(b"HTTP/"):
+            self.lost += 1
+            raise ConnectionResetError
+
+
+@pytest.mark.parametrize("delete", [storage.delete, storage.delete_folder])
+def test_a_deletion_whose_answer_was_lost_has_succeeded(seaweed, new_clients, monkeypatch, delete):
+    uri = "s3://faces/gone" if delete is storage.delete_folder else "s3://faces/gone/file"
+    storage.write("s3://faces/gone/file", b"content")
+    with LosesAnswers(seaweed.ports["-s3.port"]) as proxy:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{proxy.port}")
+        for cache in (stores._filesystem, stores.s3_client):
+            cache.cache_clear()
+        delete(uri)
+    assert proxy.lost == 2
+    assert not storage.list_files("s3://faces/gone", missing_ok=True)
 
 
 def test_a_server_that_accepts_and_never_answers_is_soon_reported(one_second, monkeypatch):
