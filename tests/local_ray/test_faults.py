@@ -1,6 +1,7 @@
 """One real fault of each kind, as cheap as possible. tests/faults has all of them, on a cluster (`make faults`)."""
 
 import contextlib
+import gc
 import os
 import signal
 import subprocess
@@ -30,6 +31,9 @@ def settings_of(faces, root, name, **changes):
 @pytest.fixture(scope="module")
 def undisturbed(faces, seaweed, ray_cluster, tmp_path_factory):
     """The results of a run of two workers, in a Ray instance whose processes have the S3 server's environment."""
+    # An execution of Ray Data that a failed call has left would be shut down later, in the new instance: an error, and
+    # if it is collected within ast.parse (as tyro calls it), another one (python/cpython#106905).
+    gc.collect()
     ray.shutdown()
     connection.connect(2)
     root = tmp_path_factory.mktemp("undisturbed")
