@@ -32,7 +32,7 @@ _SAID = 200  # steps between two lines
 class Pretrain:
     """Trains the network for scratches and small holes on drawn pictures."""
 
-    steps: int = 4000
+    steps: int = 6000
     """Steps of 64 windows of 64x64 pixels."""
     pictures: int = 160
     """Drawn pictures of 512x512 pixels."""

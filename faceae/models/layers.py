@@ -19,11 +19,12 @@ class Unet(nn.Module):
     most of the time and gave little.
     """
 
-    def _build(self, inputs: int, widths: Sequence[int], blocks: int) -> None:
+    def _build(self, inputs: int, outputs: int, widths: Sequence[int], blocks: int) -> None:
         """Builds the layers.
 
         Args:
             inputs: channels of the input, at full resolution.
+            outputs: channels of the output.
             widths: channels of each level, from fine to coarse.
             blocks: residual blocks at each level, on the way down and on the way up.
         """
@@ -39,11 +40,11 @@ class Unet(nn.Module):
         self.join = nn.ModuleList(nn.Conv2d(2 * wide, wide, 1) for wide in widths[:-1])
         self.up = nn.ModuleList(_blocks(wide, blocks) for wide in widths[:-1])
         self.leave = nn.Sequential(
-            nn.SiLU(inplace=True), nn.Conv2d(widths[0], 3 * SHUFFLE**2, 3, padding=1), nn.PixelShuffle(SHUFFLE)
+            nn.SiLU(inplace=True), nn.Conv2d(widths[0], outputs * SHUFFLE**2, 3, padding=1), nn.PixelShuffle(SHUFFLE)
         )
 
     def _unet(self, pixels: Tensor, face: Tensor | float = 0.0) -> Tensor:
-        """Maps (N, inputs, h, w) to (N, 3, h, w); `face`, (N, widths[-1], 1, 1), is added at the coarsest level."""
+        """Maps (N, inputs, h, w) to (N, outputs, h, w); adds `face`, (N, widths[-1], 1, 1), at the coarsest level."""
         features = self.enter(pixels)
         skipped = []
         for level, block in enumerate(self.down):

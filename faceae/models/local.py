@@ -16,11 +16,12 @@ from torch import Tensor
 
 from faceae.models.layers import SHUFFLE, Unet
 from faceae.models.membrane import extend
+from faceae.models.plate import bend
 
 WEIGHTS = "local.safetensors"
 """Its weights, float16, in this package."""
 
-WIDTHS = (24, 40, 64)
+WIDTHS = (32, 56, 96)
 
 MULTIPLE = SHUFFLE * 2 ** (len(WIDTHS) - 1)
 """The sides of what it is given must be multiples of this."""
@@ -29,12 +30,16 @@ _LEAST_CONTRAST = 0.02
 
 
 class LocalUnet(Unet):
-    """Draws what to add to a smooth continuation of the known pixels, in units of their contrast."""
+    """Mixes two smooth continuations of the known pixels and draws what to add, in units of their contrast.
+
+    A thin plate goes on with shades exactly, and overshoots in large holes; a membrane never does. How much of each is
+    good, the network says for each pixel.
+    """
 
     def __init__(self) -> None:
         """Builds the layers; at first they add little."""
         super().__init__()
-        self._build(4, WIDTHS, 1)
+        self._build(7, 4, WIDTHS, 1)
         with torch.no_grad():
             for last in self.leave[1].parameters():
                 last.mul_(0.1)
@@ -49,12 +54,14 @@ class LocalUnet(Unet):
         Returns:
             (N, 3, H, W) float32 in [0, 1]; the given colours where they are known.
         """
-        smooth, pixels = extend(colours, known), known.sum((2, 3), True).clamp_min(1)
+        flat, pixels = extend(colours, known), known.sum((2, 3), True).clamp_min(1)
         mean = (colours * known).sum((2, 3), True) / pixels
         variance = ((colours - mean).square() * known).sum((1, 2, 3), True) / (3 * pixels)
         contrast = variance.sqrt().clamp_min(_LEAST_CONTRAST)
-        drawn = self._unet(torch.cat([(smooth - mean) / contrast, known], 1))
-        return torch.where(known > 0, colours, (smooth + contrast * drawn.float()).clamp(0, 1))
+        bent = bend(colours, known) - flat
+        drawn = self._unet(torch.cat([(flat - mean) / contrast, bent / contrast, known], 1)).float()
+        smooth = flat + drawn[:, 3:].sigmoid() * bent
+        return torch.where(known > 0, colours, (smooth + contrast * drawn[:, :3]).clamp(0, 1))
 
 
 @cache

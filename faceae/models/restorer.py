@@ -23,7 +23,7 @@ from faceae.corruption.pieces import pieces
 from faceae.data.images import BadImage, to_rgb
 from faceae.data.whole import open_picture
 from faceae.errors import InputError
-from faceae.models import thin
+from faceae.models import mixing, thin
 from faceae.models.unet import WindowUnet, place
 from faceae.models.windows import Hole, Pixels, Square, View, Window, around, in_frame, paste
 
@@ -111,12 +111,12 @@ class Restorer(nn.Module):
         restored = [picture.copy() for picture in pictures]
         thick, large = ([_thicker(hole, share) for hole in holes] for share in (thin.SHARE, thin.LARGEST))
         thin.fill_thin(restored, holes, [hole & ~part for hole, part in zip(holes, large, strict=True)], self._device)
-        # Of what is between, a face says little and its surroundings do not say all: the mean of both fills errs least.
+        # Of what is between, a face says little and its surroundings do not say all.
         between = [part & ~larger for part, larger in zip(thick, large, strict=True)]
-        others = [picture[part] for picture, part in zip(restored, between, strict=True)]
+        local = list(map(mixing.copies, restored, between))
         self._fill_thick(restored, thick)
-        for picture, part, other in zip(restored, between, others, strict=True):
-            picture[part] = (picture[part].astype(np.uint16) + other + 1) // 2
+        for picture, hole, part, fills in zip(restored, holes, between, local, strict=True):
+            mixing.mix(picture, hole, part, fills)
         return restored
 
     def _fill_thick(self, restored: Sequence[Pixels], unknown: Sequence[Hole]) -> None:

@@ -52,7 +52,7 @@ class WindowUnet(Unet):
             nn.SiLU(inplace=True),
             nn.Linear(latent_dim, widths[-1]),
         )
-        self._build(6, widths, blocks)
+        self._build(6, 3, widths, blocks)
 
     def forward(self, given: Tensor, mask: Tensor) -> Tensor:
         """Maps (N, 3, S, S) in [0, 1] and (N, 1, S, S) to (N, 3, S, S) float32 in [0, 1].
