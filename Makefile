@@ -2,7 +2,7 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN = .venv/bin
 
-.PHONY: setup train test lint format bench scale gpu pretrain fuzz faults soak cluster cluster-local
+.PHONY: setup train test lint format bench scale gpu identity pretrain fuzz faults soak cluster cluster-local
 
 setup: .venv/ready
 
@@ -26,6 +26,10 @@ gpu: setup  ## compare a GPU with the CPU and measure its steps, into bench/gpu.
 
 scale: setup  ## count what a run does on 8 and 16 nodes that this machine pretends to be, into bench/scale.json: about 8 minutes
 	$(BIN)/python -m bench.scale
+
+identity: setup  ## test `faceae evaluate --identity` with dlib and its models, 110 MB, which `make test` does without
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[identity]'
+	$(BIN)/pytest tests/unit/test_identity.py tests/local_ray/test_evaluate_identity.py
 
 pretrain: setup  ## train the network that comes with faceae for scratches and small holes, into faceae/models/local.safetensors
 	$(BIN)/python -m pretrain

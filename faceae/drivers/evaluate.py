@@ -81,7 +81,7 @@ def _evaluate(folder: RunFolder[EvaluateSettings], started: float) -> dict[str, 
     plan = Plan.create(settings)
     connection.connect(REPLICA_CPUS)
     placed = plan_replicas(settings.scale)
-    scoring = plan.scoring(settings.batch_size)
+    scoring = plan.scoring(settings.batch_size, settings.identity)
     entries, refused = plan.listing
     out.print(f"images    {len(entries)} of {' '.join(settings.data.source)}, faces with {plan.hidden}")
     table, seconds = _measure(folder, entries, refused, plan.score(scoring, placed))
@@ -110,6 +110,7 @@ def _evaluate(folder: RunFolder[EvaluateSettings], started: float) -> dict[str, 
         "by_hole_size": aggregate.by_hole_size(table),
         **({"by_hole": aggregate.by_hole(table, kinds)} if settings.own_size else {}),
         **({"known_pixels": _known_pixels(table)} if plan.model is None else {}),
+        **({"identity": aggregate.identity(table)} if settings.identity else {}),
         "synthetic": any(uri.startswith(SYNTHETIC) for uri in settings.data.source),
         "versions": versions("faceae", "ray", "torch"),
         "started": round(time.time() - wall, 1),  # noqa: TID251  (a date)

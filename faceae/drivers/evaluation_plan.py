@@ -22,6 +22,7 @@ from faceae.errors import InputError
 from faceae.evaluation import frozen, pca
 from faceae.evaluation.baselines import LOOKED_AT, Comparison, chosen
 from faceae.evaluation.holes import DrawnHoles, FrozenHoles, Holes, OwnSizeHoles
+from faceae.evaluation.identity import check_installed
 from faceae.evaluation.pca import Pca
 from faceae.evaluation.pictures import PictureScoring, score_pictures
 from faceae.evaluation.scoring import SCORES, Scoring, score
@@ -62,8 +63,10 @@ class Plan:
         """Loads the model, lists the images and checks that they go together.
 
         Raises:
-            InputError: the input is wrong.
+            InputError: the input is wrong, or the extra that it needs is missing.
         """
+        if settings.identity:
+            check_installed()
         if settings.mask.file:
             return _frozen_plan(settings, settings.mask.file)
         model, linear = _load(settings.model)
@@ -95,14 +98,14 @@ class Plan:
             return "hole_mse"
         return SCORES[self.model.settings.model.name]
 
-    def scoring(self, batch_size: int) -> Scoring | PictureScoring:
+    def scoring(self, batch_size: int, identity: bool) -> Scoring | PictureScoring:
         """Puts model and masks together for the cluster, which must be connected."""
         holes, comparison = self._holes_and_baselines()
         if self.model is not None and self.image_size is not None:
-            return Scoring(self.model, holes, self.image_size, batch_size, comparison)
+            return Scoring(self.model, holes, self.image_size, batch_size, comparison, identity)
         portrait = self.model.settings.data.image_size if self.model else _PORTRAIT
-        own_size = self.image_size is None
-        return PictureScoring(self.model, self.restored, holes, self.image_size or portrait, own_size, comparison)
+        side, own_size = self.image_size or portrait, self.image_size is None
+        return PictureScoring(self.model, self.restored, holes, side, own_size, comparison, identity)
 
     def _holes_and_baselines(self) -> tuple[Holes, Comparison]:
         holes, entries = self.holes(), self.listing.entries

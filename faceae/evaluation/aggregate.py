@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from faceae.evaluation import baselines, picture_metrics
+from faceae.evaluation.identity import DISTANCE, SAME
 from faceae.metrics import NAMES
 
 SIZES = (0.01, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5)
@@ -87,6 +88,15 @@ def _baselines(table: pa.Table) -> list[str]:
 def _mean(column: pa.ChunkedArray) -> float:
     values = column.to_numpy().astype(np.float64)
     return float(values.sum() / len(values))
+
+
+def identity(table: pa.Table) -> dict[str, Any]:
+    """Returns in how many rows (`of`) a face was found (`faces`), and of these the mean distance of the restored one
+    (`mean`) and the share that is taken for the same person's (`same_share`); both None without any face."""
+    distances = table[DISTANCE].to_numpy()
+    found = distances[~np.isnan(distances)]
+    about = {"mean": float(found.mean()), "same_share": float((found < SAME).mean())} if len(found) else {}
+    return {"faces": len(found), "of": len(distances), "mean": None, "same_share": None} | about
 
 
 def percentiles(column: pa.ChunkedArray) -> dict[str, float]:

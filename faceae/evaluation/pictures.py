@@ -25,6 +25,7 @@ from faceae.data.sources import Entry
 from faceae.evaluation import baselines
 from faceae.evaluation.baselines import Comparison, Fill
 from faceae.evaluation.holes import Holes
+from faceae.evaluation.identity import DISTANCE, Identity
 from faceae.evaluation.picture_metrics import EDGE_STEP, NAMES, Hole, Pixels, around, edge_step, known_change, measure
 from faceae.models import Restorer
 
@@ -42,6 +43,7 @@ class PictureScoring(NamedTuple):
         side: side in pixels of synthetic portraits, and of all pictures unless they keep their own size.
         own_size: whether pictures keep their own size.
         comparison: the baselines.
+        identity: whether the faces before and after are compared, see `faceae.evaluation.identity`.
     """
 
     model: Restorer | None
@@ -50,6 +52,7 @@ class PictureScoring(NamedTuple):
     side: int
     own_size: bool
     comparison: Comparison
+    identity: bool = False
 
     def source(self, entries: Sequence[Entry]) -> PictureSource:
         """Returns the source of some pictures."""
@@ -67,8 +70,8 @@ def score_pictures(entries: Sequence[Entry], scoring: PictureScoring, replicas: 
     Yields:
         Tables, in any order, with a row for each hole of each picture: the columns of `faceae.data.frozen_masks`,
         reason, hole_pixels, original_edge_step, the metrics `picture_metrics.NAMES`, those of the baselines under names
-        like `telea_hole_mse` (NaN where they were not measured), and for restored pictures `KNOWN_CHANGE`. A picture
-        that cannot be measured has one row with only image_id and reason.
+        like `telea_hole_mse` (NaN where they were not measured), for restored pictures `KNOWN_CHANGE`, and perhaps
+        `identity.DISTANCE`. A picture that cannot be measured has one row with only image_id and reason.
 
     Raises:
         ray.exceptions.RayError: the storage failed during reading.
@@ -79,7 +82,8 @@ def score_pictures(entries: Sequence[Entry], scoring: PictureScoring, replicas: 
     def finish(block: pa.Table) -> pa.Table:
         return fill_holes(block, scoring.holes, ray.get(compared))
 
-    pool = ActorPool(PictureScorer, (ray.put(scoring.model), replicas.device), replicas.at_most(len(source.units)))
+    arguments = (ray.put(scoring.model), replicas.device, scoring.identity)
+    pool = ActorPool(PictureScorer, arguments, replicas.at_most(len(source.units)))
     yield from stream(source, len(source.units), pool, finish=finish, block_bytes=BLOCK_BYTES)
 
 
@@ -128,7 +132,8 @@ def _baselines(pixels: Pixels, hole: Hole, fills: Mapping[str, Fill], compared: 
 class PictureScorer:
     """A replica of the model in its own process, if there is one; called with blocks of `fill_holes`."""
 
-    def __init__(self, model: ray.ObjectRef, device: str) -> None:
+    def __init__(self, model: ray.ObjectRef, device: str, compares_faces: bool) -> None:
+        self.identity = Identity() if compares_faces else None
         torch.set_num_threads(REPLICA_CPUS)
         restorer: Restorer | None = ray.get(model)
         self.model = restorer and restorer.to(device)
@@ -145,6 +150,8 @@ class PictureScorer:
         filled = np.where(hole[at][..., None], made[at], pixels[at])
         (values,) = measure(pixels[at], hole[at], {"": filled}, hole.size).values()
         changed = () if self.model else zip(KNOWN_CHANGE, known_change(pixels, made, hole), strict=True)
+        if self.identity:
+            values[DISTANCE] = self.identity.distance(pixels, np.where(hole[..., None], made, pixels))
         return {"reason": None} | mask | dict(changed) | values
 
 

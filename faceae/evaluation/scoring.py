@@ -27,6 +27,7 @@ from faceae.data.validation import stack_batch
 from faceae.evaluation import baselines
 from faceae.evaluation.baselines import Comparison
 from faceae.evaluation.holes import Holes
+from faceae.evaluation.identity import DISTANCE, Identity
 from faceae.training import engine
 
 SCORES = {"article": "mse", "unet": "hole_mse"}
@@ -43,6 +44,7 @@ class Scoring(NamedTuple):
         image_size: side in pixels of an image at the model's size.
         batch_size: number of images in a forward pass.
         comparison: the baselines.
+        identity: whether the faces before and after are compared, see `faceae.evaluation.identity`.
     """
 
     network: nn.Module
@@ -50,6 +52,7 @@ class Scoring(NamedTuple):
     image_size: int
     batch_size: int
     comparison: Comparison
+    identity: bool = False
 
 
 def score(entries: Sequence[Entry], scoring: Scoring, replicas: Replicas) -> Iterator[pa.Table]:
@@ -63,19 +66,19 @@ def score(entries: Sequence[Entry], scoring: Scoring, replicas: Replicas) -> Ite
     Yields:
         Tables with the columns image_id, reason (null for a usable image; the metrics of the others are meaningless),
         the other columns of `faceae.data.frozen_masks`, hole_pixels, the model's metrics by name, and those of the
-        baselines under names like `telea_hole_mse`, NaN where they were not measured.
+        baselines under names like `telea_hole_mse`, NaN where they were not measured; perhaps `identity.DISTANCE`.
 
     Raises:
         ray.exceptions.RayError: the storage failed during reading.
     """
-    holes, image_size, batch_size, comparison = scoring[1:]
+    holes, image_size, batch_size, comparison, compares_faces = scoring[1:]
     source = FaceSource(entries, image_size)
     compared = ray.put(comparison)
 
     def finish(block: pa.Table) -> pa.Table:
         return add_baselines(block, holes, image_size, batch_size, ray.get(compared))
 
-    arguments = (ray.put(scoring.network), image_size, batch_size, replicas.device)
+    arguments = (ray.put(scoring.network), image_size, batch_size, replicas.device, compares_faces)
     pool = ActorPool(Scorer, arguments, replicas.at_most(len(source.units)))
     for ref, _ in execute(source, len(source.units), finish, pool):
         yield ray.get(ref)
@@ -108,7 +111,10 @@ def add_baselines(block: pa.Table, holes: Holes, image_size: int, batch_size: in
 class Scorer:
     """A replica of the model in its own process; called with blocks of `add_baselines`."""
 
-    def __init__(self, network: ray.ObjectRef, image_size: int, batch_size: int, device: str) -> None:
+    def __init__(
+        self, network: ray.ObjectRef, image_size: int, batch_size: int, device: str, compares_faces: bool
+    ) -> None:
+        self.identity = Identity() if compares_faces else None
         self.device = torch.device(device)
         if self.device.type == "cpu":
             torch.set_num_threads(REPLICA_CPUS)
@@ -120,11 +126,18 @@ class Scorer:
 
     def __call__(self, block: pa.Table) -> pa.Table:
         """Adds the model's metrics to a block and drops its pixels and masks."""
-        measured = [
-            engine.measure(self.network, batch, device=self.device, bf16=self.bf16)
-            for batch in _batches(block, self.image_size, self.batch_size)
-        ]
+        measured = [self._measured(batch) for batch in _batches(block, self.image_size, self.batch_size)]
         return _append(block.drop_columns(["pixels", "mask"]), measured)
+
+    @torch.inference_mode()
+    def _measured(self, batch: Batch) -> dict[str, Tensor]:
+        output, data = engine.restore(self.network, batch, device=self.device, bf16=self.bf16)
+        values = metrics.per_example(output, data.original, data.mask)
+        if self.identity:
+            made = metrics.composite(output, data.original, data.mask).mul(255).round().byte()
+            pairs = zip(batch.pixels, made.permute(0, 2, 3, 1).cpu().numpy(), strict=True)
+            values[DISTANCE] = torch.tensor([self.identity.distance(*pair) for pair in pairs])
+        return values
 
 
 def _batches(block: pa.Table, image_size: int, batch_size: int) -> Iterator[Batch]:

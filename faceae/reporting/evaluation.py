@@ -20,6 +20,7 @@ from faceae.data.cache import decode, take
 from faceae.data.sources import Entry
 from faceae.data.split import sample
 from faceae.evaluation.aggregate import GroupMeans
+from faceae.evaluation.identity import SAME
 from faceae.evaluation.pictures import PictureScoring
 from faceae.evaluation.scoring import Scoring
 from faceae.reporting import plots, tables
@@ -47,8 +48,8 @@ def print_result(summary: Mapping[str, Any]) -> None:
         out.print()
         out.print(tables.result_table(heading, group_rows(divided, every=False), group_headings(divided, every=False)))
     print_comparison(summary)
-    if known := known_pixels(summary):
-        out.print(known)
+    for words in filter(None, (known_pixels(summary), identity(summary))):
+        out.print(words)
 
 
 def _divisions(summary: Mapping[str, Any]) -> list[tuple[str, Mapping[str, GroupMeans]]]:
@@ -68,6 +69,20 @@ def known_pixels(summary: Mapping[str, Any]) -> str | None:
     return (
         f"Known pixels differ in {known['changed']} of {summary['masks']['rows']} restored pictures, by up to "
         f"{known['max_change']} of 255 and by {known['mean_change']:.2g} on average over all; that is not scored."
+    )
+
+
+def identity(summary: Mapping[str, Any]) -> str | None:
+    """Says how many restored faces are taken for the same person; None if that was not measured."""
+    if (measured := summary.get("identity")) is None:
+        return None
+    if not measured["faces"]:
+        return f"No face was found in any of {measured['of']} originals, so none was compared."
+    missing = measured["of"] - measured["faces"]
+    return (
+        f"The person stays the person in {measured['same_share']:.1%} of {measured['faces']} restored faces: dlib's "
+        f"descriptors are less than {SAME} apart, on average {measured['mean']:.2f}."
+        + (f" No face was found in {missing} of the originals." if missing else "")
     )
 
 
@@ -174,6 +189,7 @@ def write(
         subject=subject,
         holes=hidden,
         known_pixels=known_pixels(summary),
+        identity=identity(summary),
         headings=tables.in_one_line(heading for heading, _ in tables.COLUMNS.values()),
         rows=rows(summary),
         divided={

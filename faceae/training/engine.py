@@ -16,7 +16,7 @@ from faceae.data.batch import Batch
 from faceae.training.collectives import all_reduce, world_size
 from faceae.training.progress import EpochResult
 from faceae.training.state import TrainState
-from faceae.training.transfer import ResidentImages, to_device
+from faceae.training.transfer import DeviceBatch, ResidentImages, to_device
 
 CHECK_STEPS = {"cuda": 20, "cpu": 1}
 """Steps between checks of the loss and of `EpochControl.pause`: each check makes the host wait for the device."""
@@ -152,11 +152,19 @@ def evaluate(network: nn.Module, batches: Iterable[Batch], *, device: torch.devi
 
 
 @torch.inference_mode()
-def measure(network: nn.Module, batch: Batch, *, device: torch.device, bf16: bool = False) -> dict[str, Tensor]:
-    """Returns the metrics of each image, see `metrics.per_example`; the network must be in evaluation mode."""
+def restore(
+    network: nn.Module, batch: Batch, *, device: torch.device, bf16: bool = False
+) -> tuple[Tensor, DeviceBatch]:
+    """Returns what a network makes of a batch, (N, 3, S, S), and the batch; it must be in evaluation mode."""
     data = to_device(batch, device)
     with autocast(device, bf16):
-        output = network(data.given, data.mask)
+        return network(data.given, data.mask), data
+
+
+@torch.inference_mode()
+def measure(network: nn.Module, batch: Batch, *, device: torch.device, bf16: bool = False) -> dict[str, Tensor]:
+    """Returns the metrics of each image, see `metrics.per_example`; the network must be in evaluation mode."""
+    output, data = restore(network, batch, device=device, bf16=bf16)
     return metrics.per_example(output, data.original, data.mask)
 
 
