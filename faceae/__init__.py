@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, overload
 
 if TYPE_CHECKING:
-    from faceae.models import Restorer
+    from faceae.models import Restorer, SurroundingsModel
 
 __all__ = ["export", "load"]
 
 
-def load(uri: str) -> Restorer:
-    """Loads a trained model that restores pictures: `load(uri)(picture, mask)`; see `faceae.models.load`."""
+@overload
+def load(uri: str) -> Restorer: ...
+@overload
+def load(uri: None = None) -> SurroundingsModel: ...
+def load(uri: str | None = None) -> Restorer | SurroundingsModel:
+    """Loads a model that restores pictures: `load(uri)(picture, mask)`; see `faceae.models.load`.
+
+    Without a URI, it is a network for scratches and spots that comes with faceae, without any training of yours.
+    """
     from faceae import models  # not at the top: Ray Data's workers do not need torch, and importing it takes 2 s
 
-    return models.load(uri)
+    return models.load(uri) if uri is not None else models.SurroundingsModel()
 
 
 def export(uri: str, form: Literal["onnx"] = "onnx", destination: str | None = None) -> str:

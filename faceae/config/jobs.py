@@ -223,7 +223,8 @@ class RestoreSettings(RestoreOptions):
     """The mask, white where the hole is; it is scaled to the picture's size.
     Without it, the solid black boxes of 8x8 pixels or more in the picture are the holes."""
     model: Uri | None = None
-    """The saved model: the folder model/ of a run or a grid. By default the newest of out/*/model."""
+    """The saved model: the folder model/ of a run or a grid. By default the newest of out/*/model; if there is none, a
+    network for scratches that comes with faceae and knows nothing of faces."""
 
     RESUME_HINT: ClassVar[str] = "nothing was written"
     POSITIONAL: ClassVar[dict[str, str]] = {"--picture": "PICTURE", "--out": "OUT"}

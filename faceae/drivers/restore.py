@@ -32,10 +32,13 @@ def restore(settings: RestoreSettings) -> None:
     picture, hole = open_picture(settings.picture, settings.mask, settings.grow)
     from faceae import models  # imports torch, which takes 2 s: a wrong path is said before
 
-    model = models.load(source.model)
-    trained = model.settings
-    about = f"{trained.model.name}, trained on {' '.join(trained.data.source)} at {trained.data.image_size}"
-    out.print(f"model     {source.model}: {about}{source.note}")
+    model = models.load(source.model) if source.model else models.SurroundingsModel()
+    if isinstance(model, models.Restorer):
+        trained = model.settings
+        about = f"{trained.model.name}, trained on {' '.join(trained.data.source)} at {trained.data.image_size}"
+        out.print(f"model     {source.model}: {about}{source.note}")
+    else:
+        out.print(f"model     the network for scratches that comes with faceae, since {source.note}")
     (filled,) = model.restore([picture.pixels], [hole])
     edges.feather(filled, picture.pixels, hole, settings.feather)
     height, width = hole.shape
@@ -71,11 +74,11 @@ class _Source(NamedTuple):
     """A model to use.
 
     Attributes:
-        model: URI of its folder.
+        model: URI of its folder; None stands for the network that comes with faceae.
         note: how it was chosen, for people to read.
     """
 
-    model: str
+    model: str | None
     note: str
 
 
@@ -86,9 +89,10 @@ def _source(given: str | None) -> _Source:
     if not found:
         runs = sorted(path.parent.name for path in Path(RUNS).glob("*/config.json"))
         there = f"the runs there, {', '.join(runs)}, have none yet" if runs else f"no run is in {Path(RUNS).resolve()}"
-        raise InputError(
-            f"--model: no model is given, and there is none in {RUNS}/*/model: {there}; name one, or train one: "
-            "faceae train --preset restore --data.source path/to/faces"
+        return _Source(
+            None,
+            f"{RUNS}/*/model has no other: {there}. It continues what is near a hole and knows nothing of faces; for a "
+            "hole over an eye or a mouth, train a model: faceae train --preset restore --data.source path/to/faces",
         )
     newest = max(found, key=lambda path: path.stat().st_mtime)
     return _Source(str(newest.parent), f" (the newest of {len(found)} in {RUNS}/*/model; --model names another)")

@@ -11,5 +11,6 @@ Every network takes the image with its hole, and the mask, and returns the whole
 from faceae.models.article import ArticleAutoencoder
 from faceae.models.files import build, load, load_weights, save, weights
 from faceae.models.restorer import Restorer
+from faceae.models.surroundings import SurroundingsModel
 
-__all__ = ["ArticleAutoencoder", "Restorer", "build", "load", "load_weights", "save", "weights"]
+__all__ = ["ArticleAutoencoder", "Restorer", "SurroundingsModel", "build", "load", "load_weights", "save", "weights"]

@@ -8,22 +8,18 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor, nn
 
 from faceae.config import Settings
-from faceae.corruption import edges, masks
+from faceae.corruption import edges
 from faceae.corruption.components import Box
 from faceae.corruption.pieces import pieces
-from faceae.data.images import BadImage, to_rgb
-from faceae.data.whole import open_picture
 from faceae.errors import InputError
 from faceae.models import mixing, thin
+from faceae.models.picture_model import PictureModel, copies
 from faceae.models.unet import WindowUnet, place
 from faceae.models.windows import Hole, Pixels, Square, View, Window, around, in_frame, paste
 
@@ -34,7 +30,7 @@ HOLE_SHARE = 28 / 64
 """The part of a window's side that a hole takes: in training 28 of 64 pixels, see the preset `restore`."""
 
 
-class Restorer(nn.Module):
+class Restorer(PictureModel):
     """A trained network for use. Called with tensors it runs the network, called with a picture it restores it.
 
     Attributes:
@@ -51,64 +47,25 @@ class Restorer(nn.Module):
         """Restores a batch of images given as tensors, or one picture.
 
         Args:
-            image: a batch, (N, 3, S, S) float in [0, 1] and black inside the hole; or a picture of any size: the path
-                of its file, (H, W, 3) uint8, or a PIL image (one that is not RGB is converted; EXIF orientation is
-                applied to files only).
-            mask: for a batch, (N, 1, S, S) float, 1 inside the hole; for a picture, the path of a mask, which is scaled
-                to the picture, or a mask of its size: (H, W) bool and True inside the hole, or a PIL image, white
-                inside the hole. Without a mask, the black boxes of a picture in a file are its holes.
+            image: a batch, (N, 3, S, S) float in [0, 1] and black inside the hole; or a picture, see `PictureModel`.
+            mask: for a batch, (N, 1, S, S) float, 1 inside the hole; for a picture, see `PictureModel`.
             grow: for a picture, how many pixels the hole is larger than the mask to each side.
             feather: for a picture, how many pixels inside the hole the fill is blended with what the picture has there.
 
         Returns:
-            For a batch, the network's output, (N, 3, S, S) float32 in [0, 1]; for a picture, the picture restored
-            inside the hole and unchanged outside it, as an array if it was given as one, otherwise as a PIL image.
+            For a batch, the network's output, (N, 3, S, S) float32 in [0, 1]; for a picture, see `PictureModel`.
 
         Raises:
             InputError: the picture or the mask is missing, cannot be used, or has another type or size than these.
         """
         if isinstance(image, Tensor):
             return self.network(image, mask)
-        if isinstance(image, str | Path):
-            picture, hole = open_picture(str(image), None if mask is None else str(mask), grow)
-            restored = Image.fromarray(self._restore_one(picture.pixels, hole, feather))
-            restored.info |= picture.metadata.info
-            return restored
-        hole = _hole(mask)
-        if grow:
-            hole = edges.grown(hole, grow)
-        if not isinstance(image, Image.Image):
-            return self._restore_one(image, hole, feather)
-        try:
-            restored = (image if image.mode == "RGB" else to_rgb(image)).copy()
-        except BadImage as error:
-            raise InputError(f"the picture cannot be used: {error}") from None
-        # Pasting into a copy of the PIL image keeps its metadata.
-        restored.paste(Image.fromarray(self._restore_one(np.asarray(restored), hole, feather)))
-        return restored
-
-    def _restore_one(self, picture: Pixels, hole: Hole, feather: int) -> Pixels:
-        (filled,) = self.restore([picture], [hole])
-        edges.feather(filled, picture, hole, feather)
-        return filled
+        return super().forward(image, mask, grow=grow, feather=feather)
 
     @torch.inference_mode()
     def restore(self, pictures: Sequence[Pixels], holes: Sequence[Hole]) -> list[Pixels]:
-        """Restores several pictures of any sizes; the network sees windows of different pictures in one batch.
-
-        Args:
-            pictures: (H, W, 3) uint8 arrays, RGB; they are not changed.
-            holes: the mask of each picture, (H, W) bool, True inside the hole.
-
-        Returns:
-            A new array for each picture, restored inside the hole and unchanged outside it.
-
-        Raises:
-            InputError: a picture or a mask has another type or size than these, or the output is not finite.
-        """
-        for picture, hole in zip(pictures, holes, strict=True):
-            _check(picture, hole)
-        restored = [picture.copy() for picture in pictures]
+        """Restores several pictures, see `PictureModel.restore`; those of a batch share the network's batches."""
+        restored = copies(pictures, holes)
         thick, large = ([_thicker(hole, share) for hole in holes] for share in (thin.SHARE, thin.LARGEST))
         thin.fill_thin(restored, holes, [hole & ~part for hole, part in zip(holes, large, strict=True)], self._device)
         # Of what is between, a face says little and its surroundings do not say all.
@@ -186,26 +143,6 @@ class Restorer(nn.Module):
     @property
     def _device(self) -> torch.device:
         return next(self.parameters()).device
-
-
-def _hole(mask: Any) -> Hole:  # noqa: ANN401
-    """Returns the hole of a mask that is no file; `_check` says what is wrong with that of an array."""
-    if mask is None:
-        raise InputError("no mask is given; give one of the picture's size, (H, W) bool or a PIL image")
-    try:
-        return masks.of_image(to_rgb(mask, "black")) if isinstance(mask, Image.Image) else mask
-    except BadImage as error:
-        raise InputError(f"the mask cannot be used: {error}") from None
-
-
-def _check(picture: Pixels, hole: Hole) -> None:
-    if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3:
-        raise InputError(f"the picture is {picture.dtype} {picture.shape}; give (H, W, 3) uint8, or a PIL image")
-    if hole.dtype != np.bool_ or hole.shape != picture.shape[:2]:
-        raise InputError(
-            f"the mask is {hole.dtype} {hole.shape}; give (H, W) bool, True inside the hole, or a PIL image, of the "
-            f"picture's size, {picture.shape[0]} rows of {picture.shape[1]} pixels"
-        )
 
 
 def _thicker(hole: Hole, share: float) -> Hole:

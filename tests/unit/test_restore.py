@@ -130,16 +130,20 @@ def test_what_is_missing_or_empty_is_named_with_what_to_do(made, tmp_path):
     assert not (made / "o.png").exists()
 
 
-def test_without_a_model_the_runs_that_have_none_are_listed(tmp_path, monkeypatch):
+def test_without_a_model_the_network_that_comes_with_faceae_fills_the_hole(made, tmp_path, monkeypatch, capsys):
+    picture, mask = (str(made / name) for name in ("a.png", "m.png"))
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(
-        InputError, match=r"^--model: no model is given, and there is none .*: no run is in .*/out; name"
-    ):
-        restore(RestoreSettings("a.png", "o.png"))
+    restore(RestoreSettings(picture, "o.png", mask=mask))
+    said = " ".join(capsys.readouterr().out.split())
+    assert said.startswith(
+        "model the network for scratches that comes with faceae, since out/*/model has no other: no run"
+    )
+    assert "faceae train --preset restore" in said
+    after = pixels("o.png")
+    assert (after[~HOLE] == FACE[~HOLE]).all()
+    assert (after == np.asarray(faceae.load()(picture, mask))).all()
     for name in ("two", "one"):
         (tmp_path / "out" / name).mkdir(parents=True)
         (tmp_path / "out" / name / "config.json").write_text("{}")
-    with pytest.raises(
-        InputError, match=r"the runs there, one, two, have none yet; name one, or train one: faceae train"
-    ):
-        restore(RestoreSettings("a.png", "o.png"))
+    restore(RestoreSettings(picture, "o.png", mask=mask))
+    assert "has no other: the runs there, one, two, have none yet" in " ".join(capsys.readouterr().out.split())
