@@ -42,7 +42,6 @@ class Identity:
         """Loads the models, 31 MB, from the package face_recognition_models."""
         import dlib
 
-        self.dlib = dlib
         spec = importlib.util.find_spec("face_recognition_models")  # to import it takes setuptools' pkg_resources
         assert spec
         assert spec.origin

@@ -44,16 +44,16 @@ class Restorer(PictureModel):
         self.settings = settings
 
     def forward(self, image: Any, mask: Any = None, *, grow: int = 0, feather: int = 0) -> Any:  # noqa: ANN401
-        """Restores a batch of images given as tensors, or one picture.
+        """Restores a batch of images given as tensors, or one picture, see `PictureModel.forward`.
 
         Args:
-            image: a batch, (N, 3, S, S) float in [0, 1] and black inside the hole; or a picture, see `PictureModel`.
-            mask: for a batch, (N, 1, S, S) float, 1 inside the hole; for a picture, see `PictureModel`.
+            image: a batch, (N, 3, S, S) float in [0, 1] and black inside the hole; or a picture.
+            mask: for a batch, (N, 1, S, S) float, 1 inside the hole; for a picture, a mask or its path.
             grow: for a picture, how many pixels the hole is larger than the mask to each side.
             feather: for a picture, how many pixels inside the hole the fill is blended with what the picture has there.
 
         Returns:
-            For a batch, the network's output, (N, 3, S, S) float32 in [0, 1]; for a picture, see `PictureModel`.
+            For a batch, the network's output, (N, 3, S, S) float32 in [0, 1]; for a picture, the picture restored.
 
         Raises:
             InputError: the picture or the mask is missing, cannot be used, or has another type or size than these.
