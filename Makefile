@@ -27,7 +27,7 @@ gpu: setup  ## compare a GPU with the CPU and measure its steps, into bench/gpu.
 scale: setup  ## count what a run does on 8 and 16 nodes that this machine pretends to be, into bench/scale.json: about 8 minutes
 	$(BIN)/python -m bench.scale
 
-identity: setup  ## test `faceae evaluate --identity` with dlib and its models, 110 MB, which `make test` does without
+identity: setup  ## test `faceae evaluate --identity` with dlib and its models, 137 MB, which `make test` does without
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[identity]'
 	$(BIN)/pytest tests/unit/test_identity.py tests/local_ray/test_evaluate_identity.py
 

@@ -136,7 +136,7 @@ class EvaluateSettings(RunSettings):
     Otherwise the centre square of each is scaled to the size at which the model was trained."""
     identity: bool = False
     """Also measure whether each restored face is still taken for the same person, with the extra faceae[identity]. It
-    takes a quarter of a second a face. FFHQ's licence asks not to use its images for face recognition."""
+    takes an eighth of a second a face. FFHQ's licence asks not to use its images for face recognition."""
     scale: ReplicaScale = ReplicaScale()
     run: EvaluateOutput = EvaluateOutput()
 

@@ -12,10 +12,10 @@ import math
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
 from faceae.errors import InputError
+from faceae.evaluation.picture_metrics import Pixels
 
 SAME = 0.6
 """Distance below which two faces are taken for the same person's; the threshold of dlib's author."""
@@ -24,9 +24,6 @@ DISTANCE = "identity_distance"
 """The distance of a restored face from the original; NaN if no face was found in the original."""
 
 _SIDE = 256  # shorter side in pixels at which faces are looked for; dlib's detector finds those of 80 pixels and more
-
-Pixels = NDArray[np.uint8]
-"""(H, W, 3) uint8, RGB."""
 
 
 def check_installed() -> None:
@@ -39,7 +36,7 @@ class Identity:
     """Measures how far restored faces are from the originals. Not thread-safe."""
 
     def __init__(self) -> None:
-        """Loads the models, 31 MB, from the package face_recognition_models."""
+        """Loads the models, 32 MB, from the package face_recognition_models."""
         import dlib
 
         spec = importlib.util.find_spec("face_recognition_models")  # to import it takes setuptools' pkg_resources

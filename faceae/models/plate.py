@@ -14,7 +14,7 @@ from torch import Tensor
 from faceae.models.membrane import extend
 
 _ITERATIONS = 16
-"""Conjugate gradients at each level: twice as many bring a twentieth less error on drawn pictures."""
+"""Conjugate gradients at each level. On drawings, half as many have 4 % more error, the direct solution 3 % less."""
 
 _COARSEST = 8
 """Side in pixels at which the hole is first filled as by a membrane."""
