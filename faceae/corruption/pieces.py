@@ -39,19 +39,20 @@ def pieces(hole: Mask, unit: int, largest: int) -> list[list[Box]]:
         if longest <= min(side, largest):
             turns[0].append(group)
             continue
-        side = min(side, 3 * largest // 4)  # so that something around a cell may be known
+        side = min(side, _largest_cell(largest))
         for row, column, cell in _cells(hole, group, side):
             turns[2 * (row % 2) + column % 2].append(cell)
     return [turn for turn in turns if turn]
 
 
-def thin_pieces(hole: Mask, cell: int, thickness: int) -> list[tuple[Box, float]]:
+def thin_pieces(hole: Mask, cell: int, thickness: int, largest: int) -> list[tuple[Box, float]]:
     """Divides thin holes into rectangles that cover them, each with the scale at which it is to be seen.
 
     Args:
         hole: (H, W) bool, True inside the hole.
         cell: largest side of a rectangle, in pixels of its scale.
         thickness: largest thickness of a hole, in pixels of its scale.
+        largest: side in pixels of the largest square that a network can look at.
 
     Returns:
         Rectangles, and for each the number of the picture's pixels that are one pixel of its scale, at least 1.
@@ -59,8 +60,14 @@ def thin_pieces(hole: Mask, cell: int, thickness: int) -> list[tuple[Box, float]
     found = []
     for group in _groups(hole):
         scale = max(1.0, _thickness(hole[group.inside]) / thickness)
-        found += [(piece, scale) for _, _, piece in _cells(hole, group, round(cell * scale))]
+        side = min(round(cell * scale), _largest_cell(largest))
+        found += [(piece, scale) for _, _, piece in _cells(hole, group, side)]
     return found
+
+
+def _largest_cell(largest: int) -> int:
+    """Returns the side of the largest cell in a square, so that something around it may be known."""
+    return max(1, 3 * largest // 4)
 
 
 def _cells(hole: Mask, group: Box, side: int) -> Iterator[tuple[int, int, Box]]:

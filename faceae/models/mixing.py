@@ -1,4 +1,4 @@
-"""Mixes what two networks have filled into holes of medium size, by how much of it their surroundings tell."""
+"""Which network fills a hole, or how much of it each, by how much of the hole its surroundings tell."""
 
 from __future__ import annotations
 
@@ -19,6 +19,23 @@ _SAMPLES = 64  # of the surroundings, to each side
 
 Fill = tuple[Box, Pixels]
 """A rectangle of a picture, and a copy of its pixels."""
+
+
+def plain(picture: Pixels, hole: Hole, part: Hole) -> Hole:
+    """Returns those connected parts of `part` whose surroundings are a smooth shade, which nothing but goes on in them.
+
+    Large parts like these are left to the network for surroundings: the one for faces would leave a cast.
+
+    Args:
+        picture: (H, W, 3) uint8.
+        hole: all that is unknown, (H, W) bool.
+        part: a part of it, (H, W) bool. What lies in a connected part's rectangle goes with it.
+    """
+    smooth = np.zeros_like(part)
+    for box in components(part):
+        if roughness(picture, hole, box) < _ROUGH:
+            smooth[box.inside] = part[box.inside]
+    return smooth
 
 
 def copies(picture: Pixels, part: Hole) -> list[Fill]:

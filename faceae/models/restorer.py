@@ -67,6 +67,10 @@ class Restorer(PictureModel):
         """Restores several pictures, see `PictureModel.restore`; those of a batch share the network's batches."""
         restored = copies(pictures, holes)
         thick, large = ([_thicker(hole, share) for hole in holes] for share in (thin.SHARE, thin.LARGEST))
+        for number, (picture, hole) in enumerate(zip(pictures, holes, strict=True)):
+            plain = mixing.plain(picture, hole, large[number])
+            large[number] &= ~plain
+            thick[number] &= ~plain
         thin.fill_thin(restored, holes, [hole & ~part for hole, part in zip(holes, large, strict=True)], self._device)
         # Of what is between, a face says little and its surroundings do not say all.
         between = [part & ~larger for part, larger in zip(thick, large, strict=True)]

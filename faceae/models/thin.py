@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterator, Sequence
 
 import torch
@@ -35,9 +34,27 @@ def fill_thin(pictures: Sequence[Pixels], holes: Sequence[Hole], thin: Sequence[
         thin: what is to be filled of it, (H, W) bool.
         device: where the network runs.
     """
+    windows = [window for number, hole in enumerate(thin) for window in _windows(number, hole)]
+    seeing = [window for window in windows if not holes[window.number][window.seen.inside].all()]
+    _fill(pictures, holes, thin, seeing or windows, device)  # where nothing of a picture is known, it is black
+    if 0 < len(seeing) < len(windows):  # the others see what has been filled by now
+        left = [part.copy() for part in thin]
+        for window in seeing:
+            left[window.number][window.piece.inside] = False
+        unknown = [hole & ~part | rest for hole, part, rest in zip(holes, thin, left, strict=True)]
+        fill_thin(pictures, unknown, left, device)
+
+
+def _fill(
+    pictures: Sequence[Pixels],
+    holes: Sequence[Hole],
+    thin: Sequence[Hole],
+    windows: Sequence[Window],
+    device: torch.device,
+) -> None:
     network = load_local(device)
-    windows = itertools.chain.from_iterable(_windows(number, hole) for number, hole in enumerate(thin))
-    while batch := list(itertools.islice(windows, BATCH)):
+    for start in range(0, len(windows), BATCH):
+        batch = windows[start : start + BATCH]
         views = [View(pictures[window.number], holes[window.number], window.seen) for window in batch]
         for window, view, drawn in zip(batch, views, _draw(network, views, device), strict=True):
             # At the picture's own scale there is nothing to join: the network returns what is known unchanged.
@@ -46,8 +63,9 @@ def fill_thin(pictures: Sequence[Pixels], holes: Sequence[Hole], thin: Sequence[
 
 
 def _windows(number: int, thin: Hole) -> Iterator[Window]:
-    for piece, scale in thin_pieces(thin, _CELL, _THICKNESS):
-        yield around(number, piece, thin.shape, min(round(_SIDE * scale), *thin.shape))
+    frame = min(thin.shape)
+    for piece, scale in thin_pieces(thin, _CELL, _THICKNESS, frame):
+        yield around(number, piece, thin.shape, min(round(_SIDE * scale), frame))
 
 
 def _draw(network: LocalUnet, views: Sequence[View], device: torch.device) -> Tensor:

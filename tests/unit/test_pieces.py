@@ -77,19 +77,19 @@ def test_a_picture_of_noise_costs_no_more_pieces_than_cells():
     assert sum(map(len, pieces(noise, UNIT, 560))) <= (560 // UNIT) ** 2
 
 
-@given(holes(), st.integers(8, 64), st.integers(1, 14))
-def test_thin_pieces_cover_the_hole_at_a_scale_at_which_it_is_thin(hole, cell, thickness):
+@given(holes(), st.integers(8, 64), st.integers(1, 14), st.integers(1, 600))
+def test_thin_pieces_cover_the_hole_at_a_scale_at_which_it_is_thin(hole, cell, thickness, largest):
     covered = np.zeros_like(hole)
-    for piece, scale in thin_pieces(hole, cell, thickness):
-        assert max(piece.bottom - piece.top, piece.right - piece.left) <= round(cell * scale)
+    for piece, scale in thin_pieces(hole, cell, thickness, largest):
+        assert max(piece.bottom - piece.top, piece.right - piece.left) <= min(round(cell * scale), largest)
         covered[piece.inside] = True
     assert covered[hole].all()
     if hole.any():
-        assert max(scale for _, scale in thin_pieces(hole, cell, thickness)) >= 1
+        assert max(scale for _, scale in thin_pieces(hole, cell, thickness, largest)) >= 1
 
 
 def test_a_thin_scratch_is_seen_as_it_is_and_a_thicker_one_scaled_down():
     thin, thick = hole_with((100, 104, 10, 390)), hole_with((100, 120, 10, 390))
-    assert {scale for _, scale in thin_pieces(thin, 64, 10)} == {1}
-    assert {scale for _, scale in thin_pieces(thick, 64, 10)} == {2}
-    assert len(thin_pieces(thick, 64, 10)) == 3
+    assert {scale for _, scale in thin_pieces(thin, 64, 10, 400)} == {1}
+    assert {scale for _, scale in thin_pieces(thick, 64, 10, 400)} == {2}
+    assert len(thin_pieces(thick, 64, 10, 400)) == 3

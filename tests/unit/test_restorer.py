@@ -11,7 +11,7 @@ import faceae
 from faceae import models
 from faceae.data.synthetic import portrait
 from faceae.errors import InputError
-from faceae.models import thin
+from faceae.models import SurroundingsModel, mixing, thin
 from faceae.models.membrane import extend
 from faceae.models.restorer import Restorer
 
@@ -23,6 +23,12 @@ def model(request, tmp_path_factory):
     uri = str(tmp_path_factory.mktemp("model"))
     models.save(uri, *tiny(request.param))
     return faceae.load(uri)
+
+
+@pytest.fixture
+def faces_only(monkeypatch):
+    """Leaves large holes in smooth surroundings to the network under test, as those in rough ones are."""
+    monkeypatch.setattr(mixing, "plain", lambda picture, hole, part: np.zeros_like(part))
 
 
 def picture(height, width):
@@ -75,7 +81,9 @@ def test_known_pixels_never_change_and_the_whole_hole_is_filled(model, shape, bo
 
 
 @pytest.mark.parametrize(("noise", "share"), [(0, 0), (2, 0.06), (60, 0.5)])
-def test_a_hole_that_is_neither_thin_nor_large_gets_a_mixture_of_both_networks(model, monkeypatch, noise, share):
+def test_a_hole_that_is_neither_thin_nor_large_gets_a_mixture_of_both_networks(
+    model, faces_only, monkeypatch, noise, share
+):
     """Of the one that is for faces half, but the less, the better a smooth shade fits its surroundings."""
     rows, columns = np.mgrid[:320, :320][..., None] / 4
     shade = 60 + rows + columns + np.random.default_rng(0).normal(0, noise, (320, 320, 3))
@@ -88,6 +96,16 @@ def test_a_hole_that_is_neither_thin_nor_large_gets_a_mixture_of_both_networks(m
     alone = model(pixels, hole)
     assert (alone != locally)[hole].any()
     assert np.abs(both - ((1 - share) * locally + share * alone))[hole].max() < 1 + 0.01 * 255
+
+
+@pytest.mark.parametrize(("noise", "plain"), [(0, True), (2, True), (20, False)])
+def test_a_large_hole_in_a_smooth_shade_is_left_to_the_network_for_surroundings(model, noise, plain):
+    """The one for faces left a cast on plain walls."""
+    rows, columns = np.mgrid[:200, :200][..., None] / 3
+    shade = 60 + rows + columns + np.random.default_rng(0).normal(0, noise, (200, 200, 3))
+    pixels = shade.round().clip(0, 255).astype(np.uint8)
+    hole = hole_at(pixels, 30, 130, 40, 140)
+    assert (model(pixels, hole) == SurroundingsModel()(pixels, hole)).all() == plain
 
 
 class Ramp(nn.Module):
@@ -104,7 +122,7 @@ class Ramp(nn.Module):
 
 
 @pytest.mark.parametrize("side", [SIZE, 20, 77, 160])
-def test_the_filling_is_neither_shifted_nor_dark_at_the_edge_of_the_hole(side):
+def test_the_filling_is_neither_shifted_nor_dark_at_the_edge_of_the_hole(side, faces_only):
     steps = (np.arange(side) + 0.5) / side
     ramp = np.stack([np.tile(steps, (side, 1)), np.tile(steps[:, None], side), np.zeros((side, side))], 2)
     pixels = (255 * ramp).round().astype(np.uint8)

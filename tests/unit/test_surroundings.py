@@ -52,6 +52,24 @@ def test_it_is_better_than_any_method_without_a_network(pictures, hole):
     assert error(SurroundingsModel().restore(given, [hole] * len(given))) < 0.75 * min(classical.values())
 
 
+@pytest.mark.parametrize(
+    ("shape", "box"),
+    [
+        ((33, 200), (10, 20, 2, 198)),
+        ((40, 120), (0, 40, 20, 70)),
+        ((300, 30), (2, 298, 0, 30)),
+        ((64, 64), (0, 64, 5, 64)),
+    ],
+)
+def test_a_hole_may_be_longer_than_the_picture_s_shorter_side_and_reach_across_it(shape, box):
+    """No window sees anything known around the middle of such a hole; it once broke off, or stayed black."""
+    picture = np.full((*shape, 3), (200, 120, 60), np.uint8)
+    hole = np.zeros(shape, np.bool_)
+    hole[box[0] : box[1], box[2] : box[3]] = True
+    restored = SurroundingsModel()(np.where(hole[..., None], np.uint8(0), picture), hole)
+    assert np.abs(restored.astype(int) - picture).max() <= 1
+
+
 def test_known_pixels_stay_and_wrong_input_is_refused(pictures):
     hole = boxes(40)
     model = SurroundingsModel()
