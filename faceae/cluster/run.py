@@ -233,9 +233,8 @@ class Run(engine.EpochControl):
             "train_loss": result.loss,
             "val": self._evaluate(),
         }
-        best_by = self.spec.settings.train.best_by
-        if not math.isfinite(record["val"][best_by]):
-            raise engine.NonFiniteLossError(f"the validation {best_by} is {record['val'][best_by]}")
+        if not math.isfinite(record["val"]["mse"]):
+            raise engine.NonFiniteLossError(f"the validation mse is {record['val']['mse']}")
         self.done.history.append(record)
         self.done.part = EpochResult()
         self._save(record)

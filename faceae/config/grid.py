@@ -108,6 +108,8 @@ class GridSettings(Settings):
     def check(self) -> None:
         """Raises InputError if values contradict each other."""
         super().check()
+        if self.train.best_by == "last":
+            raise InputError("--train.best-by last: a grid ranks its trials by an error; name one, such as hole_mse")
         least, most = self.scale.bounds or (1, 1)
         if least < most:
             raise InputError(

@@ -35,10 +35,15 @@ _RESTORE = Settings(
     train=Train(epochs=1000, max_minutes=20, batch_size=64, loss="hole", augment="mirror", best_by="composite_mse"),
 )
 
+_RESTORE_SHARP = dataclasses.replace(
+    _RESTORE, preset="restore-sharp", train=dataclasses.replace(_RESTORE.train, sharpen=0.3, best_by="last")
+)
+
 PRESETS: dict[str, Settings] = {
     "demo": Settings(),
     "article": _ARTICLE,
     "restore": _RESTORE,
+    "restore-sharp": _RESTORE_SHARP,
     "demo-grid": GridSettings(
         preset="demo-grid",
         data=Data(source=("synthetic:600",)),

@@ -136,8 +136,12 @@ class Train(Strict):
     hole: the mean squared error inside the hole plus a tenth of that over the whole frame."""
     augment: Literal["none", "mirror"] = "none"
     """mirror: mirrors a random half of the training images, a new half in every epoch."""
-    best_by: Literal["mse", "composite_mse", "hole_mse"] = "mse"
-    """Validation metric that selects the best epoch, which is kept in model/; lower is better."""
+    sharpen: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Share of the run, at its end, in which the network also learns to deceive a critic, which learns to tell filled
+    holes from originals (a GAN). Fills get as sharp as photographs and err more. 0: none."""
+    best_by: Literal["mse", "composite_mse", "hole_mse", "last"] = "mse"
+    """Validation metric that selects the best epoch, which is kept in model/; lower is better.
+    last: the last epoch, whatever its error, as train.sharpen needs it."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """Arithmetic of the network. auto: bf16 on a GPU or CPU that supports it (AVX512-BF16 or AMX), otherwise fp32.
     The two give other numbers; name one of them to compare runs of different machines."""
@@ -199,7 +203,8 @@ class Settings(RunSettings):
     """Settings to start from; other flags override them.
     demo: a small model trained on synthetic portraits.
     article: the settings of the Keras article (15 epochs, batch size 64, Adam with rate 0.001, mse, latent 300).
-    restore: fills holes better than OpenCV does, after 20 minutes of training (train.max-minutes)."""
+    restore: fills holes better than OpenCV does, after 20 minutes of training (train.max-minutes).
+    restore-sharp: the same, but in the last third of the time it learns to fill them as sharply as photographs are."""
     data: Data = Data()
     mask: Mask = Mask()
     model: Model = Model()
@@ -259,6 +264,11 @@ def _check_together(settings: Settings) -> None:
     least, most = scale.bounds or (1, 1)
     if least > most:
         raise InputError(f"--scale.workers {scale.workers}: write the smaller number first, as in {most}:{least}")
+    if train.sharpen and train.best_by != "last":
+        raise InputError(
+            f"--train.sharpen {train.sharpen:g}: a sharper fill has a larger error, so --train.best-by {train.best_by} "
+            "would keep an epoch from before; use --train.best-by last"
+        )
     if train.batch_size < most:
         raise InputError(
             f"--train.batch-size {train.batch_size}: the global batch is smaller than the {most} workers "

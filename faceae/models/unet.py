@@ -66,7 +66,7 @@ class WindowUnet(Unet):
         return (self._restore(given, mask) + mirrored) / 2
 
     def _restore(self, given: Tensor, mask: Tensor) -> Tensor:
-        centre, scale = _around(mask, self.window)
+        centre, scale = window_around(mask, self.window)
         frame = torch.cat([given, 1 - mask], 1)
         grid = place(centre, scale, self.window)
         seen = F.grid_sample(frame, grid, align_corners=False)
@@ -105,7 +105,7 @@ def _half(inputs: int, outputs: int) -> tuple[nn.Module, ...]:
     return nn.Conv2d(inputs, outputs, 4, stride=2, padding=1), nn.SiLU(inplace=True)
 
 
-def _around(mask: Tensor, window: int) -> tuple[Tensor, Tensor]:
+def window_around(mask: Tensor, window: int) -> tuple[Tensor, Tensor]:
     """Places a window around each hole: large enough for the hole with `MARGIN` on each side, inside the frame.
 
     Args:

@@ -105,12 +105,19 @@ def train_one_epoch(
     time_used = float(all_reduce(torch.tensor(control.time_used(), device=device), dist.ReduceOp.MAX))
     for step, batch in enumerate(timed):
         data = to_device(batch, device, resident)
+        progress = max(control.progress(images), time_used)
+        # DDP averages over ranks, but the shares of a global batch must add up.
+        weight = ranks * len(data.original) / batch.global_rows
         with autocast(device, bf16):
             output = network(data.given, data.mask)
-        share = state.loss(output, data.original, data.mask) * (len(data.original) / batch.global_rows)
-        # DDP averages over ranks, but the shares of a global batch must add up.
-        state.step(share * ranks, max(control.progress(images), time_used))
-        loss_sum += share.detach() * batch.global_rows
+        loss = state.loss(output, data.original, data.mask)
+        if opponent := state.opponent(progress):
+            windows = opponent.windows(output, data.original, data.mask)
+            state.step(weight * (loss + opponent.loss(windows, bf16=bf16)), progress)
+            opponent.step(windows, weight, bf16=bf16)
+        else:
+            state.step(weight * loss, progress)
+        loss_sum += loss.detach() * len(data.original)
         images += batch.global_rows
         control.on_step(images)
         if step % CHECK_STEPS[device.type] == 0:
@@ -118,12 +125,12 @@ def train_one_epoch(
             if pause:
                 break
     all_reduce(loss_sum)
-    loss = (loss_sum.item() + so_far.loss * so_far.images) / max(images, 1)
-    if not np.isfinite(loss):
-        raise NonFiniteLossError(f"the training loss is {loss}")
+    mean = (loss_sum.item() + so_far.loss * so_far.images) / max(images, 1)
+    if not np.isfinite(mean):
+        raise NonFiniteLossError(f"the training loss is {mean}")
     seconds = time.monotonic() - start + so_far.seconds
     waited = timed.waited + so_far.seconds * so_far.data_wait_fraction
-    return EpochResult(images, seconds, waited / seconds, loss, pause)
+    return EpochResult(images, seconds, waited / seconds, mean, pause)
 
 
 def _check(loss_sum: Tensor, pause: int, time_used: float) -> tuple[int, float]:

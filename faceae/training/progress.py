@@ -53,5 +53,7 @@ class Progress:
         return f"{self.epoch:05}" + (f"-{self.part.images:09}" if self.part.images else "")
 
     def best(self, metric: str) -> Record:
-        """Returns the record of the epoch with the lowest validation metric; the first one among equals."""
+        """Returns the record of the epoch with the lowest validation metric, the first among equals; or of the last."""
+        if metric == "last":
+            return self.history[-1]
         return min(self.history, key=lambda record: record["val"][metric])

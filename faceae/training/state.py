@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from faceae.config import Settings
+from faceae.training.adversary import Adversary
 from faceae.training.collectives import average
 from faceae.training.losses import LOSSES
 from faceae.training.optim import build_optimizer, lr_factor
@@ -37,10 +38,11 @@ class TrainState:
         loss: one of `faceae.training.losses.LOSSES`.
         steps: optimizer steps so far.
         ema: the moving average of the network, or None without `--optim.average`.
+        adversary: what the network is to deceive at the end of its training, or None without `--train.sharpen`.
     """
 
     def __init__(self, network: nn.Module, settings: Settings) -> None:
-        self.network, self.optim = network, settings.optim
+        self.network, self.optim, self.sharpen = network, settings.optim, settings.train.sharpen
         self.loss = LOSSES[settings.train.loss]
         self.optimizer = build_optimizer(network, settings.optim)
         self.steps = 0
@@ -48,6 +50,10 @@ class TrainState:
         # resume changes them, not even in their last digits, of which validation in bfloat16 makes differences of 1e-5.
         # On GPUs SyncBatchNorm already has the same on all ranks.
         self._statistics = [each for each in network.buffers() if each.is_floating_point() and not each.is_cuda]
+        self.adversary: Adversary | None = None
+        if self.sharpen:
+            window = min(settings.model.window, settings.data.image_size)
+            self.adversary = Adversary(window, next(network.parameters()).device)
         self.ema: nn.Module | None = None
         if settings.optim.average:
             self.ema = copy.deepcopy(network).eval().requires_grad_(False)
@@ -59,6 +65,10 @@ class TrainState:
     def best_network(self) -> nn.Module:
         """The network to validate and to save: the EMA if there is one."""
         return self.network if self.ema is None else self.ema
+
+    def opponent(self, progress: float) -> Adversary | None:
+        """Returns the adversary if it trains at this share of the run, in [0, 1]: at its end."""
+        return self.adversary if progress >= 1 - self.sharpen else None
 
     def step(self, loss: Tensor, progress: float) -> None:
         """Takes one optimizer step.
@@ -91,7 +101,8 @@ class TrainState:
     def state_dict(self) -> dict[str, Any]:
         """Returns what a checkpoint holds besides the network's weights: tensors, numbers and containers of them."""
         ema = None if self.ema is None else self.ema.state_dict()
-        return {"optimizer": self.optimizer.state_dict(), "steps": self.steps, "ema": ema}
+        adversary = None if self.adversary is None else self.adversary.state_dict()
+        return {"optimizer": self.optimizer.state_dict(), "steps": self.steps, "ema": ema, "adversary": adversary}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restores what `state_dict` returned.
@@ -103,6 +114,8 @@ class TrainState:
         self.steps = state["steps"]
         if self.ema is not None:
             self.ema.load_state_dict({name: state["ema"][name] for name in self.ema.state_dict()})
+        if self.adversary is not None:
+            self.adversary.load_state_dict(state["adversary"])
 
 
 def _floats(network: nn.Module) -> list[Tensor]:
