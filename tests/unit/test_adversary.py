@@ -160,5 +160,5 @@ def test_only_the_last_epoch_can_be_the_best_of_a_run_that_sharpens():
     history = [{"epoch": epoch, "val": {"mse": error}} for epoch, error in ((1, 0.3), (2, 0.1), (3, 0.2))]
     assert Progress(history).best(settings.train.best_by)["epoch"] == 3
     assert Progress(history).best("mse")["epoch"] == 2
-    with pytest.raises(InputError, match="use --train.best-by last"):
+    with pytest.raises(InputError, match=r"use --train\.best-by last"):
         Settings(train=Train(sharpen=0.3)).check()
