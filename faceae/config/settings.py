@@ -204,7 +204,7 @@ class Settings(RunSettings):
     demo: a small model trained on synthetic portraits.
     article: the settings of the Keras article (15 epochs, batch size 64, Adam with rate 0.001, mse, latent 300).
     restore: fills holes better than OpenCV does, after 20 minutes of training (train.max-minutes).
-    restore-sharp: the same, but in the last third of the time it learns to fill them as sharply as photographs are."""
+    restore-sharp: the same, but in the last 8 minutes it learns to fill them as sharply as photographs are."""
     data: Data = Data()
     mask: Mask = Mask()
     model: Model = Model()

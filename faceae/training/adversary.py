@@ -22,7 +22,7 @@ from faceae.metrics import composite
 from faceae.models.unet import place, window_around
 from faceae.training.collectives import average
 
-DECEIT, FEATURES = 0.05, 0.3
+DECEIT, FEATURES = 0.1, 0.1
 """Weights of the two losses beside the squared error of the loss `hole`."""
 
 _LR = 0.002

@@ -172,8 +172,10 @@ RECIPE = {
     "train__loss": "hole",
     "train__augment": "mirror",
     "train__precision": "fp32",
+    "train__sharpen": 0.4,
+    "train__best_by": "last",
 }
-"""The settings of the preset `restore`, for a small network."""
+"""The settings of the preset `restore-sharp`, for a small network."""
 
 
 def test_two_workers_agree_with_one(faces, ray_cluster, tmp_path):

@@ -100,10 +100,9 @@ def _train_rank(rank, world_size, path, out):
     dist.destroy_process_group()
 
 
-@pytest.mark.parametrize("world_size", [2, 3])
-def test_uneven_shares_over_several_ranks_equal_one_rank(world_size, tmp_path):
-    """Global batches of 8, 8 and 5 images on 2 and 3 ranks give the same weights, loss and metrics as on one."""
-    mp.spawn(_train_rank, (world_size, tmp_path / "rendezvous", tmp_path / "out.pt"), nprocs=world_size)
+def test_uneven_shares_over_several_ranks_equal_one_rank(tmp_path):
+    """Global batches of 8, 8 and 5 images on 3 ranks give the same weights, loss and metrics as on one."""
+    mp.spawn(_train_rank, (3, tmp_path / "rendezvous", tmp_path / "out.pt"), nprocs=3)
     several = torch.load(tmp_path / "out.pt", weights_only=True)
     network = Plain()
     result = train(network, batches([8, 8, 5]))
