@@ -138,7 +138,7 @@ class Train(Strict):
     """mirror: mirrors a random half of the training images, a new half in every epoch."""
     sharpen: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Share of the run, at its end, in which the network also learns to deceive a critic, which learns to tell filled
-    holes from originals (a GAN). Fills get as sharp as photographs and err more. 0: none."""
+    holes from originals (a GAN). Fills get sharper and err more. 0: none."""
     best_by: Literal["mse", "composite_mse", "hole_mse", "last"] = "mse"
     """Validation metric that selects the best epoch, which is kept in model/; lower is better.
     last: the last epoch, whatever its error, as train.sharpen needs it."""
@@ -204,7 +204,7 @@ class Settings(RunSettings):
     demo: a small model trained on synthetic portraits.
     article: the settings of the Keras article (15 epochs, batch size 64, Adam with rate 0.001, mse, latent 300).
     restore: fills holes better than OpenCV does, after 20 minutes of training (train.max-minutes).
-    restore-sharp: the same, but in the last 8 minutes it learns to fill them as sharply as photographs are."""
+    restore-sharp: the same, but for the last 6 minutes it learns to fill them sharply, against a critic."""
     data: Data = Data()
     mask: Mask = Mask()
     model: Model = Model()
