@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
@@ -13,6 +14,7 @@ from faceae.config.jobs import RestoreSettings
 from faceae.console import out
 from faceae.corruption import edges
 from faceae.data.metadata import FORMATS, encode
+from faceae.data.sources import SYNTHETIC
 from faceae.data.whole import open_picture
 from faceae.errors import InputError
 
@@ -85,14 +87,29 @@ class _Source(NamedTuple):
 def _source(given: str | None) -> _Source:
     if given is not None:
         return _Source(given, "")
-    found = list(Path(RUNS).glob("*/model/model.safetensors"))
-    if not found:
-        runs = sorted(path.parent.name for path in Path(RUNS).glob("*/config.json"))
-        there = f"the runs there, {', '.join(runs)}, have none yet" if runs else f"no run is in {Path(RUNS).resolve()}"
-        return _Source(
-            None,
-            f"{RUNS}/*/model has no other: {there}. It continues what is near a hole and knows nothing of faces; for a "
-            "hole over an eye or a mouth, train a model: faceae train --preset restore --data.source path/to/faces",
-        )
-    newest = max(found, key=lambda path: path.stat().st_mtime)
-    return _Source(str(newest.parent), f" (the newest of {len(found)} in {RUNS}/*/model; --model names another)")
+    found = [weights.parent for weights in Path(RUNS).glob("*/model/model.safetensors")]
+    photographic = [folder for folder in found if not _is_drawn(folder)]
+    if photographic:
+        newest = max(photographic, key=lambda folder: (folder / "model.safetensors").stat().st_mtime)
+        return _Source(str(newest), f" (the newest of {len(photographic)} in {RUNS}/*/model; --model names another)")
+    runs = sorted(path.parent.name for path in Path(RUNS).glob("*/config.json"))
+    if found:
+        there = f"those in {RUNS}/*/model know drawn portraits only (--model takes one of them nevertheless)"
+    elif runs:
+        there = f"the runs in {RUNS}, {', '.join(runs)}, have no model yet"
+    else:
+        there = f"no run is in {Path(RUNS).resolve()}"
+    return _Source(
+        None,
+        f"{there}. It continues what is near a hole and knows nothing of faces; for a hole over an eye or a mouth, "
+        "train a model: faceae train --preset restore --data.source path/to/faces",
+    )
+
+
+def _is_drawn(folder: Path) -> bool:
+    """Whether a model was trained on drawn portraits only; what is damaged is for `models.load` to refuse."""
+    try:
+        sources = json.loads((folder / "config.json").read_text())["settings"]["data"]["source"]
+        return all(uri.startswith(SYNTHETIC) for uri in sources)
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+        return False

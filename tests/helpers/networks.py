@@ -8,9 +8,9 @@ from faceae.config import Data, Model, Optim, Settings
 from faceae.training.state import TrainState
 
 
-def tiny(name="article", size=32):
+def tiny(name="article", size=32, source="synthetic:1500"):
     torch.manual_seed(0)
-    settings = Settings(data=Data(image_size=size), model=Model(name=name, latent_dim=8, window=32, width=8))
+    settings = Settings(data=Data((source,), size), model=Model(name=name, latent_dim=8, window=32, width=8))
     return models.build(settings), settings
 
 

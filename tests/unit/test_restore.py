@@ -25,7 +25,7 @@ HOLE[20:30, 16:40] = True
 def made(tmp_path_factory):
     """A folder with a model, a picture and its mask, which is half as large."""
     folder = tmp_path_factory.mktemp("made")
-    models.save(str(folder / "out" / "old" / "model"), *tiny("unet"))
+    models.save(str(folder / "out" / "old" / "model"), *tiny("unet", source="photographs"))
     Image.fromarray(FACE).save(folder / "a.png")
     Image.fromarray(HOLE[::2, ::2]).save(folder / "m.png")
     return folder
@@ -55,7 +55,7 @@ def test_the_command_restores_a_picture_without_ray(made):
     )
     assert (done.returncode, done.stderr) == (0, "")
     model, restored, ray = done.stdout.splitlines()
-    assert model.startswith("model     out/old/model: unet, trained on synthetic:")
+    assert model.startswith("model     out/old/model: unet, trained on photographs at 32")
     assert model.endswith("(the newest of 1 in out/*/model; --model names another)")
     assert restored.startswith("restored  new/out.png: 240 of 64x50 pixels, in ")
     assert ray == "False False"
@@ -66,7 +66,7 @@ def test_the_command_restores_a_picture_without_ray(made):
 
 
 def test_the_newest_model_is_taken_and_a_named_one_before_it(made, capsys):
-    models.save("out/new/model", *tiny("article"))
+    models.save("out/new/model", *tiny("article", source="s3://bucket/faces"))
     os.utime("out/new/model/model.safetensors", ns=(2**62, 2**62))
     restore(RestoreSettings("a.png", "b.png", mask="m.png"))
     assert "model     out/new/model: article" in capsys.readouterr().out
@@ -130,14 +130,24 @@ def test_what_is_missing_or_empty_is_named_with_what_to_do(made, tmp_path):
     assert not (made / "o.png").exists()
 
 
+def test_a_model_of_drawn_portraits_is_not_taken_for_a_photograph_unless_it_is_named(
+    made, tmp_path, monkeypatch, capsys
+):
+    picture, mask = (str(made / name) for name in ("a.png", "m.png"))
+    monkeypatch.chdir(tmp_path)
+    models.save("out/first/model", *tiny("unet"))
+    restore(RestoreSettings(picture, "o.png", mask=mask))
+    assert "since those in out/*/model know drawn portraits only" in " ".join(capsys.readouterr().out.split())
+    restore(RestoreSettings(picture, "o.png", mask=mask, model="out/first/model"))
+    assert "model     out/first/model: unet, trained on synthetic:" in capsys.readouterr().out
+
+
 def test_without_a_model_the_network_that_comes_with_faceae_fills_the_hole(made, tmp_path, monkeypatch, capsys):
     picture, mask = (str(made / name) for name in ("a.png", "m.png"))
     monkeypatch.chdir(tmp_path)
     restore(RestoreSettings(picture, "o.png", mask=mask))
     said = " ".join(capsys.readouterr().out.split())
-    assert said.startswith(
-        "model the network for scratches that comes with faceae, since out/*/model has no other: no run"
-    )
+    assert said.startswith("model the network for scratches that comes with faceae, since no run is in")
     assert "faceae train --preset restore" in said
     after = pixels("o.png")
     assert (after[~HOLE] == FACE[~HOLE]).all()
@@ -146,4 +156,4 @@ def test_without_a_model_the_network_that_comes_with_faceae_fills_the_hole(made,
         (tmp_path / "out" / name).mkdir(parents=True)
         (tmp_path / "out" / name / "config.json").write_text("{}")
     restore(RestoreSettings(picture, "o.png", mask=mask))
-    assert "has no other: the runs there, one, two, have none yet" in " ".join(capsys.readouterr().out.split())
+    assert "since the runs in out, one, two, have no model yet" in " ".join(capsys.readouterr().out.split())
