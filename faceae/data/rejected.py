@@ -17,6 +17,8 @@ Rejected = tuple[str, str]
 
 FILE = "rejected.jsonl"
 
+_REASONS = 4  # lines in the terminal
+
 
 def write(bad: Sequence[Rejected], refused: Sequence[Rejected], folder: RunFolder[Any]) -> None:
     """Lists the rejected images in the run's folder.
@@ -30,7 +32,7 @@ def write(bad: Sequence[Rejected], refused: Sequence[Rejected], folder: RunFolde
 
 
 def write_to(folder: str, bad: Sequence[Rejected], what: str = "image") -> None:
-    """Lists rejected images in a folder, sorted by id, and says so if there are any.
+    """Lists rejected images in a folder, sorted by id, and says how many there are of each reason, if there are any.
 
     Args:
         folder: URI of the folder.
@@ -40,8 +42,15 @@ def write_to(folder: str, bad: Sequence[Rejected], what: str = "image") -> None:
     rows = [{"image_id": image_id, "reason": reason} for image_id, reason in sorted(bad)]
     uri = storage.join(folder, FILE)
     storage.write_lines(uri, rows)
-    if rows:
-        out.print(f"rejected  {count(len(rows), what)}, see {uri}")
+    if not rows:
+        return
+    out.print(f"rejected  {count(len(rows), what)}, listed in {uri}")
+    reasons = Counter(reason for _, reason in bad).most_common()
+    shown = reasons if len(reasons) <= _REASONS else reasons[: _REASONS - 1]
+    for reason, number in shown:
+        out.print(f"          {number}: {reason}")
+    if others := len(reasons) - len(shown):
+        out.print(f"          {sum(number for _, number in reasons[len(shown) :])}: {others} other reasons")
 
 
 def check(bad: Sequence[Rejected], total: int, folder: RunFolder[Any]) -> None:
