@@ -16,6 +16,8 @@ def print_comparison(summary: Mapping[str, Any]) -> None:
     if (compared := summary["compared"])["images"] < compared["of"]:
         line += f" (on a sample of {compared['images']})"
     out.print(line)
+    if summary["of_best"] >= 1 and "known_pixels" not in summary:
+        out.print("That is no better than what needs no training. Train for longer; --preset restore takes 20 minutes.")
     lacking = [name for name in PACKAGES if name not in summary["baselines"]]
     if lacking:
         packages = " ".join(dict.fromkeys(PACKAGES[name][1] for name in lacking))
