@@ -153,7 +153,7 @@ def _conclude(
     from faceae.evaluation.run_baselines import Baselines
     from faceae.evaluation.summary import summarize
     from faceae.reporting import run as report
-    from faceae.reporting.contact_sheet import contact_sheet
+    from faceae.reporting.contact_sheet import contact_sheets
 
     settings, data = folder.settings, folder.settings.data
     history = storage.read_lines(folder.path("metrics.jsonl"))
@@ -167,10 +167,11 @@ def _conclude(
         "workers": status.workers,
         "device": status.device,
     }
-    sheet = contact_sheet(folder.path("model"), dataset.val, data.image_size)
+    best = summary["best_baseline"]
+    sheets = contact_sheets(folder.path("model"), dataset.val, data.image_size, best, baselines.fill(best))
     folder.held.check()
     storage.write(folder.path("model", pca.FILE), baselines.pca())
-    report.write(folder.path("report"), settings, summary, history, sheet)
+    report.write(folder.path("report"), settings, summary, history, sheets)
     storage.write_json(folder.path("summary.json"), summary)
     return summary
 

@@ -23,7 +23,7 @@ from faceae.data.sources import Entry
 from faceae.data.validation import validation_batches
 from faceae.evaluation import pca
 from faceae.evaluation.aggregate import comparison
-from faceae.evaluation.baselines import LOOKED_AT, chosen, measure
+from faceae.evaluation.baselines import LOOKED_AT, Fill, available, chosen, measure
 from faceae.evaluation.pca import Pca
 from faceae.metrics import Sums
 from faceae.training import engine
@@ -76,6 +76,10 @@ class Baselines:
         for part in parts:
             total.merge(ray.get(part))
         return total.means()
+
+    def fill(self, name: str) -> Fill:
+        """Returns what fills holes as this baseline does."""
+        return available(ray.get(self._pca))[name]
 
     def pca(self) -> bytes:
         """Returns the fitted PCA as a file, to be saved with the model, so that evaluations have it, too."""

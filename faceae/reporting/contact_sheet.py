@@ -14,15 +14,32 @@ from faceae import metrics, models
 from faceae.data.batch import Batch
 from faceae.data.cache import Blocks
 from faceae.data.validation import validation_batches
+from faceae.evaluation.baselines import Fill
 from faceae.training.transfer import to_device
 
 FACES = 8
 """Number of images in a contact sheet."""
 
 
-def contact_sheet(model_uri: str, val: Blocks, image_size: int) -> Image.Image:
-    """Draws the first validation images, restored by a saved model; see `sheet`."""
-    return sheet(models.load(model_uri), next(validation_batches(val, image_size, FACES)))
+SIDE = 192
+"""Side in pixels of a part of a picture as it is drawn; parts around smaller holes are not scaled down."""
+
+
+def contact_sheets(model_uri: str, val: Blocks, image_size: int, baseline: str, fill: Fill) -> dict[str, Image.Image]:
+    """Draws the first validation images, restored by a saved model.
+
+    Args:
+        model_uri: the model.
+        val: the validation images.
+        image_size: their side in pixels.
+        baseline: name of a baseline, to be shown beside the model.
+        fill: fills holes as that baseline does.
+
+    Returns:
+        `faces`, see `sheet`, and `holes`, see `holes`.
+    """
+    network, batch = models.load(model_uri), next(validation_batches(val, image_size, FACES))
+    return {"faces": sheet(network, batch), "holes": holes(network, batch, baseline, fill)}
 
 
 @torch.inference_mode()
@@ -37,7 +54,31 @@ def sheet(network: nn.Module, batch: Batch) -> Image.Image:
     output = network(data.given, data.mask)
     pasted = metrics.composite(output, data.original, data.mask)
     rows = {"original": data.original, "given": data.given, "reconstructed": output, "composited": pasted}
-    return draw_rows({name: (images * 255).round().byte().permute(0, 2, 3, 1).numpy() for name, images in rows.items()})
+    return draw_rows({name: _bytes(images) for name, images in rows.items()})
+
+
+@torch.inference_mode()
+def holes(network: nn.Module, batch: Batch, baseline: str, fill: Fill) -> Image.Image:
+    """Draws the part around each hole, enlarged, in four rows: original, given, the baseline, and the composite.
+
+    Args:
+        network: the network, on the CPU and in evaluation mode.
+        batch: the images to show.
+        baseline: the baseline's name.
+        fill: fills holes as it does.
+    """
+    data = to_device(batch, torch.device("cpu"))
+    pasted = _bytes(metrics.composite(network(data.given, data.mask), data.original, data.mask))
+    given, hidden = _bytes(data.given), data.mask[:, 0].bool().numpy()
+    filled = np.stack([fill(image, hole) for image, hole in zip(given, hidden, strict=True)])
+    rows = {"original": batch.pixels, "given": given, baseline: filled, "this model": pasted}
+    parts = [window(hole, hole.shape[0] // 2) for hole in hidden]
+    return draw_rows(
+        {
+            name: np.stack([scaled(image[part]) for image, part in zip(images, parts, strict=True)])
+            for name, images in rows.items()
+        }
+    )
 
 
 def draw_rows(rows: Mapping[str, NDArray[np.uint8]]) -> Image.Image:
@@ -56,3 +97,32 @@ def draw_rows(rows: Mapping[str, NDArray[np.uint8]]) -> Image.Image:
         pen.text((4, i * height + height // 2), name, fill="black", font=font, anchor="lm")
         whole.paste(Image.fromarray(row), (margin, i * height))
     return whole
+
+
+def window(hole: NDArray[np.bool_], least: int) -> tuple[slice, slice]:
+    """Returns the rows and columns of a square with a compact hole and its surroundings, or with part of a long one.
+
+    Args:
+        hole: (H, W) bool, True inside the hole.
+        least: side in pixels of the square around a small hole.
+    """
+    places = np.nonzero(hole)
+    extent = max(int(np.ptp(along)) + 1 for along in places)
+    if len(places[0]) > extent**2 / 4:  # a box
+        middle = [(int(along.min()) + int(along.max())) // 2 for along in places]
+        side = max(least, 3 * extent // 2)
+    else:
+        middle = [int(along[len(along) // 2]) for along in places]
+        side = least
+    side = min(side, *hole.shape)
+    starts = [min(max(0, at - side // 2), length - side) for at, length in zip(middle, hole.shape, strict=True)]
+    return slice(starts[0], starts[0] + side), slice(starts[1], starts[1] + side)
+
+
+def scaled(part: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Scales a square part of a picture to `SIDE`."""
+    return np.asarray(Image.fromarray(part).resize((SIDE, SIDE), Image.Resampling.LANCZOS))
+
+
+def _bytes(images: torch.Tensor) -> NDArray[np.uint8]:
+    return (images * 255).round().byte().permute(0, 2, 3, 1).numpy()

@@ -7,18 +7,13 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from faceae.data.pictures import read_pictures
 from faceae.data.sources import Entry
 from faceae.evaluation import baselines
-from faceae.evaluation.picture_metrics import Hole, Pixels
 from faceae.evaluation.pictures import PictureScoring, restored, unpacked
 from faceae.reporting import plots
-from faceae.reporting.contact_sheet import draw_rows
-
-SIDE = 192
-"""Side in pixels of a part as it is drawn; parts of smaller holes are not scaled down."""
+from faceae.reporting.contact_sheet import SIDE, draw_rows, scaled, window
 
 
 def draw_pictures(
@@ -61,26 +56,7 @@ def _parts(entry: Entry, hole: Mapping[str, Any], scoring: PictureScoring, basel
     number = [(mask["kind"], mask["size"]) for mask in masks].index((hole["kind"], hole["size"]))
     row |= {"holes": [masks[number]], "restored": row["restored"][number : number + 1]}
     ((original, _, mask, made),) = restored(scoring.model, [row])
-    at = _window(mask)
+    at = window(mask, SIDE)
     given = np.where(mask[..., None], np.uint8(0), original)
     pictures = (original, given, made, baselines.available(scoring.comparison.pca)[baseline](given, mask))
-    return [_scaled(np.where(mask[at][..., None], pixels[at], original[at])) for pixels in pictures]
-
-
-def _window(hole: Hole) -> tuple[slice, slice]:
-    """Returns the rows and columns of a square with a compact hole and its surroundings, or with part of a long one."""
-    places = np.nonzero(hole)
-    extent = max(int(np.ptp(along)) + 1 for along in places)
-    if len(places[0]) > extent**2 / 4:  # a box
-        middle = [(int(along.min()) + int(along.max())) // 2 for along in places]
-        side = max(SIDE, 3 * extent // 2)
-    else:
-        middle = [int(along[len(along) // 2]) for along in places]
-        side = SIDE
-    side = min(side, *hole.shape)
-    starts = [min(max(0, at - side // 2), length - side) for at, length in zip(middle, hole.shape, strict=True)]
-    return slice(starts[0], starts[0] + side), slice(starts[1], starts[1] + side)
-
-
-def _scaled(part: Pixels) -> Pixels:
-    return np.asarray(Image.fromarray(part).resize((SIDE, SIDE), Image.Resampling.LANCZOS))
+    return [scaled(np.where(mask[at][..., None], pixels[at], original[at])) for pixels in pictures]

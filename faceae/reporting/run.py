@@ -17,21 +17,21 @@ def write(
     settings: Settings,
     summary: Mapping[str, Any],
     history: Sequence[Mapping[str, Any]],
-    sheet: Image.Image,
+    sheets: Mapping[str, Image.Image],
 ) -> None:
-    """Writes index.html, curves.png and faces.png.
+    """Writes index.html, curves.png, faces.png and holes.png.
 
     Args:
         uri: the report's folder.
         settings: the run's settings.
         summary: the content of summary.json.
         history: the records of metrics.jsonl.
-        sheet: the contact sheet.
+        sheets: the contact sheets by name, see `faceae.reporting.contact_sheet`.
     """
     write_page(
         uri,
         "report.html",
-        {"curves": plots.curves(history, summary), "faces": plots.png(sheet)},
+        {"curves": plots.curves(history, summary), **{name: plots.png(sheet) for name, sheet in sheets.items()}},
         settings=settings,
         summary=summary,
         headings=tables.in_one_line(heading for heading, _ in tables.COLUMNS.values()),

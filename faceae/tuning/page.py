@@ -26,10 +26,10 @@ def write(
     content: Mapping[str, Any],
     trials: Sequence[Trial],
     summary: Mapping[str, Any],
-    sheet: Image.Image,
+    sheets: Mapping[str, Image.Image],
     command: str,
 ) -> None:
-    """Writes index.html, curves.png and faces.png.
+    """Writes index.html, curves.png, faces.png and holes.png.
 
     Args:
         uri: the report's folder.
@@ -37,7 +37,7 @@ def write(
         content: the content of grid.json.
         trials: the grid's trials.
         summary: the summary of the best trial, as in summary.json.
-        sheet: the contact sheet of the best model, see `faceae.reporting.contact_sheet`.
+        sheets: the contact sheets of the best model, see `faceae.reporting.contact_sheet`.
         command: the command that trains the best settings for longer.
     """
     rows = [
@@ -53,7 +53,7 @@ def write(
     write_page(
         uri,
         "grid.html",
-        {"curves": curves(trials, summary["baselines"]), "faces": plots.png(sheet)},
+        {"curves": curves(trials, summary["baselines"]), **{name: plots.png(sheet) for name, sheet in sheets.items()}},
         settings=settings,
         grid=content,
         columns=in_one_line(COLUMNS[name][0] for name in view.SHOWN),

@@ -18,7 +18,7 @@ from faceae.evaluation import pca
 from faceae.evaluation.run_baselines import Baselines
 from faceae.evaluation.summary import summarize
 from faceae.reporting.comparison import print_caveats
-from faceae.reporting.contact_sheet import contact_sheet
+from faceae.reporting.contact_sheet import contact_sheets
 from faceae.reporting.tables import references
 from faceae.run_folder import RunFolder
 from faceae.tuning import page, trials, view
@@ -117,9 +117,10 @@ class GridResult:
         storage.write(storage.join(model, pca.FILE), self.baselines.pca())
         storage.write_json(self.folder.path("summary.json"), summary)
         content = self.keep(state)
-        sheet = contact_sheet(model, self.dataset.val, best.folder.settings.data.image_size)
+        size, reference = best.folder.settings.data.image_size, summary["best_baseline"]
+        sheets = contact_sheets(model, self.dataset.val, size, reference, self.baselines.fill(reference))
         command = self.longer(best)
-        page.write(self.folder.path("report"), self.folder.settings, content, self.trials, summary, sheet, command)
+        page.write(self.folder.path("report"), self.folder.settings, content, self.trials, summary, sheets, command)
         self._print_result(content, summary, command)
         return content
 

@@ -139,13 +139,14 @@ def test_the_report_is_complete(finished):
     _, summary, folder = finished
     page = (folder / "report" / "index.html").read_text()
     assert f"times that of the best baseline</b>,\n{summary['best_baseline']}" in page
-    assert page.count("data:image/png;base64,") == 2
+    assert page.count("data:image/png;base64,") == 3
     assert "http://" not in page
     assert "https://" not in page
     assert f"{summary['val']['hole_mse']:.4f}" in page
     sheet = Image.open(folder / "report" / "faces.png")
     assert sheet.height == 4 * 32
     assert sheet.width > 8 * 32
+    assert Image.open(folder / "report" / "holes.png").height == 4 * 192
     assert Image.open(folder / "report" / "curves.png").width > 1000
 
 
