@@ -73,7 +73,7 @@ class Mask(Strict):
     size: int | str = 28
     """Size in pixels: the side of a box or the width of a border; brush strokes are a quarter to half as wide.
     MIN:MAX (such as 16:48) draws a size in this range for each mask.
-    The same task at data.image-size 256 as at 128 has twice as many pixels: with as many it is easier."""
+    For the same task at data.image-size 256 as at 128, give twice the size."""
     count: BoxCount = 1
     """Number of boxes in an image, 1000 at most."""
     images: Uri | None = None
