@@ -108,7 +108,7 @@ def kernel_distance(originals: Tensor) -> Callable[[Tensor], float]:
         made, found = described(features, filled), []
         for mine, other in (halves, halves[::-1]):
             torch.manual_seed(0)  # of the subsets
-            metric = KernelInceptionDistance(feature=nn.Identity(), subset_size=SUBSET, normalize=True)
+            metric = KernelInceptionDistance(feature=nn.Identity(), subset_size=SUBSET)
             metric.update(made[mine], real=False)
             metric.update(real[other], real=True)
             found.append(1000 * metric.compute()[0].item())
