@@ -37,13 +37,14 @@ def test_the_report_of_a_run_fits_a_phone(tmp_path):
         "versions": {"faceae": "0.1.0"},
     }
     settings = small("s3://bucket/" + "long/" * 30, tmp_path, "run", mask__kind=("box", "strokes"), mask__size="8:16")
-    report.write(str(tmp_path / "report"), settings, summary, history, Image.new("RGB", (1100, 512)))
+    sheets = {"faces": Image.new("RGB", (1100, 512)), "holes": Image.new("RGB", (1658, 768))}
+    report.write(str(tmp_path / "report"), settings, summary, history, sheets)
     page = (tmp_path / "report" / "index.html").read_text()
     assert "faces with\n  a hole of 8 to 16 pixels square or brush strokes over them" in page
     assert "0.12 times that of the best baseline</b>,\nnavier_stokes (0.1235)" in page
     assert "measured on the same sample of\n1000 images" in page
     assert "<td>on a sample of 1000</td>" in page
-    assert_self_contained(page, tmp_path, 2)
+    assert_self_contained(page, tmp_path, 3)
 
 
 def test_the_page_of_before_and_after_fits_a_phone(tmp_path):
