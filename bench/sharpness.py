@@ -34,11 +34,12 @@ from faceae import models
 from faceae.config import Data, Mask
 from faceae.console import out
 from faceae.corruption import masks
+from faceae.data.batch import Batch
 from faceae.data.split import Split
 from faceae.metrics import composite
 from faceae.models.unet import place, window_around
 from faceae.reporting.contact_sheet import draw_rows
-from faceae.training.transfer import DeviceBatch
+from faceae.training.transfer import DeviceBatch, to_device
 
 WINDOW, FACES, BATCH, SUBSET = 64, 32, 64, 100
 
@@ -71,9 +72,8 @@ def hidden(source: str) -> DeviceBatch:
     entries = Split(Data(source=(source,))).val
     pixels = np.stack([pillow(Path(entry.uri).read_bytes(), SIZE) for entry in entries])
     ids = [entry.image_id for entry in entries]
-    holes = torch.from_numpy(masks.draw(ids, Mask(size=BOX), seed=0, epoch=0, image_size=SIZE))
-    original, mask = torch.from_numpy(pixels).permute(0, 3, 1, 2) / 255, holes[:, None].float()
-    return DeviceBatch(original * (1 - mask), original, mask)
+    holes = masks.pack(masks.draw(ids, Mask(size=BOX), seed=0, epoch=0, image_size=SIZE))
+    return to_device(Batch(pixels, holes, len(ids)), torch.device("cpu"))
 
 
 @torch.inference_mode()
