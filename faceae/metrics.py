@@ -95,7 +95,7 @@ def per_example(output: Tensor, original: Tensor, mask: Tensor) -> dict[str, Ten
     in_hole = (squared * mask).sum((1, 2, 3))
     hole_mse = in_hole / mask.sum((1, 2, 3))
     composite_mse = in_hole / squared[0].numel()
-    same_channel = output.argmax(1) == original.argmax(1)
+    same_channel = _largest_channel(output) == _largest_channel(original)
     values = (
         mse,
         psnr_db(mse),
@@ -107,6 +107,12 @@ def per_example(output: Tensor, original: Tensor, mask: Tensor) -> dict[str, Ten
         same_channel.float().mean((1, 2)),
     )
     return dict(zip(NAMES, values, strict=True))
+
+
+def _largest_channel(image: Tensor) -> Tensor:
+    """Returns (N, S, S), the first of the largest channels of (N, 3, S, S): `argmax`, which takes 20 times as long."""
+    red, green, blue = image.unbind(1)
+    return torch.where(red >= torch.maximum(green, blue), 0, torch.where(green >= blue, 1, 2))
 
 
 def _composite_ssim(output: Tensor, original: Tensor, mask: Tensor) -> Tensor:

@@ -27,7 +27,8 @@ def build(settings: Settings) -> nn.Module:
     """Returns a new network with random weights, drawn from torch's global generator."""
     model, image_size = settings.model, settings.data.image_size
     if model.name == "unet":
-        return WindowUnet(min(model.window, image_size), model.width, model.latent_dim, model.blocks)
+        window, averaged = min(model.window, image_size), not settings.train.sharpen
+        return WindowUnet(window, model.width, model.latent_dim, model.blocks, average_mirrored=averaged)
     return ArticleAutoencoder(image_size, model.latent_dim)
 
 

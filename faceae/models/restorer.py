@@ -134,10 +134,11 @@ class Restorer(PictureModel):
             face, mirrored_face = torch.stack([faces[window.number, window.frame] for window in windows], 1)
             places = torch.tensor([in_frame(window) for window in windows], device=self._device)
             grid = place(places[:, :2], places[:, 2], self._size)
-            mirror = place(places[:, :2] * places.new_tensor([-1, 1]), places[:, 2], self._size)
             drawn = self.network.draw(colours, known, grid, face)
-            mirrored = self.network.draw(colours.flip(3), known.flip(3), mirror, mirrored_face).flip(3)
-            drawn = (drawn + mirrored) / 2
+            if self.network.average_mirrored:
+                mirror = place(places[:, :2] * places.new_tensor([-1, 1]), places[:, 2], self._size)
+                mirrored = self.network.draw(colours.flip(3), known.flip(3), mirror, mirrored_face).flip(3)
+                drawn = (drawn + mirrored) / 2
         else:
             drawn = self.network(colours, 1 - known)
         if not drawn.isfinite().all():  # as bytes they would be black

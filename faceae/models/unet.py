@@ -31,7 +31,9 @@ _FACE = 32  # side in pixels to which the whole face is scaled down for the late
 class WindowUnet(Unet):
     """Cuts a window around the hole, runs the U-Net on it and pastes the result into the given image."""
 
-    def __init__(self, window: int, width: int, latent_dim: int, blocks: int = 1) -> None:
+    def __init__(
+        self, window: int, width: int, latent_dim: int, blocks: int = 1, *, average_mirrored: bool = True
+    ) -> None:
         """Builds the layers.
 
         Args:
@@ -39,9 +41,11 @@ class WindowUnet(Unet):
             width: channels of the finest level; each coarser level has twice as many.
             latent_dim: length of the latent vector of the whole face.
             blocks: residual blocks at each level, on the way down and on the way up.
+            average_mirrored: whether, in evaluation mode, the output is the mean of those for the image and for its
+                mirror image (mirrored back): it errs less, and is less sharp.
         """
         super().__init__()
-        self.window = window
+        self.window, self.average_mirrored = window, average_mirrored
         widths = [width * 2**level for level in range(_LEVELS)]
         self.latent = nn.Sequential(
             nn.PixelUnshuffle(SHUFFLE),
@@ -57,19 +61,17 @@ class WindowUnet(Unet):
     def forward(self, given: Tensor, mask: Tensor) -> Tensor:
         """Maps (N, 3, S, S) in [0, 1] and (N, 1, S, S) to (N, 3, S, S) float32 in [0, 1].
 
-        Outside the window the output is the given image. In evaluation mode it is the mean of the outputs for the image
-        and for its mirror image (mirrored back).
+        Outside the window the output is the given image.
         """
-        if self.training:
+        if self.training or not self.average_mirrored:
             return self._restore(given, mask)
         mirrored = self._restore(given.flip(3), mask.flip(3)).flip(3)
         return (self._restore(given, mask) + mirrored) / 2
 
     def _restore(self, given: Tensor, mask: Tensor) -> Tensor:
         centre, scale = window_around(mask, self.window)
-        frame = torch.cat([given, 1 - mask], 1)
         grid = place(centre, scale, self.window)
-        seen = F.grid_sample(frame, grid, align_corners=False)
+        seen = F.grid_sample(torch.cat([given, 1 - mask], 1), grid, align_corners=False)
         known = seen[:, 3:]
         # A pixel of a scaled-down window that lies partly in the hole gets the colour of its known part.
         colours = seen[:, :3] / known.clamp_min(1e-3) * (known > 0.5)
@@ -96,8 +98,8 @@ class WindowUnet(Unet):
 
     def face(self, given: Tensor, mask: Tensor) -> Tensor:
         """Encodes the whole face: returns (N, widths[-1], 1, 1), to be added at the coarsest level."""
-        small = F.adaptive_avg_pool2d(torch.cat([given - 0.5 * (1 - mask), mask], 1), _FACE)
-        latent: Tensor = self.latent(small)
+        colours, hidden = (F.adaptive_avg_pool2d(frame, _FACE) for frame in (given, mask))
+        latent: Tensor = self.latent(torch.cat([colours - 0.5 * (1 - hidden), hidden], 1))
         return latent[:, :, None, None]
 
 

@@ -44,6 +44,13 @@ def test_values_match_their_definitions():
             assert values[name][i].item() == pytest.approx(value, rel=1e-5), name
 
 
+def test_of_equal_channels_the_first_counts_as_the_largest():
+    shades = torch.cartesian_prod(*[torch.tensor([0.2, 0.6])] * 3).T.reshape(1, 3, 2, 4).repeat(1, 1, 8, 4)
+    for original in (shades, shades.flip(1), shades.flip(2)):
+        accuracy = metrics.per_example(shades, original, torch.ones(1, 1, 16, 16))["rgb_argmax_accuracy"]
+        assert accuracy.item() == (shades.argmax(1) == original.argmax(1)).float().mean().item()
+
+
 def test_an_exact_output_has_the_best_values_and_they_are_finite():
     original = images(3, 0)
     values = metrics.per_example(original, original, holes(3))

@@ -1,5 +1,7 @@
 """Restoring pictures at their own size, with any network; without Ray."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -9,6 +11,7 @@ from torch import nn
 
 import faceae
 from faceae import models
+from faceae.config import Train
 from faceae.data.synthetic import portrait
 from faceae.errors import InputError
 from faceae.models import SurroundingsModel, mixing, thin
@@ -18,10 +21,13 @@ from faceae.models.restorer import Restorer
 SIZE = 32
 
 
-@pytest.fixture(scope="module", params=["article", "unet"])
+@pytest.fixture(scope="module", params=["article", "unet", "sharpened unet"])
 def model(request, tmp_path_factory):
     uri = str(tmp_path_factory.mktemp("model"))
-    models.save(uri, *tiny(request.param))
+    network, settings = tiny(request.param.split()[-1])
+    if request.param.startswith("sharpened"):
+        settings = dataclasses.replace(settings, train=Train(sharpen=0.3, best_by="last"))
+    models.save(uri, network, settings)
     return faceae.load(uri)
 
 
@@ -54,6 +60,20 @@ def test_at_the_networks_own_size_the_result_is_its_output_joined_to_what_is_kno
     restored = model(pixels, hole)
     assert (restored[~hole] == pixels[~hole]).all()
     assert np.abs(restored.astype(int) - expected)[hole].max() <= 1
+
+
+def test_a_sharpened_network_is_not_averaged_with_its_mirror_image():
+    _, settings = tiny("unet")
+    sharpened = dataclasses.replace(settings, train=Train(sharpen=0.3, best_by="last"))
+    averaged, single = (models.build(each).eval() for each in (settings, sharpened))
+    single.load_state_dict(averaged.state_dict())
+    mask = torch.zeros(1, 1, SIZE, SIZE)
+    mask[..., 5:15, 8:20] = 1
+    given = torch.rand(1, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(0)) * (1 - mask)
+    with torch.inference_mode():
+        one, mirrored = single(given, mask), single(given.flip(3), mask.flip(3)).flip(3)
+        assert not torch.allclose(one, mirrored)
+        torch.testing.assert_close(averaged(given, mask), (one + mirrored) / 2)
 
 
 @pytest.mark.parametrize(
