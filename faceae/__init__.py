@@ -1,13 +1,26 @@
-"""faceae: distributed training of face-restoration autoencoders on Ray."""
+"""faceae: distributed training of face-restoration autoencoders on Ray.
+
+Every job is a function: `faceae.train`, `tune`, `prepare`, `evaluate`, `embed` and `reconstruct`, see `faceae.api`.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal, overload
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 if TYPE_CHECKING:
+    from faceae.api import Result, embed, evaluate, prepare, reconstruct, train, tune
     from faceae.models import Restorer, SurroundingsModel
 
-__all__ = ["export", "load"]
+__all__ = ["Result", "embed", "evaluate", "export", "load", "prepare", "reconstruct", "train", "tune"]
+
+
+def __getattr__(name: str) -> Any:  # noqa: ANN401
+    """Imports a job when it is first used: Ray's workers, which import this package, need none of them."""
+    if name not in __all__:
+        raise AttributeError(f"module 'faceae' has no attribute {name!r}")
+    from faceae import api
+
+    return getattr(api, name)
 
 
 @overload

@@ -95,6 +95,20 @@ On a cluster, from a checkout:
         "faceae.config.jobs:EvaluateSettings",
         "faceae.drivers.evaluate:evaluate",
     ),
+    "embed": Command(
+        "Writes the latent vectors of pictures as Parquet, and which of them are nearest to others: MODEL SOURCE.",
+        """\
+    faceae embed out/ffhq/model path/to/faces                                    # one vector for each picture
+    faceae embed out/ffhq/model s3://bucket/faces --neighbours 5 --queries mine  # and those most like mine
+    faceae embed out/ffhq/model path/to/faces --run.name faces --run.resume      # continue after a stop
+
+On a cluster, from a checkout:
+
+    ray job submit --working-dir . -- python jobs/embed.py s3://bucket/runs/ffhq/model s3://bucket/faces \\
+        --run.storage s3://bucket/latents""",
+        "faceae.config.embed:EmbedSettings",
+        "faceae.drivers.embed:embed",
+    ),
     "restore": Command(
         "Restores one picture with a hole in it, at its own size, without a cluster: PICTURE OUT.",
         """\

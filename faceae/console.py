@@ -29,7 +29,8 @@ def clock(seconds: float) -> str:
 
 def count(number: float, what: str) -> str:
     """Formats a number with its noun: 1 trial, 2 trials."""
-    return f"{number:g} {what}" + ("" if number == 1 else "s")
+    digits = str(number) if isinstance(number, int) else f"{number:g}"  # not 1e+06
+    return f"{digits} {what}" + ("" if number == 1 else "s")
 
 
 class Meter:
@@ -99,7 +100,7 @@ class Meter:
 
     def summary(self) -> str:
         """Describes the work so far: images, time and rate."""
-        return f"{self.done} images in {clock(self.seconds())} ({self.speed()})"
+        return f"{count(self.done, 'image')} in {clock(self.seconds())} ({self.speed()})"
 
     def speed(self) -> str:
         """Describes the rate so far, a slow one in seconds an image."""

@@ -24,7 +24,7 @@ def weights_at_least(settings: Settings) -> int:
     """
     model = settings.model
     if model.name == "unet":
-        return 756 * model.blocks * model.width**2
+        return 12 * (4**model.levels - 1) * model.blocks * model.width**2
     return 2 * model.latent_dim * 64 * (settings.data.image_size // 16) ** 2
 
 

@@ -39,15 +39,11 @@ class PrepareSettings(RunSettings):
 
 
 @dataclasses.dataclass(frozen=True)
-class EvaluateData(Strict):
-    """The images to measure on."""
+class ImagesOfModel(Strict):
+    """The images to look at with a model."""
 
     source: Annotated[Positional[tuple[Uri, ...]], arg(name="", metavar="SOURCE ...")] = ()
     """Where the images are: one or more sources of any kind that `faceae train` reads."""
-    subset: Literal["all", "val"] = "all"
-    """all: every image of the source.
-    val: only the images that the model's own run kept for validation, recognized by their image_id.
-    This needs the source that the model was trained on, because it lists the images there."""
     limit: Count | None = None
     """Use at most this many of these images: a random sample, the same every time."""
     max_rejected_fraction: Annotated[float, Field(ge=0, le=1)] = 0.01
@@ -55,6 +51,16 @@ class EvaluateData(Strict):
     verify: bool = False
     """First compare each file of a prepared set with the SHA-256 in its manifest.json, which reads the whole set:
     useful once, after a copy. Sizes and numbers of images are compared in any case."""
+
+
+@dataclasses.dataclass(frozen=True)
+class EvaluateData(ImagesOfModel):
+    """The images to measure on."""
+
+    subset: Literal["all", "val"] = "all"
+    """all: every image of the source.
+    val: only the images that the model's own run kept for validation, recognized by their image_id.
+    This needs the source that the model was trained on, because it lists the images there."""
 
 
 def _hole(text: str) -> str:

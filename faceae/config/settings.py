@@ -98,7 +98,10 @@ class Model(Strict):
     """unet: side in pixels of the window that the network sees. A hole that is too large for it is seen scaled down.
     For strokes or several boxes use the whole frame, the value of data.image-size."""
     width: Annotated[int, Field(ge=8, le=4096, multiple_of=8)] = 32
-    """unet: channels at the finest of its three levels; each coarser level has twice as many."""
+    """unet: channels at the finest level; each coarser level has twice as many."""
+    levels: Annotated[int, Field(ge=2, le=8)] = 3
+    """unet: levels, each with half the resolution of the one before.
+    A window of twice the side takes about the same time with half the width and one level more."""
     blocks: Annotated[int, Field(gt=0, le=64)] = 1
     """unet: residual blocks at each level, on the way down and on the way up."""
 
@@ -265,6 +268,12 @@ def _check_together(settings: Settings) -> None:
     least, most = scale.bounds or (1, 1)
     if least > most:
         raise InputError(f"--scale.workers {scale.workers}: write the smaller number first, as in {most}:{least}")
+    window, step = min(settings.model.window, data.image_size), 2**settings.model.levels
+    if settings.model.name == "unet" and window % step:
+        raise InputError(
+            f"--model.levels {settings.model.levels}: the window of {window} pixels cannot be halved that often; use a "
+            f"--model.window that is a multiple of {step}, or fewer levels"
+        )
     if train.sharpen and train.best_by != "last":
         raise InputError(
             f"--train.sharpen {train.sharpen:g}: a sharper fill has a larger error, so --train.best-by {train.best_by} "

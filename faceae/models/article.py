@@ -46,7 +46,12 @@ class ArticleAutoencoder(nn.Module):
 
     def forward(self, given: Tensor, mask: Tensor) -> Tensor:
         """Maps (N, 3, S, S) in [0, 1] to (N, 3, S, S) float32 in [0, 1]; ignores the mask."""
-        return torch.sigmoid(self.decoder(self.encoder(given)).float())
+        return torch.sigmoid(self.decoder(self.encode(given, mask)).float())
+
+    def encode(self, given: Tensor, mask: Tensor) -> Tensor:
+        """Returns the latent vectors of faces, (N, latent_dim); see `forward` for what is given."""
+        latent: Tensor = self.encoder(given)
+        return latent
 
 
 def _down(inputs: int, outputs: int) -> tuple[nn.Module, ...]:

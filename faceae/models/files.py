@@ -28,7 +28,7 @@ def build(settings: Settings) -> nn.Module:
     model, image_size = settings.model, settings.data.image_size
     if model.name == "unet":
         window, averaged = min(model.window, image_size), not settings.train.sharpen
-        return WindowUnet(window, model.width, model.latent_dim, model.blocks, average_mirrored=averaged)
+        return WindowUnet(window, model.width, model.latent_dim, model.levels, model.blocks, average_mirrored=averaged)
     return ArticleAutoencoder(image_size, model.latent_dim)
 
 

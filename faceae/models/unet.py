@@ -21,10 +21,6 @@ from faceae.models.layers import SHUFFLE, Unet
 MARGIN = 18
 """Known pixels that the window shows at least on each side of the hole: 28 + 2 * 18 = 64."""
 
-_LEVELS = 3
-MULTIPLE = SHUFFLE * 2 ** (_LEVELS - 1)
-"""The side of the window must be a multiple of this."""
-
 _FACE = 32  # side in pixels to which the whole face is scaled down for the latent's encoder
 
 
@@ -32,27 +28,36 @@ class WindowUnet(Unet):
     """Cuts a window around the hole, runs the U-Net on it and pastes the result into the given image."""
 
     def __init__(
-        self, window: int, width: int, latent_dim: int, blocks: int = 1, *, average_mirrored: bool = True
+        self,
+        window: int,
+        width: int,
+        latent_dim: int,
+        levels: int = 3,
+        blocks: int = 1,
+        *,
+        average_mirrored: bool = True,
     ) -> None:
         """Builds the layers.
 
         Args:
-            window: side of the window in pixels, a multiple of `MULTIPLE`.
+            window: side of the window in pixels, a multiple of 2**levels.
             width: channels of the finest level; each coarser level has twice as many.
             latent_dim: length of the latent vector of the whole face.
+            levels: number of levels, at least 2; each has half the resolution of the one before.
             blocks: residual blocks at each level, on the way down and on the way up.
             average_mirrored: whether, in evaluation mode, the output is the mean of those for the image and for its
                 mirror image (mirrored back): it errs less, and is less sharp.
         """
         super().__init__()
         self.window, self.average_mirrored = window, average_mirrored
-        widths = [width * 2**level for level in range(_LEVELS)]
+        widths = [width * 2**level for level in range(levels)]
+        face = widths[-1] // 4, widths[-1] // 2
         self.latent = nn.Sequential(
             nn.PixelUnshuffle(SHUFFLE),
-            *_half(4 * SHUFFLE**2, widths[0]),
-            *_half(widths[0], widths[1]),
+            *_half(4 * SHUFFLE**2, face[0]),
+            *_half(face[0], face[1]),
             nn.Flatten(),
-            nn.Linear(widths[1] * (_FACE // 4 // SHUFFLE) ** 2, latent_dim),
+            nn.Linear(face[1] * (_FACE // 4 // SHUFFLE) ** 2, latent_dim),
             nn.SiLU(inplace=True),
             nn.Linear(latent_dim, widths[-1]),
         )
@@ -98,9 +103,14 @@ class WindowUnet(Unet):
 
     def face(self, given: Tensor, mask: Tensor) -> Tensor:
         """Encodes the whole face: returns (N, widths[-1], 1, 1), to be added at the coarsest level."""
+        added: Tensor = self.latent[-2:](self.encode(given, mask))
+        return added[:, :, None, None]
+
+    def encode(self, given: Tensor, mask: Tensor) -> Tensor:
+        """Returns the latent vectors of whole faces, (N, latent_dim); see `forward` for what is given."""
         colours, hidden = (F.adaptive_avg_pool2d(frame, _FACE) for frame in (given, mask))
-        latent: Tensor = self.latent(torch.cat([colours - 0.5 * (1 - hidden), hidden], 1))
-        return latent[:, :, None, None]
+        latent: Tensor = self.latent[:-2](torch.cat([colours - 0.5 * (1 - hidden), hidden], 1))
+        return latent
 
 
 def _half(inputs: int, outputs: int) -> tuple[nn.Module, ...]:

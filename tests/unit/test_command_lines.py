@@ -16,6 +16,7 @@ from faceae.commands import COMMANDS
 
 PLACES = {
     "evaluate": ["m", "pictures"],
+    "embed": ["m", "pictures"],
     "reconstruct": ["m", "pictures", "restored"],
     "restore": ["a.png", "b.png"],
 }
@@ -60,6 +61,7 @@ URIS = [
     ("train", "--mask.images"),
 ]
 URIS += [("evaluate", "MODEL"), ("evaluate", "SOURCE"), ("evaluate", "--mask.images"), ("reconstruct", "MODEL")]
+URIS += [("embed", "MODEL"), ("embed", "SOURCE"), ("embed", "--queries")]
 URIS += [("reconstruct", "SOURCE"), ("reconstruct", "DEST"), ("reconstruct", "--masks"), ("prepare", "--data.source")]
 
 NO_NUMBERS = ["", "x", "-1", "inf", "9" * 5000, "\x1b[31m\n"]
@@ -134,8 +136,13 @@ def test_what_is_no_uri(job, name):
         ("train", ["--train.epochs", "1", "2"], "2"),
         ("train", ["--data.source"], "no source is given"),
         ("train", ["--mask.kind", "strokes", "--mask.size", "99999"], "--mask.size 99999"),
+        ("train", ["--model.name", "unet", "--model.levels", "5", "--model.window", "72"], "multiple of 32"),
         ("train", ["--mask.count", "1000000"], "--mask.count 1000000: Input should be less than or equal to 1000"),
         ("evaluate", [], "MODEL: no model"),
+        ("embed", [], "MODEL: no model"),
+        ("embed", ["m"], "SOURCE: no source"),
+        ("embed", ["m", "x", "--queries", "y"], "--neighbours 5"),
+        ("embed", ["m", "x", "--neighbours", "-1"], "--neighbours"),
         ("evaluate", ["m"], "SOURCE: no source"),
         ("evaluate", ["m", "x", "--mask.count", "1000000"], "--mask.count"),
         ("reconstruct", ["m", "x"], "DEST: no place"),

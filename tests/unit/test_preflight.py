@@ -24,6 +24,8 @@ def nodes(monkeypatch):
         {"latent_dim": 1},
         {"name": "unet", "width": 256, "window": 32},
         {"name": "unet", "width": 64, "blocks": 5, "window": 32},
+        {"name": "unet", "width": 64, "levels": 5, "window": 32},
+        {"name": "unet", "width": 256, "levels": 2, "window": 32},
         {"name": "unet", "width": 8, "latent_dim": 1, "window": 32},
     ],
 )

@@ -11,7 +11,7 @@ from torch import nn
 
 import faceae
 from faceae import models
-from faceae.config import Train
+from faceae.config import Model, Train
 from faceae.data.synthetic import portrait
 from faceae.errors import InputError
 from faceae.models import SurroundingsModel, mixing, thin
@@ -21,13 +21,20 @@ from faceae.models.restorer import Restorer
 SIZE = 32
 
 
-@pytest.fixture(scope="module", params=["article", "unet", "sharpened unet"])
+CHANGES = {
+    "article": {},
+    "unet": {},
+    "deep unet": {"model": Model("unet", latent_dim=8, window=32, width=8, levels=5)},
+    "sharpened unet": {"train": Train(sharpen=0.3, best_by="last")},
+}
+
+
+@pytest.fixture(scope="module", params=CHANGES)
 def model(request, tmp_path_factory):
     uri = str(tmp_path_factory.mktemp("model"))
-    network, settings = tiny(request.param.split()[-1])
-    if request.param.startswith("sharpened"):
-        settings = dataclasses.replace(settings, train=Train(sharpen=0.3, best_by="last"))
-    models.save(uri, network, settings)
+    _, settings = tiny(request.param.split()[-1])
+    settings = dataclasses.replace(settings, **CHANGES[request.param])
+    models.save(uri, models.build(settings), settings)
     return faceae.load(uri)
 
 

@@ -1,0 +1,9 @@
+"""Runs `faceae embed` from a checkout, so that it can be submitted to a cluster; --help shows the flags.
+
+ray job submit --working-dir . -- python jobs/embed.py ...
+"""
+
+from faceae.cli import run_job
+
+if __name__ == "__main__":
+    run_job("embed")
