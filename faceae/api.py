@@ -139,4 +139,4 @@ def _merged(tree: dict[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
 
 def _fields(group: Any) -> Any:  # noqa: ANN401
     """Returns a group of settings as a dictionary, and anything else as it is."""
-    return dataclasses.asdict(group) if isinstance(group, Strict) else group
+    return dataclasses.asdict(group) if dataclasses.is_dataclass(group) and not isinstance(group, type) else group

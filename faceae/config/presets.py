@@ -36,7 +36,7 @@ _RESTORE = Settings(
 )
 
 _RESTORE_SHARP = dataclasses.replace(
-    _RESTORE, preset="restore-sharp", train=dataclasses.replace(_RESTORE.train, sharpen=0.35, best_by="last")
+    _RESTORE, preset="restore-sharp", train=dataclasses.replace(_RESTORE.train, sharpen=0.3, best_by="last")
 )
 
 PRESETS: dict[str, Settings] = {
