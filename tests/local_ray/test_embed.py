@@ -1,7 +1,11 @@
 """Latent vectors: those of the network, every image once, continued after a stop, and the nearest of them."""
 
 import json
+import os
 import shutil
+import subprocess
+import sys
+import time
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -9,8 +13,10 @@ import pytest
 import torch
 from networks import tiny
 from pages import assert_self_contained
-from pictures import png, read_all
+from pictures import png, read_all, zipped
 from PIL import Image
+from processes import assert_no_process_is_left, kill_session
+from runs import ROOT
 
 import faceae
 from faceae import models, storage
@@ -160,3 +166,57 @@ def test_the_nearest_pictures_of_another_source_by_a_unet(source, tmp_path):
     assert [(row["image_id"], row["rank"]) for row in rows] == [("who.png", rank) for rank in (1, 2, 3)]
     assert {row["neighbour"] for row in rows[:2]} == {"07.png", "twin.png"}
     assert rows[1]["distance"] < rows[2]["distance"]
+
+
+SMALL = """
+import sys
+from faceae.cli import run_job
+from faceae.evaluation import latents
+
+latents.PART_IMAGES = 32
+run_job("embed", sys.argv[1:])
+"""
+"""The job, with small parts, so that there are some before and some after a kill."""
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)  # a busy machine takes several times as long
+def test_a_killed_job_from_and_to_a_bucket_resumes_to_the_same_bytes(s3, tmp_path):
+    """Large PNGs make it slow enough to be killed."""
+    noise = np.random.default_rng(0).integers(0, 256, (8, 384, 384, 3), np.uint8)
+    files = [png(Image.fromarray(image), compress_level=0) for image in noise]
+    archive = zipped({f"{number:05}.png": files[number % len(files)] for number in range(320)})
+    storage.write("s3://faces/embed/faces.zip", archive)
+    network, trained = tiny(size=64)
+    models.save("s3://faces/embed/model", network, trained)
+    flags = ["s3://faces/embed/model", "s3://faces/embed/faces.zip", "--run.storage", "s3://faces/embed", "--run.name"]
+
+    def start(*more):
+        command = [sys.executable, "-c", SMALL, *flags, *more]
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+        pipe = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+        return subprocess.Popen(command, cwd=ROOT, env=environment, start_new_session=True, **pipe)
+
+    def written(name):
+        names = storage.list_files(f"s3://faces/embed/{name}", missing_ok=True)
+        return {each: storage.read(f"s3://faces/embed/{name}/{each}") for each in names if each.endswith(".parquet")}
+
+    job = start("killed")
+    try:
+        while not written("killed"):
+            assert job.poll() is None, job.stdout.read()
+            time.sleep(0.05)
+    finally:
+        job.kill()
+        job.wait()
+        kill_session(job.pid)
+    assert_no_process_is_left(job.pid)
+    before = len(written("killed"))
+    outputs = []
+    for name in ("killed", "whole"):
+        again = start(name, "--run.resume", "--neighbours", "2")
+        outputs.append(again.communicate()[0])
+        assert again.returncode == 0, outputs
+    assert 0 < before < len(written("whole"))
+    assert f"resumed   {before} of " in outputs[0]
+    assert written("killed") == written("whole")
