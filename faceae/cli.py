@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import difflib
 import importlib.metadata
 import io
 import itertools
@@ -152,7 +153,8 @@ def _parse(arguments: Sequence[str], default: JobT, description: str, program: s
         for argument in arguments:  # tyro repeats some of them, in lines of 80 characters
             if redacted(argument) != argument:
                 raise InputError(f"{redacted(argument)}: {storage.fault(argument)}") from None
-        raise InputError(_unboxed(said.getvalue())) from None
+        message = _unboxed(said.getvalue())
+        raise InputError(f"{message}; {_meant(message, default)}--help lists the flags") from None
 
 
 def _unboxed(box: str) -> str:
@@ -160,4 +162,18 @@ def _unboxed(box: str) -> str:
     _, _, message = box.partition("\n")  # the first line is a title; without UTF-8 there is no frame, only rulers
     parts = re.split(r"[─-]{20,}", re.sub(r"[│╰╯]", " ", message))
     text = " ".join(next((part for part in parts if part.strip()), box).split())
-    return text.partition(". Got errors:")[0] + "; --help lists the flags"
+    return text.partition(". Got errors:")[0]
+
+
+def _meant(message: str, settings: JobSettings) -> str:
+    """Says which flags an unrecognized one may have meant: of the same name or nearly so, or all of its group."""
+    found = re.match(r"Unrecognized options: (--[^\s,=]+)", message)
+    if found is None:
+        return ""
+    unknown, known = found[1], [config.flag(path) for path in config.flat(config.to_dict(settings))]
+    group, _, name = unknown.rpartition(".")
+    near = [flag for flag in known if flag.rpartition(".")[2] == name.removeprefix("--")]
+    near = near or difflib.get_close_matches(unknown, known, 1, 0.9)
+    near = near or [flag for flag in known if group and flag.rpartition(".")[0] == group]
+    near = near or difflib.get_close_matches(unknown, known, 1)
+    return f"near it: {' '.join(near)}; " if near else ""

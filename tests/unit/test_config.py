@@ -87,6 +87,23 @@ def test_a_wrong_flag_gives_the_same_line_where_the_terminal_is_not_utf8():
             parse("--bogus", "3")
 
 
+@pytest.mark.parametrize(
+    ("unknown", "near"),
+    [
+        ("--optim.rate", r"--optim\.name --optim\.lr --optim\.schedule --optim\.warmup --optim\.average"),
+        ("--epochs", r"--train\.epochs"),
+        ("--data.sorce", r"--data\.source"),
+        ("--trian.epochs", r"--train\.epochs"),
+        ("--latent_dim", r"--model\.latent-dim"),
+    ],
+)
+def test_a_flag_that_does_not_exist_is_answered_with_those_that_are_near(unknown, near):
+    with pytest.raises(
+        InputError, match=rf"^Unrecognized options: {unknown}, 1; near it: {near}; --help lists the flags$"
+    ):
+        parse(unknown, "1")
+
+
 def test_an_unknown_key_in_a_saved_config_is_an_error():
     tree = config.to_dict(Settings())
     tree["optim"]["momentun"] = 0.9
