@@ -15,7 +15,8 @@ train: setup  ## train on synthetic portraits: about 2 minutes on two cores
 	$(BIN)/python jobs/train.py
 
 test: setup
-	$(BIN)/pytest
+	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses 2 tests/unit
+	$(BIN)/pytest --ignore tests/unit
 
 bench: setup  ## measure data path, training and grid against their bounds, into bench/results.json: about 15 minutes on two cores
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --constraint constraints.txt --requirement bench/peers.txt

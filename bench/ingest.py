@@ -46,9 +46,9 @@ from faceae.data import images as image_files
 from faceae.data.cache import Blocks, decode
 from faceae.data.epoch_masks import draw_with_pixels
 from faceae.data.loader import BatchLoader
-from faceae.data.mask_generator import MaskGenerator
 from faceae.data.sampler import GlobalBatchSampler
 from faceae.data.sources import list_sources
+from faceae.tasks import Inpaint
 
 EPOCHS = 24
 """Later epochs of faceae: the six of its peers would be over in 0.4 s, half of it the wait for the first masks."""
@@ -73,12 +73,12 @@ class Ingest(NamedTuple):
 def faceae(source: str) -> Ingest:
     """Measures how fast a source is read and handed to a training worker as batches."""
     entries = list_sources([source], "--source").entries
-    coordinator, mask_generator, last = ready_coordinator(), MaskGenerator(Mask(size=BOX), SIZE), EPOCHS + 1
+    coordinator, task, last = ready_coordinator(), Inpaint(Mask(size=BOX), SIZE), EPOCHS + 1
     start = time.perf_counter()
-    blocks, _ = decode(entries, SIZE, lambda images: None, draw_with_pixels(FIRST, mask_generator))
-    with serve(without_validation(blocks, mask_generator), coordinator):
+    blocks, _ = decode(entries, SIZE, lambda images: None, draw_with_pixels(FIRST, task))
+    with serve(without_validation(blocks, task), coordinator):
         loader = BatchLoader(
-            GlobalBatchSampler(blocks, 0, BATCH, mask_generator),
+            GlobalBatchSampler(blocks, 0, BATCH, task),
             range(1, last + 1),
             lambda key, needed: ray.get(coordinator.get_masks.remote(key, last, needed)),
         )

@@ -22,9 +22,9 @@ from rich.table import Table
 from faceae.config import Mask
 from faceae.console import out
 from faceae.data.cache import Blocks
-from faceae.data.mask_generator import MaskGenerator
 from faceae.data.reader import block_rows, image_bytes
 from faceae.data.sampler import GlobalBatchSampler, assign
+from faceae.tasks import Inpaint
 
 CPU_US = json.loads(Path(__file__).with_name("results.json").read_text())["ingest_cpu_us_per_image"]
 """Processor time of an image of 128x128 in a later epoch, all processes, in microseconds: measured by make bench."""
@@ -105,7 +105,7 @@ def crossing_share(images: int, size: int, batch: int, gpus: int, per_node: int)
     """Returns the share of the images that a rank of another node trains on, counted over some epochs."""
     usable = [np.arange(min(block_rows(size), images - first)) for first in range(0, images, block_rows(size))]
     blocks = Blocks([ray.ObjectRef.nil()] * len(usable), [rows.astype(np.int32) for rows in usable])
-    sampler = GlobalBatchSampler(blocks, 0, batch, MaskGenerator(Mask(), size), max_workers=gpus)
+    sampler = GlobalBatchSampler(blocks, 0, batch, Inpaint(Mask(), size), max_workers=gpus)
     order = np.concatenate([sampler.permutation(epoch)[: images // batch * batch] for epoch in range(EPOCHS)])
     homes = sampler.homes(order, gpus).reshape(-1, batch)
     return float((assign(homes, gpus) // per_node != homes // per_node).mean())

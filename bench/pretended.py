@@ -26,10 +26,10 @@ from faceae.data import reader
 from faceae.data.cache import decode
 from faceae.data.dataset import FaceDataset
 from faceae.data.epoch_masks import draw_with_pixels
-from faceae.data.mask_generator import MaskGenerator
 from faceae.data.reader import image_bytes, pixels_array
 from faceae.data.sampler import GlobalBatchSampler
 from faceae.data.sources import list_sources
+from faceae.tasks import Inpaint
 
 SIZE, BATCH = 128, 64
 STORE_BYTES = 6 * 2**30  # of all nodes together
@@ -84,13 +84,13 @@ def _cluster(nodes: int, cpus: int) -> Iterator[list[str]]:
 
 
 @dataclass(frozen=True)
-class LoggedMasks(MaskGenerator):
+class LoggedMasks(Inpaint):
     """Draws masks and notes in a folder of this machine when and on which node it did so."""
 
     log: str = ""
 
     def draw(self, image_ids: Any, seed: int, epoch: int) -> NDArray[np.uint8]:  # noqa: ANN401
-        """See `MaskGenerator.draw`."""
+        """See `Inpaint.draw`."""
         start = time.time()
         drawn = super().draw(image_ids, seed, epoch)
         node = ray.get_runtime_context().get_node_id()
@@ -136,7 +136,7 @@ class Rank:
                 return arrived
 
             ranks = ranks._replace(exchange=counted)
-        sampler = GlobalBatchSampler(dataset.train, 0, BATCH, dataset.mask_generator, max_workers=self.world_size)
+        sampler = GlobalBatchSampler(dataset.train, 0, BATCH, dataset.task, max_workers=self.world_size)
         last = LAST
         self.loader = BatchLoader(
             sampler,

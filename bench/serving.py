@@ -14,15 +14,15 @@ from faceae.cluster.worker_groups import in_thread
 from faceae.data.cache import Blocks
 from faceae.data.dataset import FaceDataset
 from faceae.data.epoch import EpochKey
-from faceae.data.mask_generator import MaskGenerator
+from faceae.tasks import Inpaint
 
 FIRST = EpochKey(seed=0, epoch=1, mirror=False)
 """The epoch whose masks are drawn as the images are decoded."""
 
 
-def without_validation(train: Blocks, mask_generator: MaskGenerator) -> FaceDataset:
+def without_validation(train: Blocks, task: Inpaint) -> FaceDataset:
     """Returns training images, decoded with the masks of `FIRST`, as a data set."""
-    return FaceDataset(train, FIRST, Blocks([], []), mask_generator, {}, 0.0)
+    return FaceDataset(train, FIRST, Blocks([], []), task, {}, 0.0)
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from faceae.errors import one_line
 
 def draw_masks(coordinator: Any, dataset: FaceDataset) -> None:  # noqa: ANN401  (an actor's handle)
     """Draws masks as the coordinator orders them, one Ray Data execution at a time, until it orders no more."""
-    drawer = MaskDrawer(dataset.train, dataset.mask_generator)
+    drawer = MaskDrawer(dataset.train, dataset.task)
     drawn = [dataset.first_drawn]
     with contextlib.suppress(ray.exceptions.RayActorError):
         while True:

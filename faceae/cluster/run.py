@@ -208,7 +208,7 @@ class Run(engine.EpochControl):
     def _evaluate(self, batches: int | None = None) -> dict[str, float]:
         size = self.spec.settings.data.image_size
         batch = engine.validation_batch(size, self.device)
-        loader = validation_batches(self.val, size, batch, self.rank, self.workers, self.mapped)
+        loader = validation_batches(self.val, self.sampler.task, batch, self.rank, self.workers, self.mapped)
         sums = engine.evaluate(self.state.best_network, islice(loader, batches), device=self.device, bf16=self.bf16)
         return sums.means()
 

@@ -19,11 +19,9 @@ from faceae.config.base import (
     without_switches,
 )
 from faceae.config.holes import PictureHole
+from faceae.config.mask import BoxCount, Kind, Mask, check_mask
 from faceae.config.settings import (
-    BoxCount,
     Data,
-    Kind,
-    Mask,
     Model,
     Optim,
     Output,
@@ -32,9 +30,9 @@ from faceae.config.settings import (
     Settings,
     Source,
     Train,
-    check_mask,
     flags,
 )
+from faceae.config.tasks import Noise, TaskName, Upscale
 
 __all__ = [
     "BoxCount",
@@ -45,6 +43,7 @@ __all__ = [
     "Kind",
     "Mask",
     "Model",
+    "Noise",
     "Optim",
     "Output",
     "PictureHole",
@@ -55,7 +54,9 @@ __all__ = [
     "SettingsT",
     "Source",
     "Strict",
+    "TaskName",
     "Train",
+    "Upscale",
     "Uri",
     "UriOrEmpty",
     "check_mask",

@@ -110,6 +110,14 @@ class MaskOverride(Strict):
 
 
 @dataclasses.dataclass(frozen=True)
+class NoiseOverride(Strict):
+    """What noise is added for a model of --task denoise, by default as in its training."""
+
+    sigma: int | float | str | None = None
+    """Standard deviation in levels of 255, or MIN:MAX."""
+
+
+@dataclasses.dataclass(frozen=True)
 class ReplicaScale(Strict):
     """What to run on."""
 
@@ -135,6 +143,7 @@ class EvaluateSettings(RunSettings):
     With mask.file also a source of pictures that another program has restored, named like those of SOURCE."""
     data: EvaluateData = EvaluateData()
     mask: MaskOverride = MaskOverride()
+    noise: NoiseOverride = NoiseOverride()
     batch_size: Count = 64
     """Images that each copy of the model processes at a time. The result does not depend on it."""
     own_size: bool = False

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from faceae.config import Data, Mask, Model, Optim, Settings, SettingsT, Train
+from faceae.config import Data, Mask, Model, Optim, Settings, SettingsT, TaskName, Train
 from faceae.config.article import ARTICLE
 from faceae.config.grid import Grid, GridSettings, Optims
 from faceae.errors import InputError
@@ -39,11 +39,23 @@ _RESTORE_SHARP = dataclasses.replace(
     _RESTORE, preset="restore-sharp", train=dataclasses.replace(_RESTORE.train, sharpen=0.3, best_by="last")
 )
 
+_WHOLE_FRAME = dataclasses.replace(
+    _RESTORE,
+    model=Model(name="unet", width=16, levels=4),
+    train=dataclasses.replace(_RESTORE.train, loss="mse", best_by="mse"),
+)
+_TASKS: tuple[TaskName, ...] = ("denoise", "colorize", "upscale")
+
+OF_TASK = {"inpaint": "restore"} | {task: task for task in _TASKS}
+"""For each task the preset that does it well after 20 minutes."""
+
 PRESETS: dict[str, Settings] = {
     "demo": Settings(),
     "article": _ARTICLE,
     "restore": _RESTORE,
     "restore-sharp": _RESTORE_SHARP,
+    **{task: dataclasses.replace(_WHOLE_FRAME, preset=task, task=task) for task in _TASKS},
+    "article-denoise": dataclasses.replace(_ARTICLE, preset="article-denoise", task="denoise"),
     "demo-grid": GridSettings(
         preset="demo-grid",
         data=Data(source=("synthetic:600",)),

@@ -16,19 +16,11 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field, PositiveFloat
 
 from faceae.config.base import Count, Minutes, RunSettings, Strict, Uri, flag, flat, to_dict
+from faceae.config.mask import RANGE, Mask, check_mask, least_and_most
+from faceae.config.tasks import Noise, TaskName, Upscale, check_task
 from faceae.errors import InputError
 
 Fraction = Annotated[float, Field(gt=0, lt=1)]
-Kind = Literal["box", "strokes", "half", "border", "image"]
-BoxCount = Annotated[int, Field(gt=0, le=1000)]
-
-_RANGE = r"[1-9]\d{0,8}(:[1-9]\d{0,8})?"
-
-
-def _range(text: int | str) -> tuple[int, int]:
-    """Returns the smallest and the largest value of a setting that is a number or MIN:MAX."""
-    least, _, most = str(text).partition(":")
-    return int(least), int(most or least)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,36 +54,12 @@ class Data(Source):
 
 
 @dataclasses.dataclass(frozen=True)
-class Mask(Strict):
-    """What is hidden from the network."""
-
-    kind: Annotated[tuple[Kind, ...], Field(min_length=1)] = ("box",)
-    """What to hide. With several kinds, each image gets one of them at random.
-    box: black squares. strokes: brush strokes. half: the left, right, upper or lower half.
-    border: everything but the middle (outpainting). image: your own masks, from mask.images.
-    Every image gets a new random mask in every epoch."""
-    size: int | str = 28
-    """Size in pixels: the side of a box or the width of a border; brush strokes are a quarter to half as wide.
-    MIN:MAX (such as 16:48) draws a size in this range for each mask.
-    For the same task at data.image-size 256 as at 128, give twice the size."""
-    count: BoxCount = 1
-    """Number of boxes in an image, 1000 at most."""
-    images: Uri | None = None
-    """For the kind image: a folder, zip, tar or Parquet file of mask images, white inside the hole."""
-
-    @property
-    def sizes(self) -> tuple[int, int]:
-        """The smallest and the largest size in pixels."""
-        return _range(self.size)
-
-
-@dataclasses.dataclass(frozen=True)
 class Model(Strict):
     """The network."""
 
     name: Literal["article", "unet"] = "article"
     """article: strided convolutions, a dense latent vector, transposed convolutions.
-    unet: a U-Net with skip connections that fills the hole from a window around it."""
+    unet: a U-Net with skip connections. It fills a hole from a window around it; other tasks see the whole image."""
     latent_dim: Annotated[int, Field(gt=0, le=2**16)] = 300
     """Length of the latent vector that encodes the whole face (the article's Z_DIM)."""
     window: Annotated[int, Field(ge=32, le=4096, multiple_of=8)] = 64
@@ -175,7 +143,7 @@ class Scale(Strict):
     @property
     def bounds(self) -> tuple[int, int] | None:
         """The smallest and the largest number of workers, or None if the settings leave it open."""
-        return None if self.workers is None else _range(self.workers)
+        return None if self.workers is None else least_and_most(self.workers)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -208,9 +176,17 @@ class Settings(RunSettings):
     demo: a small model trained on synthetic portraits.
     article: the settings of the Keras article (15 epochs, batch size 64, Adam with rate 0.001, mse, latent 300).
     restore: fills holes better than OpenCV does, after 20 minutes of training (train.max-minutes).
-    restore-sharp: the same, but for the last 6 minutes it learns to fill them sharply, against a critic."""
+    restore-sharp: the same, but for the last 6 minutes it learns to fill them sharply, against a critic.
+    denoise, colorize, upscale: these tasks, each trained for 20 minutes.
+    article-denoise: the first of them, with the article's network and settings."""
+    task: TaskName = "inpaint"
+    """What is done to the faces, and what the network is to give back.
+    inpaint: fill holes (mask). denoise: remove noise (noise). upscale: make small faces large (upscale).
+    colorize: colour grey faces. reconstruct: only squeeze faces into the latent vector; nothing is hidden."""
     data: Data = Data()
     mask: Mask = Mask()
+    noise: Noise = Noise()
+    upscale: Upscale = Upscale()
     model: Model = Model()
     optim: Optim = Optim()
     train: Train = Train()
@@ -243,37 +219,28 @@ def flags(settings: Settings) -> list[str]:
     return found
 
 
-def check_mask(mask: Mask, image_size: int) -> None:
-    """Raises InputError if these masks cannot be drawn on images of this side (pixels)."""
-    if not re.fullmatch(_RANGE, str(mask.size)):
-        raise InputError(f"--mask.size {mask.size}: write a number of pixels, or MIN:MAX as in 16:48")
-    least, most = mask.sizes
-    if least > most:
-        raise InputError(f"--mask.size {mask.size}: write the smaller number first, as in {most}:{least}")
-    for kind, room in (("box", image_size), ("strokes", image_size), ("border", image_size // 2 - 1)):
-        if kind in mask.kind and most > room:
-            raise InputError(
-                f"--mask.size {mask.size}: a {kind.removesuffix('s')} of {most} pixels is too large for the "
-                f"{image_size}x{image_size} image; use {room} or less, or larger images"
-            )
-    if ("image" in mask.kind) != (mask.images is not None):
-        raise InputError("--mask.images: give the masks together with --mask.kind image, and only with it")
+def _check_levels(settings: Settings) -> None:
+    model, size, step = settings.model, settings.data.image_size, 2**settings.model.levels
+    windows = settings.task == "inpaint"
+    seen, name = ("window", "--model.window") if windows else ("image", "--data.image-size")
+    side = min(model.window, size) if windows else size
+    if model.name == "unet" and side % step:
+        raise InputError(
+            f"--model.levels {model.levels}: the {seen} of {side} pixels cannot be halved that often; use a {name} "
+            f"that is a multiple of {step}, or fewer levels"
+        )
 
 
 def _check_together(settings: Settings) -> None:
     data, train, scale = settings.data, settings.train, settings.scale
     check_mask(settings.mask, data.image_size)
-    if not re.fullmatch(f"None|{_RANGE}", str(scale.workers)):
+    check_task(settings)
+    if not re.fullmatch(f"None|{RANGE}", str(scale.workers)):
         raise InputError(f"--scale.workers {scale.workers}: write a number of workers, or MIN:MAX as in 2:8")
     least, most = scale.bounds or (1, 1)
     if least > most:
         raise InputError(f"--scale.workers {scale.workers}: write the smaller number first, as in {most}:{least}")
-    window, step = min(settings.model.window, data.image_size), 2**settings.model.levels
-    if settings.model.name == "unet" and window % step:
-        raise InputError(
-            f"--model.levels {settings.model.levels}: the window of {window} pixels cannot be halved that often; use a "
-            f"--model.window that is a multiple of {step}, or fewer levels"
-        )
+    _check_levels(settings)
     if train.sharpen and train.best_by != "last":
         raise InputError(
             f"--train.sharpen {train.sharpen:g}: a sharper fill has a larger error, so --train.best-by {train.best_by} "

@@ -11,13 +11,14 @@ from faceae.data import rejected
 from faceae.data.cache import Blocks, decode, fits
 from faceae.data.epoch import Drawn, EpochKey
 from faceae.data.epoch_masks import draw_with_pixels
-from faceae.data.mask_generator import Library, MaskGenerator
+from faceae.data.mask_library import Library
 from faceae.data.reader import image_bytes
 from faceae.data.sampler import GlobalBatchSampler
 from faceae.data.split import Split
 from faceae.data.validation import VALIDATION
 from faceae.errors import InputError
 from faceae.run_folder import RunFolder
+from faceae.tasks import Task, create
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,7 @@ class FaceDataset:
         train: the training images, with the masks of the epoch `first`.
         first: the epoch whose masks were drawn as the images were decoded.
         val: the validation images, with their masks, `faceae.data.validation.VALIDATION`.
-        mask_generator: draws the masks of the training images.
+        task: what is drawn for the images, and done to them.
         counts: numbers of images as in summary.json: `read`, `rejected`, `train` and `val`.
         seconds: duration of reading and decoding.
     """
@@ -36,7 +37,7 @@ class FaceDataset:
     train: Blocks
     first: EpochKey
     val: Blocks
-    mask_generator: MaskGenerator
+    task: Task
     counts: dict[str, int]
     seconds: float
 
@@ -51,7 +52,7 @@ class FaceDataset:
             blocks=self.train,
             seed=settings.train.seed,
             batch_size=settings.train.batch_size,
-            mask_generator=self.mask_generator,
+            task=self.task,
             mirror=_mirrors(settings),
             max_workers=max_workers,
         )
@@ -83,11 +84,11 @@ def load_dataset(
             f"note      {total * image_bytes(size) / 1e9:.1f} GB of decoded images do not fit in the cluster's object "
             "store: Ray keeps the rest on the nodes' disks"
         )
-    mask_generator = MaskGenerator.create(settings.mask, size, library)
+    task = create(settings, library and library.shared())
     first = EpochKey(settings.train.seed, next_epoch, _mirrors(settings))
     with Meter("decoding", total) as meter:
-        val, bad_val = decode(split.val, size, meter.add, draw_with_pixels(VALIDATION, mask_generator))
-        train, bad_train = decode(split.train, size, meter.add, draw_with_pixels(first, mask_generator))
+        val, bad_val = decode(split.val, size, meter.add, draw_with_pixels(VALIDATION, task))
+        train, bad_train = decode(split.train, size, meter.add, draw_with_pixels(first, task))
     out.print(f"decoded   {meter.summary()}")
     bad = bad_train + bad_val
     rejected.write(bad, split.refused, folder)
@@ -100,7 +101,7 @@ def load_dataset(
         "train": len(train),
         "val": len(val),
     }
-    return FaceDataset(train, first, val, mask_generator, counts, meter.seconds())
+    return FaceDataset(train, first, val, task, counts, meter.seconds())
 
 
 def _mirrors(settings: Settings) -> bool:

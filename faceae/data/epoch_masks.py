@@ -20,11 +20,11 @@ from faceae.data.cache import Blocks, Finish
 from faceae.data.epoch import Drawn, EpochKey
 from faceae.data.execution import for_numbers, lower_priority
 from faceae.data.mapped import MappedTable
-from faceae.data.mask_generator import MaskGenerator
 from faceae.data.reader import Rows, pixels_array
+from faceae.tasks.base import Task
 
-BURST_BYTES = 256 * 2**20
-"""Bytes of masks that the first execution draws, before they are compressed; at least those of one epoch."""
+BURST_IMAGES = 2**17
+"""Images whose masks the first execution draws, a second of work; at least those of one epoch."""
 
 BURST_SECONDS = 2.0
 """Each execution draws twice as many epochs as the one before, as long as that took less time than this: with many GPUs
@@ -37,40 +37,38 @@ CODEC = "lz4"
 """Compression of the masks on their way to the ranks: the fastest to unpack, and it finds the runs in a mask."""
 
 
-def draw(ids: Sequence[str], key: EpochKey, mask_generator: MaskGenerator) -> NDArray[np.uint8]:
+def draw(ids: Sequence[str], key: EpochKey, task: Task) -> NDArray[np.uint8]:
     """Draws the masks of some images in an epoch.
 
     Returns:
-        (N, image_size * image_size / 8) uint8, see `faceae.corruption.masks.pack`; if images are mirrored, each row has
-        one byte more, 1 for an image that is.
+        (N, task.row_bytes) uint8, see `faceae.tasks`; if images are mirrored, each row has one byte more, 1 for an
+        image that is.
     """
-    drawn = mask_generator.draw(ids, key.seed, key.epoch)
+    drawn = task.draw(ids, key.seed, key.epoch)
     if not key.mirror:
         return drawn
     mirrored = masks.uniform(ids, seed=key.seed, epoch=key.epoch, count=5)[:, :1] < 0.5
     return np.concatenate([drawn, mirrored], axis=1, dtype=np.uint8)
 
 
-def draw_with_pixels(key: EpochKey, mask_generator: MaskGenerator) -> Finish:
+def draw_with_pixels(key: EpochKey, task: Task) -> Finish:
     """Returns a function that adds an epoch's masks to a block: those of the first are drawn as images are decoded."""
 
     def draw_first_masks(block: pa.Table) -> pa.Table:
-        rows = draw(block["image_id"].to_pylist(), key, mask_generator)
+        rows = draw(block["image_id"].to_pylist(), key, task)
         return block.append_column(key.column, pixels_array(rows))
 
     return draw_first_masks
 
 
-def draw_packed(
-    numbers: Sequence[int], ids: pa.ListArray, keys: Sequence[EpochKey], mask_generator: MaskGenerator
-) -> pa.Table:
+def draw_packed(numbers: Sequence[int], ids: pa.ListArray, keys: Sequence[EpochKey], task: Task) -> pa.Table:
     """Draws the masks of some blocks for some epochs.
 
     Args:
         numbers: the numbers of the blocks.
         ids: the ids of all blocks, see `faceae.data.cache.Blocks`.
         keys: the epochs.
-        mask_generator: draws the masks.
+        task: draws them.
 
     Returns:
         A row for each block: its number, how many images it has, and for each epoch the bytes of all its masks,
@@ -79,7 +77,7 @@ def draw_packed(
     names = [ids[number].as_py() for number in numbers]
     packed = {"block": pa.array(numbers), "images": pa.array([len(each) for each in names])}
     for key in keys:
-        drawn = (pa.py_buffer(draw(each, key, mask_generator)) for each in names)
+        drawn = (pa.py_buffer(draw(each, key, task)) for each in names)
         packed[key.column] = pa.array([pa.compress(each, CODEC, asbytes=True) for each in drawn], pa.large_binary())
     return pa.table(packed)
 
@@ -116,18 +114,18 @@ class MaskRows:
 class MaskDrawer:
     """Draws the masks of epochs, one Ray Data execution at a time."""
 
-    def __init__(self, blocks: Blocks, mask_generator: MaskGenerator) -> None:
+    def __init__(self, blocks: Blocks, task: Task) -> None:
         """Sets up the drawer; it draws nothing yet.
 
         Args:
             blocks: the decoded images.
-            mask_generator: draws the masks.
+            task: draws them.
         """
         self.blocks = len(blocks.refs)
         self.ids = ray.put(blocks.ids)
-        self.mask_generator = mask_generator
-        self._epoch_bytes = len(blocks) * mask_generator.image_size**2 / 8  # until compressed ones are there
-        self._count = max(1, int(BURST_BYTES / self._epoch_bytes))
+        self.task = task
+        self._epoch_bytes: float = len(blocks) * task.row_bytes  # until compressed ones are there
+        self._count = max(1, BURST_IMAGES // len(blocks))
 
     @property
     def capacity(self) -> int:
@@ -146,11 +144,11 @@ class MaskDrawer:
         Raises:
             ray.exceptions.RayError: a task failed.
         """
-        ids, mask_generator = self.ids, self.mask_generator
+        ids, task = self.ids, self.task
 
         def draw_masks(numbers: pa.Table) -> pa.Table:
             lower_priority()
-            return draw_packed(numbers["id"].to_pylist(), ray.get(ids), keys, mask_generator)
+            return draw_packed(numbers["id"].to_pylist(), ray.get(ids), keys, task)
 
         start = time.monotonic()
         tables, size = for_numbers(self.blocks, draw_masks)

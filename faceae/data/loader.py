@@ -133,7 +133,7 @@ class BatchLoader:
         self._drawn: Drawn | None = None
         self._unpacked: Recent[tuple[EpochKey, int], MaskRows] = Recent(POOL_BYTES // 20)  # those of a pool
         self._pixel_bytes = image_bytes(sampler.image_size)
-        self._mask_width = sampler.image_size**2 // 8 + sampler.mirror
+        self._mask_width = sampler.task.row_bytes + sampler.mirror
         self._width = self._pixel_bytes + self._mask_width
         self._steps = max(1, CHUNK_BYTES * self.world_size // (sampler.batch_size * self._pixel_bytes))
         self._buffers = Buffers(self._steps * -(-sampler.batch_size // self.world_size), self._width)
@@ -224,7 +224,8 @@ class BatchLoader:
         """Returns rows as a batch; their last bytes are the mask's, what comes before are pixels."""
         side, (pixels, masks) = self.sampler.image_size, np.split(rows, [-self._mask_width], axis=1)
         mirrored = masks[:, -1].astype(bool) if self.sampler.mirror else None
-        return Batch(pixels.reshape(-1, side, side, 3), masks[:, : side**2 // 8], global_rows, mirrored)
+        drawn = masks[:, : self.sampler.task.row_bytes]
+        return Batch(pixels.reshape(-1, side, side, 3), drawn, global_rows, mirrored, damage=self.sampler.task.damage)
 
     def _exchange(self, chunk: _Chunk, wanted: NDArray[np.int64]) -> NDArray[np.uint8]:
         """Sends what other nodes' ranks need from this rank's home; returns what this rank needs from other nodes."""

@@ -19,8 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from faceae.data.cache import Blocks
-from faceae.data.mask_generator import MaskGenerator
 from faceae.data.reader import image_bytes
+from faceae.tasks.base import Task
 
 POOL_BYTES = 512 * 2**20
 """Size of the pools within which images are shuffled (10,900 images at 128x128). Each epoch assigns the blocks to pools
@@ -35,7 +35,7 @@ class GlobalBatchSampler:
         blocks: the decoded images.
         seed: the run's seed.
         batch_size: number of images in a global batch.
-        mask_generator: draws the masks of the images.
+        task: what is drawn for the images.
         mirror: whether each image is mirrored in half of the epochs, chosen at random.
         max_workers: largest number of workers that the run may ever have; the last global batch of an epoch is left
             out if it has fewer images than that.
@@ -44,14 +44,14 @@ class GlobalBatchSampler:
     blocks: Blocks
     seed: int
     batch_size: int
-    mask_generator: MaskGenerator
+    task: Task
     mirror: bool = False
     max_workers: int = 1
 
     @property
     def image_size(self) -> int:
         """Side of an image in pixels."""
-        return self.mask_generator.image_size
+        return self.task.image_size
 
     @property
     def steps(self) -> int:

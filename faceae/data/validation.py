@@ -14,6 +14,7 @@ from faceae.data.cache import Blocks
 from faceae.data.epoch import EpochKey
 from faceae.data.mapped import Mapped
 from faceae.data.reader import Rows
+from faceae.tasks.base import Damage, Task
 
 VALIDATION = EpochKey(seed=0, epoch=VALIDATION_EPOCH, mirror=False)
 """The masks of validation images, drawn as they are decoded: the same in every epoch and for every seed."""
@@ -21,7 +22,7 @@ VALIDATION = EpochKey(seed=0, epoch=VALIDATION_EPOCH, mirror=False)
 
 def validation_batches(
     blocks: Blocks,
-    image_size: int,
+    task: Task,
     batch_size: int,
     rank: int = 0,
     world_size: int = 1,
@@ -33,7 +34,7 @@ def validation_batches(
 
     Args:
         blocks: the validation images, with their masks (see `faceae.data.dataset`).
-        image_size: side of an image in pixels.
+        task: what was drawn for them, and is done to them.
         batch_size: maximum number of images in a batch of this rank.
         rank: rank of this training worker.
         world_size: number of training workers.
@@ -45,7 +46,7 @@ def validation_batches(
 
     def prepare(start: int) -> Batch | None:
         part = mine[start : start + batch_size]
-        return _batch(blocks, part, cache, image_size) if len(part) else None
+        return _batch(blocks, part, cache, task) if len(part) else None
 
     with ThreadPoolExecutor(1, "validation") as thread:
         coming, start = thread.submit(prepare, 0), batch_size
@@ -54,17 +55,18 @@ def validation_batches(
             yield batch
 
 
-def _batch(blocks: Blocks, positions: NDArray[np.int32], cache: Mapped, image_size: int) -> Batch:
+def _batch(blocks: Blocks, positions: NDArray[np.int32], cache: Mapped, task: Task) -> Batch:
     images: list[NDArray[np.uint8]] = []
-    bits: list[NDArray[np.uint8]] = []
+    drawn: list[NDArray[np.uint8]] = []
     for block in dict.fromkeys(positions[:, 0].tolist()):
         (table,) = cache.get([blocks.refs[block]])
         rows = positions[positions[:, 0] == block, 1].tolist()
         images += [table.rows("pixels")[row] for row in rows]
-        bits += [table.rows(VALIDATION.column)[row] for row in rows]
-    return stack_batch(images, bits, image_size)
+        drawn += [table.rows(VALIDATION.column)[row] for row in rows]
+    return stack_batch(images, drawn, task.image_size, task.damage)
 
 
-def stack_batch(images: Rows, bits: Rows, image_size: int) -> Batch:
-    """Returns a batch with a copy of images, each (image_size * image_size * 3,) uint8, and their packed masks."""
-    return Batch(np.array(images).reshape(-1, image_size, image_size, 3), np.array(bits), len(images))
+def stack_batch(images: Rows, drawn: Rows, image_size: int, damage: Damage) -> Batch:
+    """Returns a batch with a copy of images, each (image_size * image_size * 3,) uint8, and what was drawn for them."""
+    pixels = np.array(images).reshape(-1, image_size, image_size, 3)
+    return Batch(pixels, np.array(drawn), len(images), damage=damage)

@@ -89,9 +89,15 @@ def embed(settings: EmbedSettings) -> dict[str, Any]:
 
 def _load(uri: str) -> Restorer:
     try:
-        return models.load(uri)
+        model = models.load(uri)
     except InputError as error:
         raise InputError(f"MODEL {error}") from None
+    if not hasattr(model.network, "encode"):
+        raise InputError(
+            f"MODEL {uri}: a unet for --task {model.settings.task} has no latent vector; use a model with --model.name "
+            "article, or one that fills holes"
+        )
+    return model
 
 
 def _list(settings: EmbedSettings, source: tuple[str, ...], flag: str) -> Listing:

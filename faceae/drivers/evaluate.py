@@ -68,7 +68,7 @@ def evaluate(settings: EvaluateSettings) -> dict[str, Any]:
 def _read_summary(folder: RunFolder[EvaluateSettings]) -> dict[str, Any]:
     """Returns the summary of a finished evaluation; raises InputError if it is not one."""
     summary = storage.read_object(folder.path(SUMMARY))
-    if not summary.keys() >= {"val", "baselines", "by_kind", "by_hole_size", "masks", "compared"}:
+    if not summary.keys() >= {"task", "val", "baselines", "by_kind", "by_hole_size", "masks", "compared"}:
         raise InputError(
             f"{folder.path(SUMMARY)}: is damaged, or an older version wrote it; delete it, and --run.resume evaluates "
             "again"
@@ -83,7 +83,7 @@ def _evaluate(folder: RunFolder[EvaluateSettings], started: float) -> dict[str, 
     placed = plan_replicas(settings.scale)
     scoring = plan.scoring(settings.batch_size, settings.identity)
     entries, refused = plan.listing
-    out.print(f"images    {len(entries)} of {' '.join(settings.data.source)}, faces with {plan.hidden}")
+    out.print(f"images    {len(entries)} of {' '.join(settings.data.source)}, faces {plan.damage}")
     table, seconds = _measure(folder, entries, refused, plan.score(scoring, placed))
     table = table.add_column(3, "score", table[plan.score_metric])
     masks, table = table.select(frozen_masks.SCHEMA.names), table.drop_columns(["seed", "bits"])
@@ -97,6 +97,7 @@ def _evaluate(folder: RunFolder[EvaluateSettings], started: float) -> dict[str, 
         "subset": settings.data.subset,
         "own_size": settings.own_size,
         "image_size": plan.image_size,
+        "task": plan.task_name,
         "mask": plan.mask,
         "masks": {"sha256": frozen_masks.digest(masks), "rows": masks.num_rows},
         **{name: value for name, value in aggregate.means(table).items() if name != "images"},
@@ -122,7 +123,7 @@ def _evaluate(folder: RunFolder[EvaluateSettings], started: float) -> dict[str, 
     folder.held.check()
     _write_table(folder.path(IMAGES), table)
     frozen_masks.write(folder.path(MASKS), masks)
-    report.write(folder.path("report"), settings, summary, plan.subject, plan.hidden, table, entries, scoring)
+    report.write(folder.path("report"), settings, summary, plan.subject, plan.damage, table, entries, scoring)
     storage.write_json(folder.path(SUMMARY), summary)  # written last: it marks the evaluation as finished
     return summary
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -9,25 +10,26 @@ from typing import Any
 import pyarrow as pa
 
 from faceae import config, models, storage
-from faceae.config import Data
+from faceae.config import Data, Noise, Settings, TaskName
 from faceae.config.holes import parse
 from faceae.config.jobs import OWN_SIZE_HOLES, EvaluateSettings
 from faceae.console import count
 from faceae.data import frozen_masks
 from faceae.data.execution import Replicas
-from faceae.data.mask_generator import MaskGenerator, read_masks
+from faceae.data.mask_library import read_masks
 from faceae.data.sources import Entry, Listing, list_sources
 from faceae.data.split import Split, choose, sample
 from faceae.errors import InputError
 from faceae.evaluation import frozen, pca
 from faceae.evaluation.baselines import LOOKED_AT, Comparison, chosen
-from faceae.evaluation.holes import DrawnHoles, FrozenHoles, Holes, OwnSizeHoles
+from faceae.evaluation.holes import DrawnHoles, EveryPixel, FrozenHoles, Holes, OwnSizeHoles
 from faceae.evaluation.identity import check_installed
 from faceae.evaluation.pca import Pca
 from faceae.evaluation.pictures import PictureScoring, score_pictures
 from faceae.evaluation.scoring import SCORES, Scoring, score
 from faceae.models import Restorer
-from faceae.reporting.pages import hidden
+from faceae.reporting.pages import damage
+from faceae.tasks import Inpaint, Task, create
 
 _HIDDEN_AT_OWN_SIZE = 10_000  # pixels in all holes of a picture, supposed before any is read
 
@@ -44,9 +46,10 @@ class Plan:
         listing: the images.
         image_size: side in pixels of an image when it is measured; None at the pictures' own size.
         mask: the settings of the masks, for summary.json.
-        hidden: what is hidden, in words that follow "faces with".
+        damage: what is done to the faces, in words that follow "faces".
         holes: makes the holes, once the cluster is connected, in whose object store masks lie.
         pca: the linear model of the images that the model was trained on, a baseline; None if there is none.
+        whole: the task of a model that is asked for all pixels; None for one that fills holes.
     """
 
     model: Restorer | None
@@ -54,9 +57,10 @@ class Plan:
     listing: Listing
     image_size: int | None
     mask: dict[str, Any]
-    hidden: str
+    damage: str
     holes: Callable[[], Holes]
     pca: Pca | None
+    whole: Task | None = None
 
     @staticmethod
     def create(settings: EvaluateSettings) -> Plan:
@@ -71,20 +75,28 @@ class Plan:
             return _frozen_plan(settings, settings.mask.file)
         model, linear = _load(settings.model)
         if settings.own_size:
+            model.check_fills_holes()
             names = settings.mask.holes or OWN_SIZE_HOLES
             holes = OwnSizeHoles(tuple(map(parse, names)))
-            words = f"{count(len(names), 'hole')} one after the other, {' '.join(names)}"
+            words = f"with {count(len(names), 'hole')} one after the other, {' '.join(names)}"
             listing = _list(settings, model.settings.data)
             return Plan(model, {}, listing, None, {"holes": list(names)}, words, lambda: holes, linear)
-        size, mask = model.settings.data.image_size, settings.mask.applied_to(model.settings.mask)
-        config.check_mask(mask, size)
-        listing = _list(settings, model.settings.data)
-        library = read_masks(mask.images, size)
+        trained = _changed(settings, model.settings)
+        listing, size = _list(settings, trained.data), trained.data.image_size
+        if trained.task != "inpaint":
+            every = EveryPixel(trained.task)
+            return Plan(model, {}, listing, size, {}, damage(trained), lambda: every, linear, create(trained))
+        library = read_masks(trained.mask.images, size)
 
         def drawn() -> Holes:
-            return DrawnHoles(MaskGenerator.create(mask, size, library))
+            return DrawnHoles(Inpaint(trained.mask, size, library and library.shared()))
 
-        return Plan(model, {}, listing, size, config.to_dict(mask), hidden(mask), drawn, linear)
+        return Plan(model, {}, listing, size, config.to_dict(trained.mask), damage(trained), drawn, linear)
+
+    @property
+    def task_name(self) -> TaskName:
+        """The name of the task."""
+        return self.model.settings.task if self.model else "inpaint"
 
     @property
     def subject(self) -> str:
@@ -102,15 +114,16 @@ class Plan:
         """Puts model and masks together for the cluster, which must be connected."""
         holes, comparison = self._holes_and_baselines()
         if self.model is not None and self.image_size is not None:
-            return Scoring(self.model, holes, self.image_size, batch_size, comparison, identity)
+            task = self.whole or Inpaint(self.model.settings.mask, self.image_size)
+            return Scoring(self.model, holes, task, batch_size, comparison, identity)
         portrait = self.model.settings.data.image_size if self.model else _PORTRAIT
         side, own_size = self.image_size or portrait, self.image_size is None
         return PictureScoring(self.model, self.restored, holes, side, own_size, comparison, identity)
 
     def _holes_and_baselines(self) -> tuple[Holes, Comparison]:
         holes, entries = self.holes(), self.listing.entries
-        hidden: float = _HIDDEN_AT_OWN_SIZE
-        if size := self.image_size:
+        hidden: float = 1 if self.whole else _HIDDEN_AT_OWN_SIZE  # see `run_baselines`
+        if (size := self.image_size) and not self.whole:
             places = [(entry.image_id, size, size) for entry in sample(entries, LOOKED_AT)]
             bits = (frozen_masks.bits(row) for rows in holes.rows(places) for row in rows)
             hidden = sum(int.from_bytes(each).bit_count() for each in bits) / len(places)
@@ -127,6 +140,7 @@ def _frozen_plan(settings: EvaluateSettings, uri: str) -> Plan:
     table = frozen.read(uri)
     if _is_model(settings.model):
         model, linear = _load(settings.model)
+        model.check_fills_holes()
         restored = {}
     else:
         model, linear, pictures = None, None, frozen.restored_pictures(settings.model)
@@ -136,9 +150,8 @@ def _frozen_plan(settings: EvaluateSettings, uri: str) -> Plan:
         size = frozen.check_square(table, uri, model.settings.data.image_size if model else None)
     listing = list_sources(settings.data.source, settings.SOURCE_FLAG, settings.data.verify)
     listing = frozen.only_masked(listing, table, uri)
-    return Plan(
-        model, restored, listing, size, {"file": uri}, f"the holes of {uri}", lambda: FrozenHoles.create(table), linear
-    )
+    words = f"with the holes of {uri}"
+    return Plan(model, restored, listing, size, {"file": uri}, words, lambda: FrozenHoles.create(table), linear)
 
 
 def _is_model(uri: str) -> bool:
@@ -155,6 +168,23 @@ def _load(uri: str) -> tuple[Restorer, Pca | None]:
         return models.load(uri), pca.read(uri)
     except InputError as error:
         raise InputError(f"MODEL {error}") from None
+
+
+def _changed(settings: EvaluateSettings, trained: Settings) -> Settings:
+    """Returns the settings of a model's training with what the evaluation's flags change in the damage.
+
+    Raises:
+        InputError: they are for another task, or contradict each other.
+    """
+    sigma = settings.noise.sigma
+    for flag, given, task in (("--mask", settings.mask.drawn, "inpaint"), ("--noise.sigma", sigma, "denoise")):
+        if given and trained.task != task:
+            raise InputError(f"{flag}: the model was trained for --task {trained.task}; leave it out")
+    mask = settings.mask.applied_to(trained.mask)
+    noise = trained.noise if sigma is None else Noise(sigma)
+    changed = dataclasses.replace(trained, mask=mask, noise=noise)
+    changed.check()
+    return changed
 
 
 def _list(settings: EvaluateSettings, trained: Data) -> Listing:

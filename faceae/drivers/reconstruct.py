@@ -84,9 +84,11 @@ def reconstruct(settings: ReconstructSettings) -> Summary:
 
 def _load(uri: str) -> Restorer:
     try:
-        return models.load(uri)
+        model = models.load(uri)
+        model.check_fills_holes()
     except InputError as error:
         raise InputError(f"MODEL {error}") from None
+    return model
 
 
 def _check_apart(entries: Sequence[Entry], names: Mapping[str, str], source: str, dest: str) -> None:

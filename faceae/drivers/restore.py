@@ -36,6 +36,7 @@ def restore(settings: RestoreSettings) -> None:
 
     model = models.load(source.model) if source.model else models.SurroundingsModel()
     if isinstance(model, models.Restorer):
+        model.check_fills_holes()
         trained = model.settings
         about = f"{trained.model.name}, trained on {' '.join(trained.data.source)} at {trained.data.image_size}"
         out.print(f"model     {source.model}: {about}{source.note}")
@@ -88,13 +89,13 @@ def _source(given: str | None) -> _Source:
     if given is not None:
         return _Source(given, "")
     found = [weights.parent for weights in Path(RUNS).glob("*/model/model.safetensors")]
-    photographic = [folder for folder in found if not _is_drawn(folder)]
+    photographic = [folder for folder in found if _fits_photographs(folder)]
     if photographic:
         newest = max(photographic, key=lambda folder: (folder / "model.safetensors").stat().st_mtime)
         return _Source(str(newest), f" (the newest of {len(photographic)} in {RUNS}/*/model; --model names another)")
     runs = sorted(path.parent.name for path in Path(RUNS).glob("*/config.json"))
     if found:
-        there = f"those in {RUNS}/*/model know drawn portraits only (--model takes one of them nevertheless)"
+        there = f"those in {RUNS}/*/model know drawn portraits only, or fill no holes (--model names one of the former)"
     elif runs:
         there = f"the runs in {RUNS}, {', '.join(runs)}, have no model yet"
     else:
@@ -106,10 +107,11 @@ def _source(given: str | None) -> _Source:
     )
 
 
-def _is_drawn(folder: Path) -> bool:
-    """Whether a model was trained on drawn portraits only; what is damaged is for `models.load` to refuse."""
+def _fits_photographs(folder: Path) -> bool:
+    """Whether a model fills holes and knows more than drawn portraits; what is damaged `models.load` refuses."""
     try:
-        sources = json.loads((folder / "config.json").read_text())["settings"]["data"]["source"]
-        return all(uri.startswith(SYNTHETIC) for uri in sources)
+        settings = json.loads((folder / "config.json").read_text())["settings"]
+        drawn = all(uri.startswith(SYNTHETIC) for uri in settings["data"]["source"])
+        return not drawn and settings.get("task", "inpaint") == "inpaint"
     except (OSError, ValueError, LookupError, TypeError, AttributeError):
-        return False
+        return True

@@ -12,15 +12,15 @@ from faceae.cluster import connection, placement
 from faceae.cluster.preflight import check_batch_norm, check_network
 from faceae.cluster.protocol import RunSpec, RunStatus
 from faceae.cluster.worker_groups import WorkerGroups
-from faceae.config import Settings, Train
+from faceae.config import Settings
 from faceae.console import Meter, out
 from faceae.data.dataset import FaceDataset, load_dataset
 from faceae.data.listing import check_listing
-from faceae.data.mask_generator import read_masks
+from faceae.data.mask_library import read_masks
 from faceae.data.sources import Entry
 from faceae.data.split import Split
 from faceae.errors import RunFailedError
-from faceae.reporting.tables import epoch_line, result_table, rows
+from faceae.reporting.tables import epoch_line, headings, result_table, rows
 from faceae.run_folder import RunFolder
 from faceae.tracking import Tracker
 from faceae.training.progress import Record
@@ -82,7 +82,7 @@ def _train(spec: RunSpec, images: int, groups: WorkerGroups, tracker: Tracker) -
     groups.submit(spec.uri)
     groups.close()
     try:
-        with _Screen(spec.settings.train, images, tracker) as screen:
+        with _Screen(spec.settings, images, tracker) as screen:
             version = 0
             while True:
                 changes = groups.changes(version, {spec.uri: len(screen.history)})
@@ -101,10 +101,11 @@ def _train(spec: RunSpec, images: int, groups: WorkerGroups, tracker: Tracker) -
 class _Screen:
     """Shows a run's status in the terminal, and passes its epochs to the tracker."""
 
-    def __init__(self, train: Train, images: int, tracker: Tracker) -> None:
-        self.train, self.images, self.tracker = train, images, tracker
+    def __init__(self, settings: Settings, images: int, tracker: Tracker) -> None:
+        self.settings, self.images, self.tracker = settings, images, tracker
         trained = sum(record["seconds"] for record in tracker.history)  # in earlier sessions
-        self.limit = 60 * self.train.max_minutes - trained if self.train.max_minutes else None
+        budget = settings.train.max_minutes
+        self.limit = 60 * budget - trained if budget else None
         self.history: list[Record] = []
         self.notes = self.before = 0
         self.meter: Meter | None = None
@@ -131,7 +132,7 @@ class _Screen:
             if record["epoch"] > status.begun[0]:
                 self.tracker.epoch(self.history)
                 self.meter.set(self.images * record["epoch"] - self.before)
-                self.meter.line(epoch_line(record, self.train, self.meter.seconds_left()))
+                self.meter.line(epoch_line(record, self.settings, self.meter.seconds_left()))
         if status.step:
             epoch, images = status.step
             self.meter.set(self.images * (epoch - 1) + images - self.before)
@@ -139,7 +140,8 @@ class _Screen:
     def _begin(self, status: RunStatus) -> Meter:
         epochs, images = status.begun
         self.before = epochs * self.images + images
-        meter = self.stack.enter_context(Meter("training", self.images * self.train.epochs - self.before, self.limit))
+        left = self.images * self.settings.train.epochs - self.before
+        meter = self.stack.enter_context(Meter("training", left, self.limit))
         if self.before:
             meter.line(f"resumed   in epoch {epochs + 1}" + (f", image {images}" if images else ""))
         return meter
@@ -155,7 +157,7 @@ def _conclude(
     from faceae.reporting import run as report
     from faceae.reporting.contact_sheet import contact_sheets
 
-    settings, data = folder.settings, folder.settings.data
+    settings = folder.settings
     history = storage.read_lines(folder.path("metrics.jsonl"))
     baselines = Baselines(dataset, val, settings.train.batch_size)
     summary = summarize(folder.name, settings, history, baselines, dataset, folder.path("model"))
@@ -168,7 +170,7 @@ def _conclude(
         "device": status.device,
     }
     best = summary["best_baseline"]
-    sheets = contact_sheets(folder.path("model"), dataset.val, data.image_size, best, baselines.fill(best))
+    sheets = contact_sheets(folder.path("model"), dataset.val, dataset.task, best, baselines.fill(best))
     folder.held.check()
     storage.write(folder.path("model", pca.FILE), baselines.pca())
     report.write(folder.path("report"), settings, summary, history, sheets)
@@ -181,7 +183,7 @@ def _print_result(folder: RunFolder[Settings], summary: dict[str, Any]) -> None:
 
     out.print()
     heading = f"{summary['counts']['val']} validation images"
-    out.print(result_table(heading, rows(summary, folder.settings)))
+    out.print(result_table(heading, rows(summary, folder.settings), headings(folder.settings.task)))
     print_caveats(summary)
     out.print(f"\nmodel     {folder.path('model')}")
     out.print(f"report    {folder.path('report', 'index.html')}")

@@ -16,7 +16,7 @@ from faceae.config.grid import GridSettings, Point
 from faceae.console import count, out
 from faceae.data.dataset import load_dataset
 from faceae.data.listing import check_listing
-from faceae.data.mask_generator import read_masks
+from faceae.data.mask_library import read_masks
 from faceae.data.split import Split
 from faceae.evaluation.run_baselines import Baselines
 from faceae.run_folder import RunFolder

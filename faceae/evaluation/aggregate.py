@@ -42,7 +42,8 @@ def means(table: pa.Table) -> GroupMeans:
 def _compared(table: pa.Table) -> dict[str, Any]:
     """Returns the part of `GroupMeans` that compares the model with the baselines."""
     names = _names(table)
-    rows, table = len(table), table.filter(pc.invert(pc.is_nan(table[f"black_{NAMES[0]}"])))
+    any_baseline = _baselines(table)[0]
+    rows, table = len(table), table.filter(pc.invert(pc.is_nan(table[f"{any_baseline}_{NAMES[0]}"])))
     if not len(table):
         nothing = dict.fromkeys(("best_baseline", "of_best", "worse_share"))
         return {"baselines": {}, "compared": {"images": 0, "of": rows, "val": {}}} | nothing

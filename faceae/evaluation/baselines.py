@@ -1,9 +1,10 @@
-"""The baselines that a model has to beat: ways to fill a hole without a network."""
+"""The baselines that a model has to beat: ways to fill a hole, or to do another task, without a network."""
 
 from __future__ import annotations
 
+import functools
 import importlib.util
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -11,21 +12,20 @@ import torch
 from numpy.typing import NDArray
 
 from faceae import metrics
-from faceae.corruption import masks
 from faceae.corruption.components import bounds
 from faceae.data.batch import Batch
 from faceae.data.sources import Entry
 from faceae.data.split import sample
 from faceae.evaluation.pca import Pca
+from faceae.tasks import Colorize, Denoise, Inpaint, Reconstruct, Task
+from faceae.tasks.base import Fill
 from faceae.training.transfer import to_device
-
-Fill = Callable[[NDArray[np.uint8], NDArray[np.bool_]], NDArray[np.uint8]]
-"""(H, W, 3) uint8 with a black hole, (H, W) bool True inside it -> (H, W, 3) uint8."""
 
 PACKAGES = {
     "telea": ("cv2", "opencv-python-headless"),
     "navier_stokes": ("cv2", "opencv-python-headless"),
     "biharmonic": ("skimage", "scikit-image"),
+    "nonlocal_means": ("cv2", "opencv-python-headless"),
 }
 """The baselines that need a package of the extra `faceae[baselines]`: the module that they import, and the package."""
 
@@ -109,19 +109,46 @@ def _with_limits(
     return copy
 
 
-def available(pca: Pca | None = None) -> dict[str, Fill]:
-    """Returns the baselines by name: those whose packages are installed (`PACKAGES`), and `pca` if it is given."""
-    fills: dict[str, Fill] = {
-        "black": black,
-        "mean": mean,
-        "telea": telea,
-        "navier_stokes": navier_stokes,
-        "biharmonic": biharmonic,
-    }
+_OF_HOLES: dict[str, Fill] = {
+    "black": black,
+    "mean": mean,
+    "telea": telea,
+    "navier_stokes": navier_stokes,
+    "biharmonic": biharmonic,
+}
+
+
+def available(pca: Pca | None = None, task: Task | None = None) -> dict[str, Fill]:
+    """Returns the baselines of a task by name: those whose packages are installed, and what a linear model can do.
+
+    Args:
+        pca: the linear model of the training images, if there is one.
+        task: the task; by default inpainting.
+    """
+    fills = dict(_OF_HOLES if task is None or isinstance(task, Inpaint) else task.baselines)
     for name, (module, _) in PACKAGES.items():
         if not importlib.util.find_spec(module):
-            del fills[name]
-    return fills | ({"pca": pca.fill} if pca else {})
+            fills.pop(name, None)
+    if pca and (linear := _linear(pca, task)):
+        fills["pca"] = linear
+    return fills
+
+
+def _linear(pca: Pca, task: Task | None) -> Fill | None:
+    match task:
+        case None | Inpaint():
+            return pca.fill
+        case Colorize():
+            return pca.colour
+        case Reconstruct():
+            return functools.partial(pca.rebuild, count=task.latent_dim)
+    return None
+
+
+def lacking(task: str, measured: Container[str]) -> list[str]:
+    """Returns the baselines of a task, given by its name, that were not measured for lack of their packages."""
+    known = {"inpaint": set(_OF_HOLES), "denoise": set(Denoise.baselines)}.get(task, set())
+    return [name for name in PACKAGES if name in known and name not in measured]
 
 
 class Comparison(NamedTuple):
@@ -151,9 +178,9 @@ def chosen(entries: Sequence[Entry], hidden: float) -> frozenset[str]:
     return frozenset(entry.image_id for entry in sample(entries, count))
 
 
-def measure(batches: Iterable[Batch], pca: Pca | None = None) -> dict[str, metrics.Sums]:
-    """Returns the metrics of every baseline, summed over the batches."""
-    fills = available(pca)
+def measure(batches: Iterable[Batch], pca: Pca | None = None, task: Task | None = None) -> dict[str, metrics.Sums]:
+    """Returns the metrics of every baseline, summed over the batches; see `available`."""
+    fills = available(pca, task)
     sums = {name: metrics.Sums() for name in fills}
     for batch in batches:
         for name, values in per_image(batch, fills).items():
@@ -164,11 +191,11 @@ def measure(batches: Iterable[Batch], pca: Pca | None = None) -> dict[str, metri
 def per_image(batch: Batch, fills: Mapping[str, Fill]) -> dict[str, dict[str, torch.Tensor]]:
     """Returns the metrics of every baseline for each image of a batch, see `metrics.per_example`."""
     data = to_device(batch, torch.device("cpu"))
-    holes = masks.unpack(batch.mask, batch.pixels.shape[1])
-    given = np.where(holes[..., None], np.uint8(0), batch.pixels)
+    given = (255 * data.given).round().byte().permute(0, 2, 3, 1).numpy()
+    asked = data.mask[:, 0].bool().numpy()
     values = {}
     for name, fill in fills.items():
-        filled = np.stack([fill(image, hole) for image, hole in zip(given, holes, strict=True)])
+        filled = np.stack([fill(image, where) for image, where in zip(given, asked, strict=True)])
         output = torch.from_numpy(filled).permute(0, 3, 1, 2).float() / 255
         values[name] = metrics.per_example(output, data.original, data.mask)
     return values

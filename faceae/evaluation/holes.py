@@ -11,10 +11,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import ray
 
-from faceae.config import PictureHole
+from faceae.config import PictureHole, TaskName
 from faceae.corruption import masks
 from faceae.data.frozen_masks import Row, row
-from faceae.data.mask_generator import MaskGenerator
+from faceae.tasks import Inpaint
 
 Place = tuple[str, int, int]
 """A picture: its image_id, height and width."""
@@ -35,24 +35,42 @@ class Holes(Protocol):
 class DrawnHoles:
     """One hole in each image, drawn at the model's size as in validation."""
 
-    generator: MaskGenerator
+    task: Inpaint
 
     @property
     def kinds(self) -> Sequence[str]:
         """See `Holes`."""
-        return self.generator.mask.kind
+        return self.task.mask.kind
 
     def rows(self, pictures: Sequence[Place]) -> list[list[Row]]:
         """See `Holes`."""
         ids = [image_id for image_id, _, _ in pictures]
-        side, settings = self.generator.image_size, self.generator.mask
+        side, settings = self.task.image_size, self.task.mask
         kinds = masks.kinds(ids, settings, seed=0, epoch=masks.VALIDATION_EPOCH)
         sizes = masks.sizes(ids, settings, seed=0, epoch=masks.VALIDATION_EPOCH)
-        drawn = self.generator.draw_validation(ids)
+        drawn = self.task.draw_validation(ids)
         return [
             [row(image_id, kind, size, 0, side, side, bits.tobytes())]
             for image_id, kind, size, bits in zip(ids, kinds, sizes, drawn, strict=True)
         ]
+
+
+@dataclass(frozen=True)
+class EveryPixel:
+    """The whole of each image at the model's size, for tasks that ask for all of it."""
+
+    name: TaskName
+
+    @property
+    def kinds(self) -> Sequence[str]:
+        """See `Holes`; the task stands for the kind of hole."""
+        return [self.name]
+
+    def rows(self, pictures: Sequence[Place]) -> list[list[Row]]:
+        """See `Holes`."""
+        _, height, width = pictures[0]
+        bits = b"\xff" * (height * width // 8)
+        return [[row(image_id, self.name, None, 0, height, width, bits)] for image_id, height, width in pictures]
 
 
 @dataclass(frozen=True)

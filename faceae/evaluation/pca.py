@@ -26,6 +26,8 @@ from torch import Tensor
 
 from faceae import storage
 from faceae.errors import InputError, one_line
+from faceae.models.frame import coloured
+from faceae.tasks.colorize import WEIGHTS
 
 FILE = "pca.safetensors"
 """Name of the file in a model's folder, 1.6 MB."""
@@ -61,7 +63,7 @@ class Pca:
 
     @torch.inference_mode()
     def fill(self, given: NDArray[np.uint8], mask: NDArray[np.bool_]) -> NDArray[np.uint8]:
-        """Fills the hole with its conditional mean, a `faceae.evaluation.baselines.Fill`.
+        """Fills the hole with its conditional mean, a `faceae.tasks.base.Fill`.
 
         In a picture that is not square, the face is expected in the centre square; what is hidden beside it gets the
         colour of the square's edge.
@@ -70,10 +72,37 @@ class Pca:
         top, left = ((length - side) // 2 for length in mask.shape)
         square = (slice(top, top + side), slice(left, left + side))
         face = self._expected(_channels_first(given[square]), torch.from_numpy(~mask[square])[None])
-        drawn = F.interpolate(face[None], (side, side), mode="bilinear")[0].permute(1, 2, 0)
         before = ((top, mask.shape[0] - side - top), (left, mask.shape[1] - side - left))
-        pixels = np.pad((255 * drawn).round().clamp(0, 255).byte().numpy(), (*before, (0, 0)), mode="edge")
+        pixels = np.pad(_pixels(_enlarged(face, side)), (*before, (0, 0)), mode="edge")
         return np.where(mask[..., None], pixels, given)
+
+    @torch.inference_mode()
+    def colour(self, given: NDArray[np.uint8], mask: NDArray[np.bool_]) -> NDArray[np.uint8]:
+        """Colours a grey image with the conditional mean of its colours given its luminance, a `Fill`."""
+        grey = _channels_first(given)[None]
+        weights = torch.tensor(WEIGHTS)
+        rows = torch.einsum("c,cpk->pk", weights, self._components.reshape(3, SIDE**2, -1))
+        difference = _small(grey)[0, 0].reshape(-1) - weights @ self.mean.reshape(3, -1)
+        face = self._face(rows.T @ rows + self.noise * torch.eye(rows.shape[1]), rows.T @ difference)
+        return _pixels(coloured(grey, _enlarged(face, given.shape[0])))
+
+    @torch.inference_mode()
+    def rebuild(
+        self,
+        given: NDArray[np.uint8],
+        mask: NDArray[np.bool_],
+        count: int,
+    ) -> NDArray[np.uint8]:
+        """Projects an image onto the first components, `count` of them if there are as many; a `Fill`."""
+        difference = _small(_channels_first(given)[None]).reshape(-1) - self.mean
+        known = self._components[:, :count].T @ difference
+        face = self._face(self._gram[:count, :count], known)
+        return _pixels(_enlarged(face, given.shape[0]))
+
+    def _face(self, precision: Tensor, known: Tensor) -> Tensor:
+        """Returns the face, (3, 32, 32), whose first components solve a system of equations."""
+        z = torch.linalg.solve(precision.double(), known.double()).float()
+        return (self.mean + self._components[:, : len(z)] @ z).reshape(3, SIDE, SIDE)
 
     def _expected(self, colours: Tensor, known: Tensor) -> Tensor:
         """Returns the face that is expected given its known pixels.
@@ -93,8 +122,7 @@ class Pca:
         rows = self._components[hidden]
         precision = self._gram - (rows.T * (1 - weight[hidden])) @ rows
         precision.diagonal().add_(self.noise)
-        z = torch.linalg.solve(precision.double(), (difference @ self._components).double()).float()
-        return (self.mean + self._components @ z).reshape(3, SIDE, SIDE)
+        return self._face(precision, difference @ self._components)
 
     @cached_property
     def _components(self) -> Tensor:
@@ -198,6 +226,14 @@ def _check(saved: Mapping[str, Tensor]) -> None:
 
 def _channels_first(pixels: NDArray[np.uint8]) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(pixels)).permute(2, 0, 1).float() / 255
+
+
+def _enlarged(face: Tensor, side: int) -> Tensor:
+    return F.interpolate(face[None], (side, side), mode="bilinear")
+
+
+def _pixels(images: Tensor) -> NDArray[np.uint8]:
+    return (255 * images[0]).round().clamp(0, 255).byte().permute(1, 2, 0).numpy()
 
 
 def _small(images: Tensor) -> Tensor:

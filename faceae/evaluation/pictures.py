@@ -23,11 +23,12 @@ from faceae.data.pictures import PictureSource
 from faceae.data.reader import BLOCK_BYTES
 from faceae.data.sources import Entry
 from faceae.evaluation import baselines
-from faceae.evaluation.baselines import Comparison, Fill
+from faceae.evaluation.baselines import Comparison
 from faceae.evaluation.holes import Holes
 from faceae.evaluation.identity import DISTANCE, Identity
 from faceae.evaluation.picture_metrics import EDGE_STEP, NAMES, Hole, Pixels, around, edge_step, known_change, measure
 from faceae.models import Restorer
+from faceae.tasks.base import Fill
 
 KNOWN_CHANGE = ("known_change_max", "known_change_mean")
 """What another program changed outside the hole, of 255; it is not scored."""

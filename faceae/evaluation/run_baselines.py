@@ -23,9 +23,11 @@ from faceae.data.sources import Entry
 from faceae.data.validation import validation_batches
 from faceae.evaluation import pca
 from faceae.evaluation.aggregate import comparison
-from faceae.evaluation.baselines import LOOKED_AT, Fill, available, chosen, measure
+from faceae.evaluation.baselines import LOOKED_AT, available, chosen, measure
 from faceae.evaluation.pca import Pca
 from faceae.metrics import Sums
+from faceae.tasks import Inpaint, Task
+from faceae.tasks.base import Fill
 from faceae.training import engine
 
 
@@ -40,13 +42,12 @@ class Baselines:
             val: the entries of the validation images, see `faceae.data.split.Split`.
             batch_size: number of images that are filled at a time.
         """
-        self.size, self.batch_size = dataset.mask_generator.image_size, batch_size
-        holes = dataset.mask_generator.draw_validation([entry.image_id for entry in val[:LOOKED_AT]])
-        images = len(chosen(val, float(np.bitwise_count(holes).sum(1).mean())))
+        self.task, self.batch_size = dataset.task, batch_size
+        images = len(chosen(val, _hidden(dataset.task, [entry.image_id for entry in val[:LOOKED_AT]])))
         self.all, self.compared = len(dataset.val), dataset.val.first(images)
         self._pca = _fit_to(dataset.train)
         self._measured = [
-            (len(block), _measure_baselines.remote(block, self.size, batch_size, self._pca)) for block in self._blocks()
+            (len(block), _measure_baselines.remote(block, self.task, batch_size, self._pca)) for block in self._blocks()
         ]
 
     def _blocks(self) -> list[Blocks]:
@@ -72,14 +73,14 @@ class Baselines:
     def _measure(self, model_uri: str) -> dict[str, float]:
         """Returns the metrics of a model on the images that were compared."""
         network, total = ray.put(models.load(model_uri)), Sums()
-        parts = [_measure_model.remote(block, self.size, self.batch_size, network) for block in self._blocks()]
+        parts = [_measure_model.remote(block, self.task, self.batch_size, network) for block in self._blocks()]
         for part in parts:
             total.merge(ray.get(part))
         return total.means()
 
     def fill(self, name: str) -> Fill:
         """Returns what fills holes as this baseline does."""
-        return available(ray.get(self._pca))[name]
+        return available(ray.get(self._pca), self.task)[name]
 
     def pca(self) -> bytes:
         """Returns the fitted PCA as a file, to be saved with the model, so that evaluations have it, too."""
@@ -87,15 +88,22 @@ class Baselines:
         return fitted.to_bytes()
 
 
+def _hidden(task: Task, image_ids: Sequence[str]) -> float:
+    """Returns the mean number of hidden pixels; 1 for a task that hides none, whose baselines take milliseconds."""
+    if not isinstance(task, Inpaint):
+        return 1
+    return float(np.bitwise_count(task.draw_validation(image_ids)).sum(1).mean())
+
+
 @ray.remote
-def _measure_baselines(block: Blocks, image_size: int, batch_size: int, fitted: Pca) -> dict[str, Sums]:
+def _measure_baselines(block: Blocks, task: Task, batch_size: int, fitted: Pca) -> dict[str, Sums]:
     lower_priority()
-    return measure(validation_batches(block, image_size, batch_size), fitted)
+    return measure(validation_batches(block, task, batch_size), fitted, task)
 
 
 @ray.remote
-def _measure_model(block: Blocks, image_size: int, batch_size: int, network: nn.Module) -> Sums:
-    return engine.evaluate(network, validation_batches(block, image_size, batch_size), device=torch.device("cpu"))
+def _measure_model(block: Blocks, task: Task, batch_size: int, network: nn.Module) -> Sums:
+    return engine.evaluate(network, validation_batches(block, task, batch_size), device=torch.device("cpu"))
 
 
 def _fit_to(train: Blocks) -> ray.ObjectRef:

@@ -13,11 +13,11 @@ import numpy as np
 import pyarrow as pa
 import ray
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from faceae import metrics
 from faceae.cluster.replicas import REPLICA_CPUS
-from faceae.corruption import masks
 from faceae.data import frozen_masks
 from faceae.data.batch import Batch
 from faceae.data.execution import ActorPool, Replicas, execute
@@ -28,6 +28,7 @@ from faceae.evaluation import baselines
 from faceae.evaluation.baselines import Comparison
 from faceae.evaluation.holes import Holes
 from faceae.evaluation.identity import DISTANCE, Identity
+from faceae.tasks import Inpaint, Task
 from faceae.training import engine
 
 SCORES = {"article": "mse", "unet": "hole_mse"}
@@ -41,7 +42,7 @@ class Scoring(NamedTuple):
     Attributes:
         network: the network, as `faceae.models.load` returns it.
         holes: the hole of each image.
-        image_size: side in pixels of an image at the model's size.
+        task: what is done to the images, at the model's size.
         batch_size: number of images in a forward pass.
         comparison: the baselines.
         identity: whether the faces before and after are compared, see `faceae.evaluation.identity`.
@@ -49,7 +50,7 @@ class Scoring(NamedTuple):
 
     network: nn.Module
     holes: Holes
-    image_size: int
+    task: Task
     batch_size: int
     comparison: Comparison
     identity: bool = False
@@ -71,33 +72,32 @@ def score(entries: Sequence[Entry], scoring: Scoring, replicas: Replicas) -> Ite
     Raises:
         ray.exceptions.RayError: the storage failed during reading.
     """
-    holes, image_size, batch_size, comparison, compares_faces = scoring[1:]
-    source = FaceSource(entries, image_size)
+    holes, task, batch_size, comparison, compares_faces = scoring[1:]
+    source = FaceSource(entries, task.image_size)
     compared = ray.put(comparison)
 
     def finish(block: pa.Table) -> pa.Table:
-        return add_baselines(block, holes, image_size, batch_size, ray.get(compared))
+        return add_baselines(block, holes, task, batch_size, ray.get(compared))
 
-    arguments = (ray.put(scoring.network), image_size, batch_size, replicas.device, compares_faces)
+    arguments = (ray.put(scoring.network), task, batch_size, replicas.device, compares_faces)
     pool = ActorPool(Scorer, arguments, replicas.at_most(len(source.units)))
     for ref, _ in execute(source, len(source.units), finish, pool):
         yield ray.get(ref)
 
 
-def add_baselines(block: pa.Table, holes: Holes, image_size: int, batch_size: int, comparison: Comparison) -> pa.Table:
-    """Adds the masks, their pixels as `mask`, `hole_pixels` and the baselines' metrics to a block of `FaceSource`."""
-    rows = [row for (row,) in holes.rows([(name, image_size, image_size) for name in block["image_id"].to_pylist()])]
+def add_baselines(block: pa.Table, holes: Holes, task: Task, batch_size: int, comparison: Comparison) -> pa.Table:
+    """Adds masks, what was drawn as `drawn`, `hole_pixels` and the baselines' metrics to a block of `FaceSource`."""
+    size, ids = task.image_size, block["image_id"].to_pylist()
+    rows = [row for (row,) in holes.rows([(name, size, size) for name in ids])]
     for field in frozen_masks.SCHEMA.remove(0):
         block = block.append_column(field, pa.array([row[field.name] for row in rows], field.type))
-    bits = np.stack([np.frombuffer(frozen_masks.bits(row), np.uint8) for row in rows])
-    block = block.append_column("mask", pixels_array(bits))
-    hidden = masks.unpack(bits, image_size).sum((1, 2), dtype=np.int32)
-    block = block.append_column("hole_pixels", pa.array(hidden))
-    fills = baselines.available(comparison.pca)
-    compared = np.array([image_id in comparison.image_ids for image_id in block["image_id"].to_pylist()])
+    block = block.append_column("drawn", pixels_array(drawn(task, rows)))
+    hidden = [int.from_bytes(frozen_masks.bits(row)).bit_count() for row in rows]
+    block = block.append_column("hole_pixels", pa.array(hidden, pa.int32()))
+    fills = baselines.available(comparison.pca, task)
+    compared = np.array([image_id in comparison.image_ids for image_id in ids])
     measured = [
-        baselines.per_image(batch, fills)
-        for batch in _batches(block.filter(pa.array(compared)), image_size, batch_size)
+        baselines.per_image(batch, fills) for batch in _batches(block.filter(pa.array(compared)), task, batch_size)
     ]
     for name in fills:
         for metric in metrics.NAMES:
@@ -108,12 +108,17 @@ def add_baselines(block: pa.Table, holes: Holes, image_size: int, batch_size: in
     return block
 
 
+def drawn(task: Task, rows: Sequence[frozen_masks.Row]) -> NDArray[np.uint8]:
+    """Returns what is drawn for images, (N, task.row_bytes): their masks as given here, or what another task draws."""
+    if isinstance(task, Inpaint):
+        return np.stack([np.frombuffer(frozen_masks.bits(row), np.uint8) for row in rows])
+    return task.draw_validation([row["image_id"] for row in rows])
+
+
 class Scorer:
     """A replica of the model in its own process; called with blocks of `add_baselines`."""
 
-    def __init__(
-        self, network: ray.ObjectRef, image_size: int, batch_size: int, device: str, compares_faces: bool
-    ) -> None:
+    def __init__(self, network: ray.ObjectRef, task: Task, batch_size: int, device: str, compares_faces: bool) -> None:
         self.identity = Identity() if compares_faces else None
         self.device = torch.device(device)
         if self.device.type == "cpu":
@@ -122,12 +127,12 @@ class Scorer:
         self.network = copy.to(self.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         settings: Any = copy.settings
         self.bf16 = engine.in_bf16(settings.train.precision, self.device)
-        self.image_size, self.batch_size = image_size, batch_size
+        self.task, self.batch_size = task, batch_size
 
     def __call__(self, block: pa.Table) -> pa.Table:
         """Adds the model's metrics to a block and drops its pixels and masks."""
-        measured = [self._measured(batch) for batch in _batches(block, self.image_size, self.batch_size)]
-        return _append(block.drop_columns(["pixels", "mask"]), measured)
+        measured = [self._measured(batch) for batch in _batches(block, self.task, self.batch_size)]
+        return _append(block.drop_columns(["pixels", "drawn"]), measured)
 
     @torch.inference_mode()
     def _measured(self, batch: Batch) -> dict[str, Tensor]:
@@ -140,11 +145,11 @@ class Scorer:
         return values
 
 
-def _batches(block: pa.Table, image_size: int, batch_size: int) -> Iterator[Batch]:
-    pixels, bits = column_rows(block, "pixels"), column_rows(block, "mask")
+def _batches(block: pa.Table, task: Task, batch_size: int) -> Iterator[Batch]:
+    pixels, drawn = column_rows(block, "pixels"), column_rows(block, "drawn")
     for start in range(0, len(pixels), batch_size):
         end = start + batch_size
-        yield stack_batch(pixels[start:end], bits[start:end], image_size)
+        yield stack_batch(pixels[start:end], drawn[start:end], task.image_size, task.damage)
 
 
 def _append(block: pa.Table, measured: Sequence[dict[str, Tensor]]) -> pa.Table:

@@ -25,6 +25,7 @@ def summarize(
     best = Progress(list(history)).best(settings.train.best_by)
     return {
         "run": name,
+        "task": settings.task,
         "epochs": history[-1]["epoch"],
         "best_epoch": best["epoch"],
         "best_by": settings.train.best_by,

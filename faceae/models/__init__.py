@@ -1,10 +1,10 @@
 """The networks, and how they are built by name, saved and loaded.
 
-Every network takes the image with its hole, and the mask, and returns the whole image:
+Every network takes the image as the task gives it (see `faceae.tasks`) and the mask, and returns the whole image:
 
     network(given, mask) -> output
-    given   (N, 3, S, S) float in [0, 1]; 0 inside the hole
-    mask    (N, 1, S, S) float, 1 inside the hole and 0 outside
+    given   (N, 3, S, S) float in [0, 1]; for inpainting 0 inside the hole
+    mask    (N, 1, S, S) float, 1 where the network is asked for the image, as inside the hole, and 0 elsewhere
     output  (N, 3, S, S) float32 in [0, 1]
 """
 

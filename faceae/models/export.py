@@ -28,6 +28,12 @@ _INPUTS = {
     "mask": "(batch, 1, {0}, {0}) float32, 1 inside the hole and 0 outside",
 }
 _OUTPUTS = {"restored": "(batch, 3, {0}, {0}) float32 RGB in [0, 1]; to be used inside the hole only"}
+_WHOLE = {
+    "given": "(batch, 3, {0}, {0}) float32 RGB in [0, 1], the image as the task gives it",
+    "mask": "(batch, 1, {0}, {0}) float32, 1 everywhere",
+    "restored": "(batch, 3, {0}, {0}) float32 RGB in [0, 1]",
+}
+"""The descriptions for tasks that ask for every pixel."""
 
 
 def export(uri: str, form: str = "onnx", destination: str | None = None) -> str:
@@ -87,11 +93,15 @@ def _to_onnx(model: Restorer) -> bytes:
         )
     assert program is not None
     proto: Any = program.model_proto
-    about = {name: text.format(size) for name, text in (_INPUTS | _OUTPUTS).items()}
+    task = model.settings.task
+    texts = _INPUTS | _OUTPUTS if task == "inpaint" else _WHOLE
+    about = {name: text.format(size) for name, text in texts.items()}
     for value in (*proto.graph.input, *proto.graph.output):
         value.doc_string = about[value.name]
-    proto.doc_string = "faceae: restores faces inside a hole. " + "; ".join(f"{n}: {t}" for n, t in about.items())
-    onnx.helper.set_model_props(proto, about | {"image_size": str(size), "network": model.settings.model.name})
+    does = "restores faces inside a hole" if task == "inpaint" else f"does the task {task} on faces"
+    proto.doc_string = f"faceae: {does}. " + "; ".join(f"{n}: {t}" for n, t in about.items())
+    network = {"image_size": str(size), "network": model.settings.model.name, "task": task}
+    onnx.helper.set_model_props(proto, about | network)
     onnx.checker.check_model(proto)
     written: bytes = proto.SerializeToString()
     return written

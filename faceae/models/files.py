@@ -14,6 +14,7 @@ from faceae import config, storage
 from faceae.config import Settings
 from faceae.errors import InputError, one_line
 from faceae.models.article import ArticleAutoencoder
+from faceae.models.frame import FrameUnet
 from faceae.models.restorer import Restorer
 from faceae.models.unet import WindowUnet
 
@@ -26,10 +27,14 @@ _HEADER = 1024  # bytes that the header of a file of weights may take for each; 
 def build(settings: Settings) -> nn.Module:
     """Returns a new network with random weights, drawn from torch's global generator."""
     model, image_size = settings.model, settings.data.image_size
-    if model.name == "unet":
-        window, averaged = min(model.window, image_size), not settings.train.sharpen
+    averaged = not settings.train.sharpen
+    if model.name == "article":
+        return ArticleAutoencoder(image_size, model.latent_dim)
+    if settings.task == "inpaint":
+        window = min(model.window, image_size)
         return WindowUnet(window, model.width, model.latent_dim, model.levels, model.blocks, average_mirrored=averaged)
-    return ArticleAutoencoder(image_size, model.latent_dim)
+    colours = settings.task == "colorize"
+    return FrameUnet(model.width, model.levels, model.blocks, keeps_luminance=colours, average_mirrored=averaged)
 
 
 def weights(network: nn.Module) -> bytes:

@@ -56,15 +56,25 @@ class Restorer(PictureModel):
             For a batch, the network's output, (N, 3, S, S) float32 in [0, 1]; for a picture, the picture restored.
 
         Raises:
-            InputError: the picture or the mask is missing, cannot be used, or has another type or size than these.
+            InputError: the picture or the mask is missing, cannot be used, or has another type or size than these; or
+                the model fills no holes, see `check_fills_holes`.
         """
         if isinstance(image, Tensor):
             return self.network(image, mask)
         return super().forward(image, mask, grow=grow, feather=feather)
 
+    def check_fills_holes(self) -> None:
+        """Raises InputError if the model was trained for a task other than to fill holes."""
+        if self.settings.task != "inpaint":
+            raise InputError(
+                f"this model was trained for --task {self.settings.task} and fills no holes; faceae evaluate measures "
+                "it, and in Python it takes batches, model(given, mask)"
+            )
+
     @torch.inference_mode()
     def restore(self, pictures: Sequence[Pixels], holes: Sequence[Hole]) -> list[Pixels]:
         """Restores several pictures, see `PictureModel.restore`; those of a batch share the network's batches."""
+        self.check_fills_holes()
         restored = copies(pictures, holes)
         thick, large = ([_thicker(hole, share) for hole in holes] for share in (thin.SHARE, thin.LARGEST))
         for number, (picture, hole) in enumerate(zip(pictures, holes, strict=True)):

@@ -14,7 +14,8 @@ from faceae import metrics, models
 from faceae.data.batch import Batch
 from faceae.data.cache import Blocks
 from faceae.data.validation import validation_batches
-from faceae.evaluation.baselines import Fill
+from faceae.tasks import Task
+from faceae.tasks.base import Fill
 from faceae.training.transfer import to_device
 
 FACES = 8
@@ -25,20 +26,20 @@ SIDE = 192
 """Side in pixels of a part of a picture as it is drawn; parts around smaller holes are not scaled down."""
 
 
-def contact_sheets(model_uri: str, val: Blocks, image_size: int, baseline: str, fill: Fill) -> dict[str, Image.Image]:
+def contact_sheets(model_uri: str, val: Blocks, task: Task, baseline: str, fill: Fill) -> dict[str, Image.Image]:
     """Draws the first validation images, restored by a saved model.
 
     Args:
         model_uri: the model.
         val: the validation images.
-        image_size: their side in pixels.
+        task: what is done to them.
         baseline: name of a baseline, to be shown beside the model.
         fill: fills holes as that baseline does.
 
     Returns:
         `faces`, see `sheet`, and `holes`, see `holes`.
     """
-    network, batch = models.load(model_uri), next(validation_batches(val, image_size, FACES))
+    network, batch = models.load(model_uri), next(validation_batches(val, task, FACES))
     return {"faces": sheet(network, batch), "holes": holes(network, batch, baseline, fill)}
 
 

@@ -14,15 +14,14 @@ from faceae.config import Mask
 from faceae.config.article import ARTICLE, comparable
 from faceae.config.jobs import EvaluateSettings
 from faceae.console import out
-from faceae.data import frozen_masks
-from faceae.data.batch import Batch
 from faceae.data.cache import decode, take
 from faceae.data.sources import Entry
 from faceae.data.split import sample
+from faceae.data.validation import stack_batch
 from faceae.evaluation.aggregate import GroupMeans
 from faceae.evaluation.identity import SAME
 from faceae.evaluation.pictures import PictureScoring
-from faceae.evaluation.scoring import Scoring
+from faceae.evaluation.scoring import Scoring, drawn
 from faceae.reporting import plots, tables
 from faceae.reporting.comparison import print_comparison
 from faceae.reporting.contact_sheet import FACES, sheet
@@ -43,7 +42,8 @@ TABLE = "table.md"
 def print_result(summary: Mapping[str, Any]) -> None:
     """Prints the result tables."""
     out.print()
-    out.print(tables.result_table(f"{summary['counts']['val']} images", rows(summary)))
+    columns = tables.headings(summary["task"])
+    out.print(tables.result_table(f"{summary['counts']['val']} images", rows(summary), columns))
     for heading, divided in _divisions(summary):
         out.print()
         out.print(tables.result_table(heading, group_rows(divided, every=False), group_headings(divided, every=False)))
@@ -91,7 +91,8 @@ def rows(summary: Mapping[str, Any]) -> list[Row]:
     drawn = "kind" in summary["mask"] and comparable(summary["image_size"], Mask(**summary["mask"]))
     known = tables.reported(ARTICLE[:1]) if drawn else []
     ours = "these pictures" if "known_pixels" in summary else "this model"
-    return tables.measured({ours: summary["val"], **tables.references(summary)}) + known
+    named = {ours: summary["val"], **tables.references(summary)}
+    return tables.measured(named, summary["task"]) + known
 
 
 def group_headings(divided: Mapping[str, GroupMeans], every: bool) -> list[str]:
@@ -155,7 +156,7 @@ def write(
     settings: EvaluateSettings,
     summary: Mapping[str, Any],
     subject: str,
-    hidden: str,
+    damaged: str,
     table: pa.Table,
     entries: Sequence[Entry],
     scoring: Scoring | PictureScoring,
@@ -167,7 +168,7 @@ def write(
         settings: the evaluation's settings.
         summary: the content of summary.json.
         subject: what restores the images, in words.
-        hidden: what is hidden, in words that follow "faces with".
+        damaged: what is done to the faces, in words that follow "faces".
         table: the content of images.parquet.
         entries: the images; those in the contact sheets are read again.
         scoring: the model and the masks.
@@ -187,10 +188,10 @@ def write(
         settings=settings,
         summary=summary,
         subject=subject,
-        holes=hidden,
+        damaged=damaged,
         known_pixels=known_pixels(summary),
         identity=identity(summary),
-        headings=tables.in_one_line(heading for heading, _ in tables.COLUMNS.values()),
+        headings=tables.in_one_line(tables.headings(summary["task"])),
         rows=rows(summary),
         divided={
             heading: (tables.in_one_line(group_headings(divided, every=True)), group_rows(divided, every=True))
@@ -226,7 +227,7 @@ def _sheets(
 ) -> dict[str, bytes]:
     """Draws contact sheets of images, which are read and restored again, since their pixels were not kept."""
     ids = {row["image_id"] for rows in shown.values() for row in rows}
-    size = scoring.image_size
+    size = scoring.task.image_size
     blocks, _ = decode([entry for entry in entries if entry.image_id in ids], size, lambda images: None)
     names, pixels = take(blocks.refs, blocks.positions())
     images = dict(zip(names, pixels.reshape(-1, size, size, 3), strict=True))
@@ -234,7 +235,7 @@ def _sheets(
     for name, rows in shown.items():
         present = [row["image_id"] for row in rows if row["image_id"] in images]
         masks = [mask for (mask,) in scoring.holes.rows([(name, size, size) for name in present])]
-        bits = np.stack([np.frombuffer(frozen_masks.bits(mask), np.uint8) for mask in masks])
-        batch = Batch(np.stack([images[name] for name in present]), bits, len(present))
+        whole = np.stack([images[name] for name in present])
+        batch = stack_batch(whole, drawn(scoring.task, masks), size, scoring.task.damage)
         sheets[name] = plots.png(sheet(scoring.network, batch))
     return sheets

@@ -9,7 +9,7 @@ from typing import Any
 import jinja2
 
 from faceae import config, storage
-from faceae.config import JobSettings, Mask
+from faceae.config import JobSettings, Mask, Settings
 from faceae.console import clock
 
 
@@ -36,7 +36,7 @@ def write_page(
         settings=settings,
         flat=config.flat(config.to_dict(settings)),
         clock=clock,
-        hidden=hidden,
+        damage=damage,
         pictures={name: base64.b64encode(picture).decode() for name, picture in pictures.items()},
         **content,
     )
@@ -49,6 +49,24 @@ def render(template: str, **content: Any) -> bytes:  # noqa: ANN401
         loader=jinja2.PackageLoader("faceae.reporting"), autoescape=True, undefined=jinja2.StrictUndefined
     )
     return pages.get_template(template).render(**content).encode()
+
+
+def damage(settings: Settings) -> str:
+    """Describes what is done to faces, in words that follow "faces": "with a hole of 28×28", "in grey"."""
+    match settings.task:
+        case "inpaint":
+            return f"with {hidden(settings.mask)}"
+        case "denoise":
+            least, most = settings.noise.sigmas
+            level = f"{least:g}" if least == most else f"{least:g} to {most:g}"
+            return f"with Gaussian noise of a standard deviation of {level} levels of 255"
+        case "colorize":
+            return "in grey, to be coloured"
+        case "upscale":
+            small = settings.data.image_size // settings.upscale.factor
+            return f"given as {small}×{small}"
+        case "reconstruct":
+            return f"to be rebuilt from {settings.model.latent_dim} numbers"
 
 
 def hidden(mask: Mask) -> str:

@@ -23,7 +23,8 @@ def curves(history: Sequence[Mapping[str, Any]], summary: Mapping[str, Any]) -> 
     frame.plot(epochs, [record["val"]["mse"] for record in history], "o-", ms=3, label="validation MSE")
     hole.plot(epochs, [record["val"]["hole_mse"] for record in history], "o-", ms=3, label="this model")
     draw_baselines(hole, summary["baselines"])
-    for axes, title in ((frame, "Full frame"), (hole, "Inside the hole, validation MSE")):
+    inside = "Inside the hole, validation MSE" if summary["task"] == "inpaint" else "Validation MSE"
+    for axes, title in ((frame, "Full frame"), (hole, inside)):
         label_axes(axes, title)
         axes.legend()
     return savefig(figure)

@@ -7,7 +7,7 @@ from typing import Any
 
 from rich.table import Table
 
-from faceae.config import Settings, Train
+from faceae.config import Settings, TaskName
 from faceae.config.article import ARTICLE, ReportedResult, matching
 from faceae.console import clock
 
@@ -19,28 +19,49 @@ COLUMNS = {
     "composite_ssim": ("SSIM\ncomposite", ".4f"),
     "rgb_argmax_accuracy": ("accuracy\nRGB argmax", ".2%"),
 }
-"""The metrics in the tables: heading and number format."""
+"""The metrics in the tables of inpainting: heading and number format."""
+
+OF_WHOLE_FRAME = {
+    "mse": ("MSE", ".5f"),
+    "psnr_db": ("PSNR, dB", ".2f"),
+    "composite_ssim": ("SSIM", ".4f"),
+    "rgb_argmax_accuracy": COLUMNS["rgb_argmax_accuracy"],
+}
+"""The metrics in the tables of tasks that ask for every pixel: there hole, composite and frame are the same."""
 
 
-def epoch_line(record: Mapping[str, Any], settings: Train, seconds_left: float) -> str:
+def columns(task: TaskName) -> Mapping[str, tuple[str, str]]:
+    """Returns the metrics in the tables of a task: heading and number format."""
+    return COLUMNS if task == "inpaint" else OF_WHOLE_FRAME
+
+
+def headings(task: TaskName) -> list[str]:
+    """Returns the headings of `columns`."""
+    return [heading for heading, _ in columns(task).values()]
+
+
+def epoch_line(record: Mapping[str, Any], settings: Settings, seconds_left: float) -> str:
     """Describes a finished epoch in one line."""
-    val, last = record["val"], settings.epochs
-    number = f"{record['epoch']:{len(str(last))}}" + ("" if settings.max_minutes else f"/{last}")
+    val, last = record["val"], settings.train.epochs
+    number = f"{record['epoch']:{len(str(last))}}" + ("" if settings.train.max_minutes else f"/{last}")
+    reached = f"mse {val['mse']:.4f}, hole {val['hole_mse']:.4f}, composite {val['composite_mse']:.5f}"
+    if settings.task != "inpaint":
+        reached = f"mse {val['mse']:.5f}, {val['psnr_db']:.2f} dB"
     return (
-        f"epoch {number}  loss {record['train_loss']:.4f}  val: mse {val['mse']:.4f}, "
-        f"hole {val['hole_mse']:.4f}, composite {val['composite_mse']:.5f}  {record['images_per_second']:.0f} images/s"
+        f"epoch {number}  loss {record['train_loss']:.4f}  val: {reached}  {record['images_per_second']:.0f} images/s"
         f" ({record['data_wait_fraction']:.1%} waiting for data), {clock(seconds_left)} left"
     )
 
 
 Row = tuple[str, list[str]]
-"""A row: its label, and a cell for each of `COLUMNS`."""
+"""A row: its label, and a cell for each of `columns`."""
 
 
 def rows(summary: Mapping[str, Any], settings: Settings) -> list[Row]:
     """Returns the rows of a run: its best epoch, the baselines, and what the article reports."""
     named = {f"this model, epoch {summary['best_epoch']}": summary["val"], **references(summary)}
-    return measured(named) + reported(matching(settings) or [ARTICLE[0]])
+    known = reported(matching(settings) or [ARTICLE[0]]) if settings.task == "inpaint" else []
+    return measured(named, settings.task) + known
 
 
 def references(summary: Mapping[str, Any]) -> dict[str, Mapping[str, float]]:
@@ -50,10 +71,11 @@ def references(summary: Mapping[str, Any]) -> dict[str, Mapping[str, float]]:
     return sampled | summary["baselines"]
 
 
-def measured(named: Mapping[str, Mapping[str, float]]) -> list[Row]:
+def measured(named: Mapping[str, Mapping[str, float]], task: TaskName = "inpaint") -> list[Row]:
     """Returns a row for each set of metrics, given by label."""
+    shown = columns(task)
     return [
-        (label, [format(values[name], form) for name, (_, form) in COLUMNS.items()]) for label, values in named.items()
+        (label, [format(values[name], form) for name, (_, form) in shown.items()]) for label, values in named.items()
     ]
 
 

@@ -18,9 +18,9 @@ class DeviceBatch(NamedTuple):
     """A batch on the device, all float32 in [0, 1].
 
     Attributes:
-        given: (n, 3, S, S), the image with a black hole.
+        given: (n, 3, S, S), the damaged image, such as one with a black hole.
         original: (n, 3, S, S).
-        mask: (n, 1, S, S), 1 inside the hole and 0 outside.
+        mask: (n, 1, S, S), 1 where the network is asked for the image, as inside the hole, and 0 elsewhere.
     """
 
     given: Tensor
@@ -56,7 +56,7 @@ def fit(image_bytes: int, device: torch.device, share: float) -> bool:
 
 
 def to_device(batch: Batch, device: torch.device, resident: ResidentImages | None = None) -> DeviceBatch:
-    """Uploads uint8 pixels and mask bits and expands them to floats on the device: 52 kB per image, not 393 kB.
+    """Uploads uint8 pixels and mask bits, and damages the images on the device: 52 kB per image, not 393 kB.
 
     Args:
         batch: the batch.
@@ -68,9 +68,8 @@ def to_device(batch: Batch, device: torch.device, resident: ResidentImages | Non
         mirrored = _upload(batch.mirrored, device)[:, None, None, None]
         pixels = torch.where(mirrored, pixels.flip(2), pixels)
     original = pixels.permute(0, 3, 1, 2).float().div_(255)  # channels_last, without a copy
-    bits = _upload(batch.mask, device)[..., None] >> torch.arange(8, device=device, dtype=torch.uint8)
-    mask = bits.bitwise_and_(1).reshape(len(pixels), 1, *pixels.shape[1:3]).float()
-    return DeviceBatch(original * (1 - mask), original, mask)
+    given, mask = batch.damage(original, _upload(batch.drawn, device))
+    return DeviceBatch(given, original, mask)
 
 
 def _pixels(batch: Batch, device: torch.device, resident: ResidentImages | None) -> Tensor:

@@ -12,7 +12,7 @@ from PIL import Image
 from faceae.config import Settings
 from faceae.reporting import plots
 from faceae.reporting.pages import write_page
-from faceae.reporting.tables import COLUMNS, in_one_line, references
+from faceae.reporting.tables import in_one_line, references
 from faceae.tuning import view
 from faceae.tuning.trials import Trial, ranked
 
@@ -44,19 +44,19 @@ def write(
         {
             "label": view.label(trial),
             "trial": trial,
-            "cells": view.cells(trial.best),
+            "cells": view.cells(trial.best, settings.task),
             "article": view.article(trial),
         }
         for trial in ranked(trials)
     ]
-    baselines = [(name, view.cells({"val": values})) for name, values in references(summary).items()]
+    baselines = [(name, view.cells({"val": values}, settings.task)) for name, values in references(summary).items()]
     write_page(
         uri,
         "grid.html",
         {"curves": curves(trials, summary["baselines"]), **{name: plots.png(sheet) for name, sheet in sheets.items()}},
         settings=settings,
         grid=content,
-        columns=in_one_line(COLUMNS[name][0] for name in view.SHOWN),
+        columns=in_one_line(heading for heading, _ in view.shown(settings.task).values()),
         summary=summary,
         varied=" × ".join(view.headings(trials)),
         rows=rows,

@@ -117,8 +117,8 @@ class GridResult:
         storage.write(storage.join(model, pca.FILE), self.baselines.pca())
         storage.write_json(self.folder.path("summary.json"), summary)
         content = self.keep(state)
-        size, reference = best.folder.settings.data.image_size, summary["best_baseline"]
-        sheets = contact_sheets(model, self.dataset.val, size, reference, self.baselines.fill(reference))
+        reference = summary["best_baseline"]
+        sheets = contact_sheets(model, self.dataset.val, self.dataset.task, reference, self.baselines.fill(reference))
         command = self.longer(best)
         page.write(self.folder.path("report"), self.folder.settings, content, self.trials, summary, sheets, command)
         self._print_result(content, summary, command)

@@ -13,15 +13,20 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from faceae.config import TaskName
 from faceae.config.article import matching
 from faceae.console import clock, count, out
-from faceae.reporting.tables import COLUMNS
+from faceae.reporting.tables import columns
 from faceae.tuning.trials import Trial, ranked
 
 STYLES = {"running": "bold", "finished": "green", "pruned": "yellow", "failed": "red"}
 
-SHOWN = ("mse", "hole_mse", "composite_mse", "rgb_argmax_accuracy")
-"""The metrics in the tables of a grid; grid.csv has all of them."""
+_LEFT_OUT = {"composite_psnr_db", "composite_ssim"}  # of the metrics in the tables of a run; grid.csv has all of them
+
+
+def shown(task: TaskName) -> dict[str, tuple[str, str]]:
+    """Returns the metrics in the tables of a grid: heading and number format."""
+    return {name: column for name, column in columns(task).items() if task != "inpaint" or name not in _LEFT_OUT}
 
 
 def values(trial: Trial) -> list[str]:
@@ -113,9 +118,9 @@ class GridView:
         for heading in ("trial", *headings(self.trials), "epoch", f"val {self.trials[0].metric}", "state"):
             table.add_column(heading, min_width=9 if heading == "epoch" else None)
         order = {"running": 0, "pending": 2}
-        shown = sorted(ranked(self.trials), key=lambda trial: order.get(trial.state, 1))
+        ordered = sorted(ranked(self.trials), key=lambda trial: order.get(trial.state, 1))
         room = max(3, out.size.height - 4)
-        for trial in shown[:room]:
+        for trial in ordered[:room]:
             epoch = f"{self.steps.get(trial.name, 0):.1f}" if trial.state == "running" else str(trial.epochs)
             state = trial.state + (f": {trial.reason}" if trial.reason else "")
             table.add_row(
@@ -125,7 +130,7 @@ class GridView:
                 f"{trial.value:.5f}" if trial.best else "",
                 Text(state, style=STYLES.get(trial.state, "dim"), no_wrap=True, overflow="ellipsis"),
             )
-        more = f"and {len(shown) - room} more; " if len(shown) > room else ""
+        more = f"and {len(ordered) - room} more; " if len(ordered) > room else ""
         return Group(table, Text(f"{more}{self.progress()}, {clock(time.monotonic() - self.start)} so far"))
 
 
@@ -135,8 +140,9 @@ def result_table(trials: Sequence[Trial], references: Mapping[str, Mapping[str, 
     table = Table(box=None, pad_edge=False)
     table.add_column(f"\n{images} validation images", no_wrap=True)
     table.add_column("best\nepoch", justify="right")
-    for name in SHOWN:
-        table.add_column(COLUMNS[name][0], justify="right", no_wrap=True)
+    task = trials[0].folder.settings.task
+    for heading, _ in shown(task).values():
+        table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("\nstate", no_wrap=True)
     wide = out.width >= 100
     if wide:
@@ -144,16 +150,16 @@ def result_table(trials: Sequence[Trial], references: Mapping[str, Mapping[str, 
     for rank, trial in enumerate(ranked(trials), 1):
         best = str(trial.best["epoch"]) if trial.best else ""
         state = Text(trial.state, style=STYLES.get(trial.state, ""))
-        reached = cells(trial.best)
+        reached = cells(trial.best, task)
         table.add_row(f"{rank}. {label(trial)}", best, *reached, state, *([article(trial)] if wide else []))
     for name, measured in references.items():
-        table.add_row(name, "", *cells({"val": measured}))
+        table.add_row(name, "", *cells({"val": measured}, task))
     return table
 
 
-def cells(record: Mapping[str, Any] | None) -> list[str]:
-    """Formats the `SHOWN` metrics of a record's `val`; without a record, the cells are empty."""
-    return [format(record["val"][name], COLUMNS[name][1]) if record else "" for name in SHOWN]
+def cells(record: Mapping[str, Any] | None, task: TaskName) -> list[str]:
+    """Formats the metrics of a record's `val` that are `shown`; without a record, the cells are empty."""
+    return [format(record["val"][name], form) if record else "" for name, (_, form) in shown(task).items()]
 
 
 def costs(cost: Mapping[str, Any]) -> list[tuple[str, str]]:

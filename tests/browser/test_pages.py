@@ -21,6 +21,7 @@ def test_the_report_of_a_run_fits_a_phone(tmp_path):
     history = [{**record, "epoch": epoch, "train_loss": 0.1, "val": val} for epoch in (1, 2)]
     summary = {
         "run": "a-name-that-is-long-" * 5,
+        "task": "inpaint",
         "epochs": 2,
         "best_epoch": 2,
         "val": val,
@@ -40,7 +41,7 @@ def test_the_report_of_a_run_fits_a_phone(tmp_path):
     sheets = {"faces": Image.new("RGB", (1100, 512)), "holes": Image.new("RGB", (1658, 768))}
     report.write(str(tmp_path / "report"), settings, summary, history, sheets)
     page = (tmp_path / "report" / "index.html").read_text()
-    assert "faces with\n  a hole of 8 to 16 pixels square or brush strokes over them" in page
+    assert "128×128 faces with a hole of 8 to 16 pixels square or brush strokes over them" in page
     assert "0.12 times that of the best baseline</b>,\nnavier_stokes (0.1235)" in page
     assert "measured on the same sample of\n1000 images" in page
     assert "<td>on a sample of 1000</td>" in page

@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw
 
 from faceae.config import Mask, check_mask
 from faceae.corruption import masks
-from faceae.data.mask_generator import read_masks
+from faceae.data.mask_library import read_masks
 from faceae.errors import InputError
 
 SIZE = 32

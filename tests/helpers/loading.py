@@ -6,21 +6,21 @@ from faceae.config import Mask
 from faceae.data import loader as module
 from faceae.data.epoch_masks import MaskDrawer
 from faceae.data.loader import BatchLoader, Ranks
-from faceae.data.mask_generator import MaskGenerator
 from faceae.data.sampler import GlobalBatchSampler
+from faceae.tasks import Inpaint
 
 SIZE, BOX = 32, 9
 
 
 def sampler_of(decoded, batch_size=8, seed=0):
-    return GlobalBatchSampler(decoded[0], seed, batch_size, MaskGenerator(Mask(size=BOX), SIZE))
+    return GlobalBatchSampler(decoded[0], seed, batch_size, Inpaint(Mask(size=BOX), SIZE))
 
 
 class Masks:
     """Draws the masks of one epoch at a time, when they are needed."""
 
     def __init__(self, sampler):
-        self.drawer = MaskDrawer(sampler.blocks, sampler.mask_generator)
+        self.drawer = MaskDrawer(sampler.blocks, sampler.task)
 
     def __call__(self, key, blocks):
         (drawn,) = self.drawer.draw([key])

@@ -19,11 +19,11 @@ from faceae.data.cache import decode
 from faceae.data.epoch import EpochKey
 from faceae.data.epoch_masks import MaskDrawer
 from faceae.data.loader import BatchLoader, Buffers
-from faceae.data.mask_generator import MaskGenerator
 from faceae.data.reader import BLOCK_BYTES, image_bytes
 from faceae.data.sampler import GlobalBatchSampler
 from faceae.data.sources import list_sources
 from faceae.data.synthetic import portrait
+from faceae.tasks import Inpaint
 from faceae.training import engine
 from faceae.training.state import TrainState
 from faceae.training.transfer import to_device
@@ -107,19 +107,19 @@ def test_images_are_decoded_by_eight_tasks_or_one_per_block(decoded):
     assert len(FaceSource(many, 128).units) == -(-100_000 // (BLOCK_BYTES // image_bytes(128)))
 
 
-def test_the_first_execution_draws_the_masks_of_as_many_epochs_as_fit(decoded, monkeypatch):
-    key, epoch_bytes = EpochKey(0, 3, False), 80 * SIZE * SIZE // 8
-    for limit, last, drawn in ((2**28, 5, [3, 4, 5]), (2 * epoch_bytes + 1, 50, [3, 4]), (0, 50, [3])):
-        monkeypatch.setattr(epoch_masks, "BURST_BYTES", limit)
-        drawer = MaskDrawer(decoded[0], MaskGenerator(Mask(size=BOX), SIZE))
+def test_the_first_execution_draws_the_masks_of_as_many_epochs_as_it_has_time_for(decoded, monkeypatch):
+    key = EpochKey(0, 3, False)
+    for limit, last, drawn in ((2**17, 5, [3, 4, 5]), (2 * 80 + 1, 50, [3, 4]), (0, 50, [3])):
+        monkeypatch.setattr(epoch_masks, "BURST_IMAGES", limit)
+        drawer = MaskDrawer(decoded[0], Inpaint(Mask(size=BOX), SIZE))
         assert [each.epoch for each in drawer.burst(key, last)] == drawn
 
 
 @pytest.mark.parametrize(("limit", "counts"), [(1e9, [1, 2, 4]), (0, [1, 1, 1])])
 def test_executions_draw_more_and_more_epochs_until_they_take_too_long(decoded, limit, counts, monkeypatch):
-    monkeypatch.setattr(epoch_masks, "BURST_BYTES", 0)
+    monkeypatch.setattr(epoch_masks, "BURST_IMAGES", 0)
     monkeypatch.setattr(epoch_masks, "BURST_SECONDS", limit)
-    drawer = MaskDrawer(decoded[0], MaskGenerator(Mask(size=BOX), SIZE))
+    drawer = MaskDrawer(decoded[0], Inpaint(Mask(size=BOX), SIZE))
     raw, seen = drawer.capacity, []
     for epoch in (1, 2, 4):
         seen.append(len(drawer.draw(drawer.burst(EpochKey(0, epoch, False), 50))))
@@ -129,7 +129,7 @@ def test_executions_draw_more_and_more_epochs_until_they_take_too_long(decoded, 
 
 def test_an_execution_makes_a_table_of_masks_for_each_cpu_from_ids_alone(decoded):
     blocks = replace(decoded[0], refs=[None] * len(decoded[0].refs))  # no pixels are needed, so none are moved
-    drawer = MaskDrawer(blocks, MaskGenerator(Mask(size=BOX), SIZE))
+    drawer = MaskDrawer(blocks, Inpaint(Mask(size=BOX), SIZE))
     keys = [EpochKey(0, epoch, epoch == 2) for epoch in (1, 2)]
     one, two = drawer.draw(keys)
     assert one.tables == two.tables
@@ -143,13 +143,13 @@ def test_an_execution_makes_a_table_of_masks_for_each_cpu_from_ids_alone(decoded
 
 
 def test_pixels_are_copied_once_from_the_object_store_into_a_batch(decoded):
-    sampler = GlobalBatchSampler(decoded[0], 0, BATCH, MaskGenerator(Mask(size=BOX), SIZE))
-    drawer = MaskDrawer(decoded[0], sampler.mask_generator)
+    sampler = GlobalBatchSampler(decoded[0], 0, BATCH, Inpaint(Mask(size=BOX), SIZE))
+    drawer = MaskDrawer(decoded[0], sampler.task)
     loader = BatchLoader(sampler, range(1, 2), lambda key, _: drawer.draw([key])[0])
     first, *_ = loader.epoch()
     (block, *_) = loader.mapped.get(decoded[0].refs)
     loader.close()
-    assert first.pixels.base is first.mask.base  # one array holds both, row by row
+    assert first.pixels.base is first.drawn.base  # one array holds both, row by row
     pixels = block.rows("pixels")
     assert not pixels.flags.owndata  # over the memory of the object store
     assert not pixels.flags.writeable

@@ -21,13 +21,13 @@ from faceae.config.jobs import EvaluateData, EvaluateOutput, EvaluateSettings, M
 from faceae.data import frozen_masks
 from faceae.data.cache import decode
 from faceae.data.epoch_masks import draw_with_pixels
-from faceae.data.mask_generator import MaskGenerator
 from faceae.data.sources import list_sources
 from faceae.data.synthetic import portrait
 from faceae.data.validation import VALIDATION, validation_batches
 from faceae.drivers.evaluate import evaluate
 from faceae.errors import InputError
 from faceae.evaluation import baselines, picture_metrics
+from faceae.tasks import Inpaint
 from faceae.training import engine
 
 CPU = torch.device("cpu")
@@ -83,13 +83,15 @@ def test_the_means_are_those_of_training(mixed, model):
         list_sources([source], "--data.source").entries,
         32,
         lambda images: None,
-        draw_with_pixels(VALIDATION, MaskGenerator(mask, 32)),
+        draw_with_pixels(VALIDATION, Inpaint(mask, 32)),
     )
     network = faceae.load(str(model[1]))
-    sums = engine.evaluate(network, validation_batches(val, 32, 16), device=CPU, bf16=engine.in_bf16("auto", CPU))
+    sums = engine.evaluate(
+        network, validation_batches(val, Inpaint(mask, 32), 16), device=CPU, bf16=engine.in_bf16("auto", CPU)
+    )
     assert sums.count == summary["counts"]["val"] == 96
     assert summary["val"] == pytest.approx(sums.means(), rel=1e-4)
-    for name, baseline in baselines.measure(validation_batches(val, 32, 16)).items():
+    for name, baseline in baselines.measure(validation_batches(val, Inpaint(mask, 32), 16)).items():
         assert summary["baselines"][name] == pytest.approx(baseline.means(), rel=1e-6)
 
 
@@ -136,7 +138,7 @@ def test_the_masks_that_were_used_are_written_and_give_the_same_result_again(mix
     summary, folder, source = mixed
     written = pq.read_table(folder / "masks.parquet")
     ids = rows_of(folder)["image_id"].to_pylist()
-    drawn = MaskGenerator(Mask(kind=KINDS.kind, size=KINDS.size), 32).draw_validation(ids)
+    drawn = Inpaint(Mask(kind=KINDS.kind, size=KINDS.size), 32).draw_validation(ids)
     assert written["image_id"].to_pylist() == ids
     assert written["bits"].to_pylist() == [bits.tobytes() for bits in drawn]
     assert summary["masks"] == {"sha256": frozen_masks.digest(frozen_masks.read(f"{folder}/masks.parquet")), "rows": 96}

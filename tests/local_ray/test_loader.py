@@ -15,19 +15,19 @@ from faceae.corruption import masks
 from faceae.data.cache import decode
 from faceae.data.epoch_masks import draw_with_pixels
 from faceae.data.loader import BatchLoader
-from faceae.data.mask_generator import MaskGenerator
 from faceae.data.reader import BLOCK_BYTES, image_bytes, pixels_array
 from faceae.data.sampler import GlobalBatchSampler
 from faceae.data.sources import list_sources
 from faceae.data.synthetic import portrait
 from faceae.data.validation import VALIDATION, validation_batches
+from faceae.tasks import Inpaint
 from faceae.training.transfer import ResidentImages, to_device
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
 
 
 def decode_validation(entries):
-    return decode(entries, SIZE, lambda images: None, draw_with_pixels(VALIDATION, MaskGenerator(Mask(size=BOX), SIZE)))
+    return decode(entries, SIZE, lambda images: None, draw_with_pixels(VALIDATION, Inpaint(Mask(size=BOX), SIZE)))
 
 
 def test_bad_images_are_left_out_and_named(decoded):
@@ -153,16 +153,14 @@ def test_another_seed_gives_another_order(decoded):
 @pytest.mark.parametrize("world_size", [1, 2, 5])
 def test_validation_has_every_image_once_with_masks_that_never_change(source, world_size):
     entries = list_sources([str(source)], "--data.source").entries
-    blocks, _ = decode(
-        entries, SIZE, lambda images: None, draw_with_pixels(VALIDATION, MaskGenerator(Mask(size=BOX), SIZE))
-    )
+    blocks, _ = decode(entries, SIZE, lambda images: None, draw_with_pixels(VALIDATION, Inpaint(Mask(size=BOX), SIZE)))
     ids = {key(portrait(number, SIZE)): f"{number:02}.png" for number in range(45)}
     seen = []
     for rank in range(world_size):
-        for batch in validation_batches(blocks, SIZE, 4, rank, world_size):
+        for batch in validation_batches(blocks, Inpaint(Mask(size=BOX), SIZE), 4, rank, world_size):
             names = [ids[key(image)] for image in batch.pixels]
             expected = masks.draw(names, Mask(size=BOX), seed=0, epoch=masks.VALIDATION_EPOCH, image_size=SIZE)
-            assert (masks.unpack(batch.mask, SIZE) == expected).all()
+            assert (masks.unpack(batch.drawn, SIZE) == expected).all()
             seen += names
     assert sorted(seen) == sorted(ids.values())
 
@@ -176,7 +174,7 @@ def test_images_are_decoded_once_for_all_epochs(source, tmp_path, monkeypatch):
     counting = _Counting(str(log))
     monkeypatch.setattr(cache, "FaceSource", lambda e, size: counting.wrap(reader.FaceSource(e, size)))
     blocks, _ = decode(entries, SIZE, lambda images: None)
-    load_epochs(GlobalBatchSampler(blocks, 0, 8, MaskGenerator(Mask(size=BOX), SIZE)), 0, 1, range(1, 6))
+    load_epochs(GlobalBatchSampler(blocks, 0, 8, Inpaint(Mask(size=BOX), SIZE)), 0, 1, range(1, 6))
     assert sum(int(line) for line in log.read_text().split()) == len(entries)
 
 
@@ -220,19 +218,15 @@ def test_a_row_group_larger_than_a_block_is_read_whole(ray_cluster, tmp_path):
     originals = sorted(key(image) for image in pixels)
     blocks, _ = decode(entries, SIZE, lambda images: None)
     assert len(blocks.refs) == 1
-    ((*epoch,),) = load_epochs(
-        GlobalBatchSampler(blocks, 0, 64, MaskGenerator(Mask(size=BOX), SIZE)), 0, 1, range(1, 2)
-    )
+    ((*epoch,),) = load_epochs(GlobalBatchSampler(blocks, 0, 64, Inpaint(Mask(size=BOX), SIZE)), 0, 1, range(1, 2))
     assert sorted(key(image) for batch, *_ in epoch for image in batch) == originals
-    val, _ = decode(
-        entries, SIZE, lambda images: None, draw_with_pixels(VALIDATION, MaskGenerator(Mask(size=BOX), SIZE))
-    )
-    batches = list(validation_batches(val, SIZE, 64))
+    val, _ = decode(entries, SIZE, lambda images: None, draw_with_pixels(VALIDATION, Inpaint(Mask(size=BOX), SIZE)))
+    batches = list(validation_batches(val, Inpaint(Mask(size=BOX), SIZE), 64))
     assert sorted(key(image) for batch in batches for image in batch.pixels) == originals
     ids = {key(image): str(i) for i, image in enumerate(pixels)}
     names = [ids[key(image)] for image in batches[-1].pixels]
     expected = masks.draw(names, Mask(size=BOX), seed=0, epoch=masks.VALIDATION_EPOCH, image_size=SIZE)
-    assert (masks.unpack(batches[-1].mask, SIZE) == expected).all()
+    assert (masks.unpack(batches[-1].drawn, SIZE) == expected).all()
 
 
 def test_pixels_reach_the_engine_without_float_copies(decoded):

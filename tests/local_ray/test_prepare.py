@@ -21,7 +21,6 @@ from faceae.config import Data, Mask, Output, Settings, Source
 from faceae.config.jobs import PrepareSettings, Shard
 from faceae.data import images
 from faceae.data.cache import decode, take
-from faceae.data.mask_generator import MaskGenerator
 from faceae.data.sampler import GlobalBatchSampler
 from faceae.data.sources import list_sources
 from faceae.data.split import Split
@@ -29,6 +28,7 @@ from faceae.data.synthetic import portrait
 from faceae.drivers.prepare import prepare
 from faceae.errors import InputError
 from faceae.run_folder import RunFolder
+from faceae.tasks import Inpaint
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
 
@@ -106,7 +106,7 @@ def test_training_sees_the_same_images_in_the_same_order(forms, tmp_path):
     for source in (forms / "tree", forms / "ffhq.zip", forms / "face.parquet", folder):
         train = Split(Data(source=(str(source),))).train
         blocks, _ = decode(train, SIZE, lambda count: None)
-        order = GlobalBatchSampler(blocks, 3, 8, MaskGenerator(Mask(size=8), SIZE)).permutation(2)
+        order = GlobalBatchSampler(blocks, 3, 8, Inpaint(Mask(size=8), SIZE)).permutation(2)
         ids, pixels = take(blocks.refs, blocks.positions()[order])
         seen.append((ids, pixels.tobytes()))
     assert all(one == seen[0] for one in seen[1:])

@@ -11,8 +11,8 @@ from loading import Masks, key, load_epochs, sampler_of
 from faceae.config import Mask
 from faceae.data.cache import Blocks
 from faceae.data.loader import BatchLoader, Ranks
-from faceae.data.mask_generator import MaskGenerator
 from faceae.data.sampler import GlobalBatchSampler, assign
+from faceae.tasks import Inpaint
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
 
@@ -49,7 +49,7 @@ def test_a_rank_trains_on_the_images_of_its_home_and_on_others_only_where_it_has
 def test_most_of_a_batch_stays_at_home_in_a_set_larger_than_a_shuffle_pool():
     """FFHQ on eight nodes of one GPU: without pools that have blocks of all homes, 0.18 of it crossed."""
     blocks = Blocks([None] * 118, [np.arange(512, dtype=np.int32)] * 118)
-    sampler = GlobalBatchSampler(blocks, 0, 1024, MaskGenerator(Mask(size=28), 128), max_workers=8)
+    sampler = GlobalBatchSampler(blocks, 0, 1024, Inpaint(Mask(size=28), 128), max_workers=8)
     homes = sampler.homes(sampler.permutation(1), 8).reshape(-1, 1024)
     assert len(np.unique(homes[0])) == 8
     assert 0 < (assign(homes, 8) != homes).mean() < 0.13

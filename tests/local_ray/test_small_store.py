@@ -13,7 +13,7 @@ import ray, ray.data
 logging.getLogger("ray.data").setLevel(logging.ERROR)
 ray.init(address="local", num_cpus=3, include_dashboard=False, object_store_memory=80 * 2**20, log_to_driver=False)
 from faceae.config import Mask
-from faceae.data.mask_generator import MaskGenerator
+from faceae.tasks import Inpaint
 from faceae.data.cache import decode, fits
 from faceae.data.epoch_masks import MaskDrawer
 from faceae.data.loader import BatchLoader
@@ -24,8 +24,8 @@ from faceae.data.synthetic import portrait
 entries = list_sources(["synthetic:1000"], "--data.source").entries
 assert not fits(len(entries), 256)
 blocks, _ = decode(entries, 256, lambda images: None)
-sampler = GlobalBatchSampler(blocks, 0, 64, MaskGenerator(Mask(), 256))
-drawer = MaskDrawer(blocks, sampler.mask_generator)
+sampler = GlobalBatchSampler(blocks, 0, 64, Inpaint(Mask(), 256))
+drawer = MaskDrawer(blocks, sampler.task)
 loader = BatchLoader(sampler, range(1, 3), lambda key, _: drawer.draw([key])[0])
 drawn = {hashlib.sha256(portrait(number, 256).tobytes()).digest() for number in range(len(entries))}
 for _ in range(2):

@@ -18,10 +18,10 @@ from runs import ROOT, assert_same, figures, history, small
 import faceae
 from faceae import metrics, storage
 from faceae.config.jobs import EvaluateData, EvaluateOutput, EvaluateSettings, ReplicaScale
-from faceae.data.mask_generator import MaskGenerator
 from faceae.data.synthetic import portrait
 from faceae.drivers.train import train
 from faceae.errors import InputError, RunFailedError
+from faceae.tasks import Inpaint
 
 
 @pytest.fixture(scope="module")
@@ -84,10 +84,12 @@ def test_the_saved_model_gives_the_reported_metrics(finished, ray_cluster):
 
     settings, summary, folder = finished
     network = faceae.load(str(folder / "model"))
-    draw = draw_with_pixels(VALIDATION, MaskGenerator(settings.mask, 32))
+    draw = draw_with_pixels(VALIDATION, Inpaint(settings.mask, 32))
     val, _ = decode(Split(settings.data).val, 32, lambda images: None, draw)
     cpu = torch.device("cpu")
-    sums = engine.evaluate(network, validation_batches(val, 32, 5), device=cpu, bf16=engine.in_bf16("auto", cpu))
+    sums = engine.evaluate(
+        network, validation_batches(val, Inpaint(settings.mask, 32), 5), device=cpu, bf16=engine.in_bf16("auto", cpu)
+    )
     assert sums.count == summary["counts"]["val"]
     assert sums.means() == pytest.approx(summary["val"], rel=1e-4)
 
@@ -129,9 +131,11 @@ def test_on_many_images_model_and_baselines_are_compared_on_the_same_sample(fini
     sample = Blocks(dataset.val.refs, rows)
     assert found["compared"]["images"] == len(sample) < found["compared"]["of"] == summary["counts"]["val"]
     network = faceae.load(str(folder / "model"))
-    own = engine.evaluate(network, validation_batches(sample, 32, 16), device=torch.device("cpu"))
+    own = engine.evaluate(
+        network, validation_batches(sample, Inpaint(settings.mask, 32), 16), device=torch.device("cpu")
+    )
     assert found["compared"]["val"] == pytest.approx(own.means(), rel=1e-5)
-    for name, sums in baselines.measure(validation_batches(sample, 32, 16)).items():
+    for name, sums in baselines.measure(validation_batches(sample, Inpaint(settings.mask, 32), 16)).items():
         assert found["baselines"][name] == pytest.approx(sums.means(), rel=1e-5)
 
 

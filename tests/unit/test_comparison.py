@@ -47,7 +47,7 @@ def test_a_group_without_a_compared_image_has_no_best_baseline():
 
 def test_the_terminal_says_the_share_of_the_best_the_sample_and_what_is_left_out():
     with out.capture() as printed:
-        print_comparison(aggregate.means(ROWS))
+        print_comparison({"task": "inpaint"} | aggregate.means(ROWS))
     assert printed.get().splitlines() == [
         "best baseline: pca; the model has 1.00 of its error in the hole (on a sample of 2)",
         "That is no better than what needs no training. Train for longer; --preset restore takes 20 minutes.",
@@ -58,5 +58,7 @@ def test_the_terminal_says_the_share_of_the_best_the_sample_and_what_is_left_out
 
 def test_a_model_without_a_pca_is_told_so():
     with out.capture() as printed:
-        print_comparison(aggregate.means(ROWS.drop_columns([f"pca_{name}" for name in metrics.NAMES])))
+        print_comparison(
+            {"task": "inpaint"} | aggregate.means(ROWS.drop_columns([f"pca_{name}" for name in metrics.NAMES]))
+        )
     assert "left out: pca; the model has no pca.safetensors beside it" in printed.get()

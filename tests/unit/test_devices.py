@@ -8,11 +8,11 @@ from faceae.cluster import placement, replicas
 from faceae.config import Mask, Settings
 from faceae.config.jobs import ReplicaScale
 from faceae.data.execution import Replicas
-from faceae.data.mask_generator import MaskGenerator
 from faceae.data.sources import Entry
 from faceae.evaluation import scoring
 from faceae.evaluation.baselines import Comparison
 from faceae.evaluation.holes import DrawnHoles
+from faceae.tasks import Inpaint
 
 
 @pytest.fixture
@@ -37,8 +37,8 @@ def test_an_evaluation_without_gpus_runs_on_the_cpu_though_it_sees_one(cluster, 
     monkeypatch.setattr(scoring.ray, "put", lambda value: value)
     monkeypatch.setattr(scoring.ray, "get", lambda value: value)
     entries = [Entry("0", "synthetic:")]
-    holes = DrawnHoles(MaskGenerator(Mask(), 32))
-    what = scoring.Scoring(network, holes, 32, 4, Comparison(None, frozenset()))
+    holes = DrawnHoles(Inpaint(Mask(), 32))
+    what = scoring.Scoring(network, holes, Inpaint(Mask(), 32), 4, Comparison(None, frozenset()))
     list(scoring.score(entries, what, Replicas(1, 2, 0.0)))
     scorer = made[0].make(*made[0].arguments)
     assert scorer.device == torch.device("cpu")

@@ -57,7 +57,7 @@ def train_state(network, optim=None, loss="mse"):
 def test_the_hole_is_black_on_the_device_and_nothing_else_changes():
     (batch,) = batches([5])
     data = to_device(batch, CPU)
-    hole = masks.unpack(batch.mask, SIZE)
+    hole = masks.unpack(batch.drawn, SIZE)
     assert (data.mask[:, 0].numpy().astype(bool) == hole).all()
     assert np.allclose(data.original.permute(0, 2, 3, 1).numpy() * 255, batch.pixels, atol=1e-4)
     assert (data.given.permute(0, 2, 3, 1).numpy()[hole] == 0).all()

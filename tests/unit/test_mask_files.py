@@ -12,7 +12,7 @@ from PIL import Image
 
 from faceae.corruption import masks
 from faceae.data.full_size import read_full_size, unpacked
-from faceae.data.mask_generator import read_masks
+from faceae.data.mask_library import read_masks
 from faceae.data.sources import list_sources
 from faceae.data.synthetic import portrait
 from faceae.errors import InputError

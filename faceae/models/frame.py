@@ -1,0 +1,63 @@
+"""A U-Net that sees a whole image, for tasks that ask for all of it: denoising, upscaling and colouring.
+
+It draws what is to be added to the image that it is given, so that it begins with that image. Beside the colours of
+each pixel it sees where in the frame the pixel is: faces are aligned, so the position tells which part of a face it is.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from faceae.models.layers import Unet
+from faceae.models.unet import place
+from faceae.tasks.colorize import luminance
+
+
+class FrameUnet(Unet):
+    """Adds what the U-Net draws to the given image."""
+
+    def __init__(
+        self, width: int, levels: int, blocks: int, *, keeps_luminance: bool = False, average_mirrored: bool = True
+    ) -> None:
+        """Builds the layers.
+
+        Args:
+            width: channels of the finest level; each coarser level has twice as many.
+            levels: number of levels, at least 2; each has half the resolution of the one before.
+            blocks: residual blocks at each level, on the way down and on the way up.
+            keeps_luminance: whether grey images are coloured: the output has exactly their luminance.
+            average_mirrored: see `faceae.models.unet.WindowUnet`.
+        """
+        super().__init__()
+        self.keeps_luminance, self.average_mirrored = keeps_luminance, average_mirrored
+        self._build(5, 3, [width * 2**level for level in range(levels)], blocks)
+
+    def forward(self, given: Tensor, mask: Tensor) -> Tensor:
+        """Maps (N, 3, S, S) in [0, 1] to (N, 3, S, S) float32 in [0, 1]; ignores the mask."""
+        if self.training or not self.average_mirrored:
+            return self._draw(given)
+        return (self._draw(given) + self._draw(given.flip(3)).flip(3)) / 2
+
+    def _draw(self, given: Tensor) -> Tensor:
+        positions = place(given.new_zeros(len(given), 2), given.new_ones(len(given)), given.shape[-1])
+        drawn = self._unet(torch.cat([given - 0.5, positions.permute(0, 3, 1, 2)], 1)).float()
+        return coloured(given, drawn) if self.keeps_luminance else (given + drawn).clamp(0, 1)
+
+
+def coloured(grey: Tensor, colours: Tensor) -> Tensor:
+    """Colours images without changing their luminance.
+
+    A colour that cannot be had at its pixel's luminance is made paler until it can.
+
+    Args:
+        grey: (N, 3, S, S), the luminance in each channel, in [0, 1].
+        colours: (N, 3, S, S), any numbers; of a pixel's, what counts is how they differ from their own luminance.
+
+    Returns:
+        (N, 3, S, S) in [0, 1].
+    """
+    chroma = colours - luminance(colours)
+    room = torch.where(chroma > 0, 1 - grey, grey)
+    share = (room / chroma.abs().clamp_min(1e-6)).amin(1, keepdim=True).clamp_max(1)
+    return grey + share * chroma

@@ -1,0 +1,131 @@
+"""Whole runs of tasks that hide nothing: trained, evaluated, resumed, and on two workers."""
+
+import dataclasses
+import os
+import subprocess
+import sys
+import time
+
+import pyarrow.parquet as pq
+import pytest
+from pictures import zipped
+from processes import assert_no_process_is_left, kill_session
+from runs import ROOT, assert_same, figures, history
+
+from faceae import config, storage
+from faceae.config import Data, Model, Run, Scale, Settings, Train
+from faceae.config.jobs import EvaluateData, EvaluateOutput, EvaluateSettings, MaskOverride, NoiseOverride
+from faceae.drivers.evaluate import evaluate
+from faceae.drivers.train import train
+from faceae.errors import InputError
+
+
+def settings(task, faces, root, name, workers=1, epochs=2, **changed):
+    model = Model(name="article" if task == "reconstruct" else "unet", width=8, levels=2, latent_dim=16)
+    return Settings(
+        task=task,
+        data=Data(source=(str(faces),), image_size=32, val_fraction=0.2),
+        model=model,
+        train=Train(epochs=epochs, batch_size=16, augment="mirror"),
+        scale=Scale(workers=workers),
+        run=Run(storage=str(root), name=name),
+        **changed,
+    )
+
+
+def evaluation(folder, source, root, name, **changed):
+    return EvaluateSettings(
+        str(folder / "model"),
+        EvaluateData((str(source),), subset="val"),
+        run=EvaluateOutput(storage=str(root), name=name),
+        **changed,
+    )
+
+
+@pytest.mark.parametrize(("task", "baselines"), [
+    ("denoise", {"noisy", "nonlocal_means"}),
+    pytest.param("colorize", {"grey", "pca"}, marks=pytest.mark.slow),
+    pytest.param("upscale", {"bicubic"}, marks=pytest.mark.slow),
+    pytest.param("reconstruct", {"mean", "pca"}, marks=pytest.mark.slow),
+])  # fmt: skip
+def test_a_task_is_trained_and_evaluated(ray_cluster, faces, tmp_path, task, baselines, capsys):
+    summary = train(settings(task, faces, tmp_path, "run"))
+    assert summary["task"] == task
+    assert set(summary["baselines"]) == baselines
+    first, second = (record["train_loss"] for record in history(tmp_path / "run"))
+    assert second < first
+    assert summary["val"]["mse"] == pytest.approx(summary["val"]["composite_mse"])
+    page = (tmp_path / "run" / "report" / "index.html").read_text()
+    assert "inside the hole" not in page
+    assert "with a hole" not in page
+    measured = evaluate(evaluation(tmp_path / "run", faces, tmp_path, "e"))
+    assert measured["task"] == task
+    assert set(measured["baselines"]) == baselines
+    for name, value in summary["val"].items():
+        assert measured["val"][name] == pytest.approx(value, rel=1e-4)
+    for name in baselines:
+        assert measured["baselines"][name]["mse"] == pytest.approx(summary["baselines"][name]["mse"], rel=1e-4)
+    assert "hole" not in capsys.readouterr().out
+    table = pq.read_table(tmp_path / "e" / "images.parquet")
+    assert set(table["kind"].to_pylist()) == {task}
+    assert set(table["hole_pixels"].to_pylist()) == {32 * 32}
+    if task == "denoise":
+        less = evaluate(evaluation(tmp_path / "run", faces, tmp_path, "less", noise=NoiseOverride(5)))
+        assert less["baselines"]["noisy"]["mse"] * 255**2 == pytest.approx(25, rel=0.1)
+        assert_flags_of_other_tasks_are_refused(tmp_path / "run", faces, tmp_path)
+
+
+def assert_flags_of_other_tasks_are_refused(folder, faces, root):
+    with pytest.raises(InputError, match="--mask: the model was trained for --task denoise; leave it out"):
+        evaluate(evaluation(folder, faces, root, "wrong", mask=MaskOverride(size=4)))
+    with pytest.raises(InputError, match="trained for --task denoise and fills no holes"):
+        evaluate(evaluation(folder, faces, root, "own", own_size=True))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("task", ["denoise", "colorize"])
+def test_two_workers_and_a_resumed_run_agree_with_one(ray_cluster, faces, tmp_path, task):
+    train(settings(task, faces, tmp_path, "one"))
+    train(settings(task, faces, tmp_path, "two", workers=2))
+    train(settings(task, faces, tmp_path, "resumed", epochs=1))
+    longer = settings(task, faces, tmp_path, "resumed")
+    train(dataclasses.replace(longer, run=dataclasses.replace(longer.run, resume=True)))
+    assert_same(figures(tmp_path / "one"), figures(tmp_path / "resumed"))
+    assert_same(figures(tmp_path / "one"), figures(tmp_path / "two"), rel=1e-3)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+@pytest.mark.parametrize("task", ["denoise", "colorize", "upscale", "reconstruct"])
+def test_a_killed_run_from_and_to_a_bucket_resumes_to_the_same_result(s3, faces, task):
+    root = f"s3://faces/tasks/{task}"
+    content = {path.name: path.read_bytes() for path in faces.rglob("*.png")}
+    storage.write(f"{root}/faces.zip", zipped(content))
+
+    def start(name, *more):
+        flags = config.flags(settings(task, f"{root}/faces.zip", root, name, epochs=40))
+        environment = {key: value for key, value in os.environ.items() if not key.startswith("RAY_")}
+        command = [sys.executable, "-m", "faceae", "train", *flags, *more]
+        pipe = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+        return subprocess.Popen(command, cwd=ROOT, env=environment, start_new_session=True, **pipe)
+
+    def epochs():
+        lines = f"{root}/killed/metrics.jsonl"
+        return len(storage.read_lines(lines)) if storage.exists(lines) else 0
+
+    job = start("killed")
+    try:
+        while epochs() < 2:
+            assert job.poll() is None, job.stdout.read()
+            time.sleep(0.05)
+    finally:
+        job.kill()
+        job.wait()
+        kill_session(job.pid)
+    assert_no_process_is_left(job.pid)
+    assert epochs() < 40
+    for name in ("killed", "whole"):
+        again = start(name, "--run.resume")
+        output = again.communicate()[0]
+        assert again.returncode == 0, output
+    assert figures(f"{root}/killed") == figures(f"{root}/whole")
