@@ -41,7 +41,7 @@ def test_the_report_of_a_run_fits_a_phone(tmp_path):
     sheets = {"faces": Image.new("RGB", (1100, 512)), "holes": Image.new("RGB", (1658, 768))}
     report.write(str(tmp_path / "report"), settings, summary, history, sheets)
     page = (tmp_path / "report" / "index.html").read_text()
-    assert "128×128 faces with a hole of 8 to 16 pixels square or brush strokes over them" in page
+    assert "32×32 faces with a hole of 8 to 16 pixels square or brush strokes over them" in page
     assert "0.12 times that of the best baseline</b>,\nnavier_stokes (0.1235)" in page
     assert "measured on the same sample of\n1000 images" in page
     assert "<td>on a sample of 1000</td>" in page
