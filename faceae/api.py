@@ -19,14 +19,11 @@ from typing import Any, NamedTuple
 
 from faceae import config, storage
 from faceae.commands import COMMANDS
-from faceae.config import JobT, Settings, SettingsT, Strict, presets
+from faceae.config import JobT, Settings, SettingsT, presets
 from faceae.config.embed import EmbedSettings
 from faceae.config.grid import GridSettings
 from faceae.config.jobs import EvaluateSettings, PrepareSettings, ReconstructSettings
 from faceae.run_folder import RunFolder
-
-Group = Mapping[str, Any] | Strict
-"""Some fields of a group of settings, by name, or the group."""
 
 
 class Result(NamedTuple):
@@ -41,26 +38,27 @@ class Result(NamedTuple):
     summary: dict[str, Any]
 
 
-def train(preset: str | Settings = "demo", **groups: Group) -> Result:
+def train(preset: str | Settings = "demo", **changes: Any) -> Result:  # noqa: ANN401
     """Trains one model, as `faceae train` does.
 
     Args:
         preset: the name of a preset, or settings, to start from.
-        **groups: what differs from it: `data`, `mask`, `model`, `optim`, `train`, `scale`, `run`.
+        **changes: what differs from it: `task`, and the groups `data`, `mask`, `noise`, `upscale`, `model`, `optim`,
+            `train`, `scale` and `run`, each a dictionary of some of its fields or its dataclass from `faceae.config`.
 
     Raises:
         InputError: the input is wrong.
         RunFailedError: the run failed.
     """
-    return _in_folder("train", _changed(_start(preset, Settings), groups))
+    return _in_folder("train", _changed(_start(preset, Settings), changes))
 
 
-def tune(preset: str | GridSettings = "demo-grid", **groups: Group) -> Result:
+def tune(preset: str | GridSettings = "demo-grid", **changes: Any) -> Result:  # noqa: ANN401
     """Compares settings, as `faceae tune` does; see `train`, and `grid` and `tune` for the groups of a grid."""
-    return _in_folder("tune", _changed(_start(preset, GridSettings), groups))
+    return _in_folder("tune", _changed(_start(preset, GridSettings), changes))
 
 
-def prepare(**groups: Group) -> Result:
+def prepare(**groups: Any) -> Result:  # noqa: ANN401
     """Decodes images into shards, as `faceae prepare` does; groups are `data`, `shard`, `run`; see `train`."""
     return _in_folder("prepare", _changed(PrepareSettings(), groups))
 
@@ -71,7 +69,7 @@ def evaluate(model: str, *source: str, **groups: Any) -> Result:  # noqa: ANN401
     Args:
         model: the saved model.
         *source: where the images are.
-        **groups: `data`, `mask`, `scale` and `run`, and single settings such as `own_size=True`.
+        **groups: `data`, `mask`, `noise`, `scale` and `run`, and single settings such as `own_size=True`.
 
     Raises:
         InputError: the input is wrong.

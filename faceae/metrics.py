@@ -6,6 +6,7 @@ images were batched or shared among workers.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
@@ -22,6 +23,9 @@ NAMES = (
     "composite_ssim",
     "rgb_argmax_accuracy",
 )
+DIVERGENCE = "kl_nats"
+"""A metric of variational autoencoders only: the divergence of an image's latent vector from a normal distribution."""
+
 _SSIM_REACH = 5  # pixels on each side of the centre of the 11-pixel window of the similarity
 _PSNR_FLOOR = 1e-10  # a perfect image has 100 dB, not infinity, which would be the mean of any set that contains it
 
@@ -144,19 +148,33 @@ def psnr_db(mse: Tensor) -> Tensor:
     return -10 * torch.log10(mse.clamp_min(_PSNR_FLOOR))
 
 
+def bits_per_value(mse: float, divergence: float, values: int) -> float:
+    """Returns the bits that a variational autoencoder needs for a value of 8 bits: an upper bound.
+
+    Args:
+        mse: its mean squared error, taken as the variance of a normal distribution around what it returns.
+        divergence: in nats an image.
+        values: the number of values of an image, 3 * S * S.
+    """
+    nats = 0.5 * math.log(2 * math.pi * math.e * max(mse, _PSNR_FLOOR)) + divergence / values
+    return nats / math.log(2) + math.log2(255)
+
+
 class Sums:
     """Sums of the metrics and the number of images, to be added up over batches and workers.
 
     Attributes:
-        totals: (len(NAMES) + 1,) float64: the sum of each metric in the order of `NAMES`, then the number of images.
+        names: the names of the metrics.
+        totals: (len(names) + 1,) float64: the sum of each metric in the order of `names`, then the number of images.
     """
 
-    def __init__(self, device: torch.device | str = "cpu") -> None:
-        self.totals = torch.zeros(len(NAMES) + 1, dtype=torch.float64, device=device)
+    def __init__(self, device: torch.device | str = "cpu", names: tuple[str, ...] = NAMES) -> None:
+        self.names = names
+        self.totals = torch.zeros(len(names) + 1, dtype=torch.float64, device=device)
 
     def add(self, values: Mapping[str, Tensor]) -> None:
         """Adds a batch of metrics, as `per_example` returns them."""
-        rows = torch.stack([values[name] for name in NAMES]).double()
+        rows = torch.stack([values[name] for name in self.names]).double()
         self.totals[:-1] += rows.sum(1)
         self.totals[-1] += rows.shape[1]
 
@@ -172,4 +190,4 @@ class Sums:
     def means(self) -> dict[str, float]:
         """Returns the mean of each metric over all images added."""
         *sums, count = self.totals.tolist()
-        return {name: value / count for name, value in zip(NAMES, sums, strict=True)}
+        return {name: value / count for name, value in zip(self.names, sums, strict=True)}

@@ -61,7 +61,7 @@ def check_batch_norm(settings: Settings, placed: Placement, images: int) -> None
     Raises:
         InputError: a rank would get a batch of one image.
     """
-    if settings.model.name != "article" or settings.data.image_size > 16 or (placed.gpu and placed.workers > 1):
+    if settings.model.name == "unet" or settings.data.image_size > 16 or (placed.gpu and placed.workers > 1):
         return
     full, rest = divmod(images, settings.train.batch_size)
     rows = [settings.train.batch_size] * (full > 0) + [rest] * (rest >= placed.max_workers and rest > 0)

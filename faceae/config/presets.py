@@ -44,6 +44,15 @@ _WHOLE_FRAME = dataclasses.replace(
     model=Model(name="unet", width=16, levels=4),
     train=dataclasses.replace(_RESTORE.train, loss="mse", best_by="mse"),
 )
+_VAE = dataclasses.replace(
+    _RESTORE,
+    preset="vae",
+    task="reconstruct",
+    model=Model(name="vae", latent_dim=128),
+    optim=dataclasses.replace(_RESTORE.optim, lr=0.002),
+    train=dataclasses.replace(_RESTORE.train, loss="mse", best_by="mse"),
+)
+
 _TASKS: tuple[TaskName, ...] = ("denoise", "colorize", "upscale")
 
 OF_TASK = {"inpaint": "restore"} | {task: task for task in _TASKS}
@@ -55,6 +64,7 @@ PRESETS: dict[str, Settings] = {
     "restore": _RESTORE,
     "restore-sharp": _RESTORE_SHARP,
     **{task: dataclasses.replace(_WHOLE_FRAME, preset=task, task=task) for task in _TASKS},
+    "vae": _VAE,
     "article-denoise": dataclasses.replace(_ARTICLE, preset="article-denoise", task="denoise"),
     "demo-grid": GridSettings(
         preset="demo-grid",

@@ -57,8 +57,9 @@ class Data(Source):
 class Model(Strict):
     """The network."""
 
-    name: Literal["article", "unet"] = "article"
+    name: Literal["article", "unet", "vae"] = "article"
     """article: strided convolutions, a dense latent vector, transposed convolutions.
+    vae: the same as a variational autoencoder: what is drawn from a normal distribution decodes to faces, too.
     unet: a U-Net with skip connections. It fills a hole from a window around it; other tasks see the whole image."""
     latent_dim: Annotated[int, Field(gt=0, le=2**16)] = 300
     """Length of the latent vector that encodes the whole face (the article's Z_DIM)."""
@@ -106,6 +107,12 @@ class Train(Strict):
     loss: Literal["mse", "bce", "l1", "hole"] = "mse"
     """Loss between the network's output and the original. mse, bce and l1 are means over the whole frame.
     hole: the mean squared error inside the hole plus a tenth of that over the whole frame."""
+    kl: Annotated[float, Field(ge=0)] = 0.01
+    """vae: weight of the latent vectors' divergence from a normal distribution, as a mean over the image's values,
+    beside the loss. Twice the mean squared error that is reached gives the evidence lower bound; more gives better
+    samples and worse reconstructions (the beta of a beta-VAE)."""
+    kl_warmup: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    """vae: share of the run, at its beginning, in which that weight rises from zero."""
     augment: Literal["none", "mirror"] = "none"
     """mirror: mirrors a random half of the training images, a new half in every epoch."""
     sharpen: Annotated[float, Field(ge=0, lt=1)] = 0.0
@@ -178,7 +185,8 @@ class Settings(RunSettings):
     restore: fills holes better than OpenCV does, after 20 minutes of training (train.max-minutes).
     restore-sharp: the same, but for the last 6 minutes it learns to fill them sharply, against a critic.
     denoise, colorize, upscale: these tasks, each trained for 20 minutes.
-    article-denoise: the first of them, with the article's network and settings."""
+    article-denoise: the first of them, with the article's network and settings.
+    vae: a variational autoencoder of 128 numbers, trained for 20 minutes."""
     task: TaskName = "inpaint"
     """What is done to the faces, and what the network is to give back.
     inpaint: fill holes (mask). denoise: remove noise (noise). upscale: make small faces large (upscale).

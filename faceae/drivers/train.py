@@ -156,6 +156,7 @@ def _conclude(
     from faceae.evaluation.summary import summarize
     from faceae.reporting import run as report
     from faceae.reporting.contact_sheet import contact_sheets
+    from faceae.reporting.latent_sheet import latent_sheet
 
     settings = folder.settings
     history = storage.read_lines(folder.path("metrics.jsonl"))
@@ -171,6 +172,8 @@ def _conclude(
     }
     best = summary["best_baseline"]
     sheets = contact_sheets(folder.path("model"), dataset.val, dataset.task, best, baselines.fill(best))
+    if settings.task == "reconstruct":
+        sheets["latent"] = latent_sheet(folder.path("model"), dataset.val, dataset.task)
     folder.held.check()
     storage.write(folder.path("model", pca.FILE), baselines.pca())
     report.write(folder.path("report"), settings, summary, history, sheets)

@@ -31,7 +31,7 @@ from faceae.evaluation.identity import DISTANCE, Identity
 from faceae.tasks import Inpaint, Task
 from faceae.training import engine
 
-SCORES = {"article": "mse", "unet": "hole_mse"}
+SCORES = {"article": "mse", "vae": "mse", "unet": "hole_mse"}
 """The metric that is the anomaly score, by model.name: the error over everything that the network draws. The article's
 network redraws the whole face; a U-Net leaves the known pixels as they were given, without error."""
 

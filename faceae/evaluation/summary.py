@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from faceae.config import Settings
 from faceae.data.dataset import FaceDataset
 from faceae.data.sources import SYNTHETIC
 from faceae.evaluation.run_baselines import Baselines
+from faceae.metrics import DIVERGENCE, bits_per_value
 from faceae.run_folder import versions
 from faceae.training.progress import Progress, Record
 
@@ -32,8 +33,16 @@ def summarize(
         "val": best["val"],
         "train_loss": best["train_loss"],
         **baselines.compare(model_uri, best["val"]),
+        **_bits(best["val"], settings.data.image_size),
         "counts": dataset.counts,
         "synthetic": any(uri.startswith(SYNTHETIC) for uri in settings.data.source),
         "train_seconds": round(sum(record["seconds"] for record in history), 1),
         "versions": versions("faceae", "ray", "torch"),
     }
+
+
+def _bits(val: Mapping[str, float], image_size: int) -> dict[str, float]:
+    """Returns the bits a value of a variational autoencoder; nothing for other networks."""
+    if DIVERGENCE not in val:
+        return {}
+    return {"bits_per_value": bits_per_value(val["mse"], val[DIVERGENCE], 3 * image_size**2)}

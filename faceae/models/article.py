@@ -46,7 +46,11 @@ class ArticleAutoencoder(nn.Module):
 
     def forward(self, given: Tensor, mask: Tensor) -> Tensor:
         """Maps (N, 3, S, S) in [0, 1] to (N, 3, S, S) float32 in [0, 1]; ignores the mask."""
-        return torch.sigmoid(self.decoder(self.encode(given, mask)).float())
+        return self.decode(self.encode(given, mask))
+
+    def decode(self, latent: Tensor) -> Tensor:
+        """Returns the faces, (N, 3, S, S) float32 in [0, 1], of latent vectors, (N, latent_dim)."""
+        return torch.sigmoid(self.decoder(latent).float())
 
     def encode(self, given: Tensor, mask: Tensor) -> Tensor:
         """Returns the latent vectors of faces, (N, latent_dim); see `forward` for what is given."""

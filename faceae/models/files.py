@@ -17,6 +17,7 @@ from faceae.models.article import ArticleAutoencoder
 from faceae.models.frame import FrameUnet
 from faceae.models.restorer import Restorer
 from faceae.models.unet import WindowUnet
+from faceae.models.vae import VariationalAutoencoder
 
 WEIGHTS = "model.safetensors"
 CONFIG = "config.json"
@@ -28,6 +29,8 @@ def build(settings: Settings) -> nn.Module:
     """Returns a new network with random weights, drawn from torch's global generator."""
     model, image_size = settings.model, settings.data.image_size
     averaged = not settings.train.sharpen
+    if model.name == "vae":
+        return VariationalAutoencoder(image_size, model.latent_dim)
     if model.name == "article":
         return ArticleAutoencoder(image_size, model.latent_dim)
     if settings.task == "inpaint":

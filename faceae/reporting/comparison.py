@@ -32,6 +32,11 @@ def print_comparison(summary: Mapping[str, Any]) -> None:
 def print_caveats(summary: Mapping[str, Any]) -> None:
     """Prints what a reader of the result table of a run has to know."""
     print_comparison(summary)
+    if "bits_per_value" in summary:
+        out.print(
+            f"divergence: {summary['val']['kl_nats']:.1f} nats an image; with the error at most "
+            f"{summary['bits_per_value']:.2f} bits for a value of 8 bits"
+        )
     if summary["synthetic"]:
         out.print(
             "The images are synthetic portraits: they show that the system works, not how well faces are restored."

@@ -55,7 +55,7 @@ def sheet(network: nn.Module, batch: Batch) -> Image.Image:
     output = network(data.given, data.mask)
     pasted = metrics.composite(output, data.original, data.mask)
     rows = {"original": data.original, "given": data.given, "reconstructed": output, "composited": pasted}
-    return draw_rows({name: _bytes(images) for name, images in rows.items()})
+    return draw_rows({name: as_pixels(images) for name, images in rows.items()})
 
 
 @torch.inference_mode()
@@ -69,8 +69,8 @@ def holes(network: nn.Module, batch: Batch, baseline: str, fill: Fill) -> Image.
         fill: fills holes as it does.
     """
     data = to_device(batch, torch.device("cpu"))
-    pasted = _bytes(metrics.composite(network(data.given, data.mask), data.original, data.mask))
-    given, hidden = _bytes(data.given), data.mask[:, 0].bool().numpy()
+    pasted = as_pixels(metrics.composite(network(data.given, data.mask), data.original, data.mask))
+    given, hidden = as_pixels(data.given), data.mask[:, 0].bool().numpy()
     filled = np.stack([fill(image, hole) for image, hole in zip(given, hidden, strict=True)])
     rows = {"original": batch.pixels, "given": given, baseline: filled, "this model": pasted}
     parts = [window(hole, hole.shape[0] // 2) for hole in hidden]
@@ -125,5 +125,6 @@ def scaled(part: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return np.asarray(Image.fromarray(part).resize((SIDE, SIDE), Image.Resampling.LANCZOS))
 
 
-def _bytes(images: torch.Tensor) -> NDArray[np.uint8]:
+def as_pixels(images: torch.Tensor) -> NDArray[np.uint8]:
+    """Returns (N, 3, S, S) float in [0, 1] as (N, S, S, 3) uint8."""
     return (images * 255).round().byte().permute(0, 2, 3, 1).numpy()

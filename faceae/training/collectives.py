@@ -12,6 +12,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 
+def rank() -> int:
+    """Returns this process's rank; 0 without a process group."""
+    return dist.get_rank() if dist.is_initialized() else 0
+
+
 def world_size() -> int:
     """Returns the number of ranks."""
     return dist.get_world_size() if dist.is_initialized() else 1

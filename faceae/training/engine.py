@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from faceae import metrics
 from faceae.data.batch import Batch
+from faceae.models.vae import VariationalAutoencoder
 from faceae.training.collectives import all_reduce, world_size
 from faceae.training.progress import EpochResult
 from faceae.training.state import TrainState
@@ -108,9 +109,10 @@ def train_one_epoch(
         progress = max(control.progress(images), time_used)
         # DDP averages over ranks, but the shares of a global batch must add up.
         weight = ranks * len(data.original) / batch.global_rows
+        state.reseed()
         with autocast(device, bf16):
-            output = network(data.given, data.mask)
-        loss = state.loss(output, data.original, data.mask)
+            made = network(data.given, data.mask)
+        output, loss = state.objective(made, data.original, data.mask, progress)
         if opponent := state.opponent(progress):
             windows = opponent.windows(output, data.original, data.mask)
             state.step(weight * (loss + opponent.loss(windows, bf16=bf16)), progress)
@@ -151,7 +153,8 @@ def validation_batch(image_size: int, device: torch.device) -> int:
 def evaluate(network: nn.Module, batches: Iterable[Batch], *, device: torch.device, bf16: bool = False) -> metrics.Sums:
     """Returns the metrics over all batches of all ranks; each image counts once, however unevenly they are shared."""
     network.eval()
-    sums = metrics.Sums(device)
+    more = (metrics.DIVERGENCE,) if isinstance(network, VariationalAutoencoder) else ()
+    sums = metrics.Sums(device, metrics.NAMES + more)
     for batch in batches:
         sums.add(measure(network, batch, device=device, bf16=bf16))
     all_reduce(sums.totals)
@@ -170,9 +173,16 @@ def restore(
 
 @torch.inference_mode()
 def measure(network: nn.Module, batch: Batch, *, device: torch.device, bf16: bool = False) -> dict[str, Tensor]:
-    """Returns the metrics of each image, see `metrics.per_example`; the network must be in evaluation mode."""
+    """Returns the metrics of each image, see `metrics.per_example`, and for a VAE `metrics.DIVERGENCE`, too.
+
+    The network must be in evaluation mode.
+    """
     output, data = restore(network, batch, device=device, bf16=bf16)
-    return metrics.per_example(output, data.original, data.mask)
+    values = metrics.per_example(output, data.original, data.mask)
+    if isinstance(network, VariationalAutoencoder):
+        with autocast(device, bf16):
+            values[metrics.DIVERGENCE] = network.divergence(data.given)
+    return values
 
 
 class _Timed:

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from faceae.config import Settings
+from faceae.models.vae import VariationalAutoencoder
 from faceae.training.adversary import Adversary
-from faceae.training.collectives import average
+from faceae.training.collectives import average, rank
 from faceae.training.losses import LOSSES
 from faceae.training.optim import build_optimizer, lr_factor
 
@@ -43,6 +44,7 @@ class TrainState:
 
     def __init__(self, network: nn.Module, settings: Settings) -> None:
         self.network, self.optim, self.sharpen = network, settings.optim, settings.train.sharpen
+        self.train = settings.train
         self.loss = LOSSES[settings.train.loss]
         self.optimizer = build_optimizer(network, settings.optim)
         self.steps = 0
@@ -65,6 +67,29 @@ class TrainState:
     def best_network(self) -> nn.Module:
         """The network to validate and to save: the EMA if there is one."""
         return self.network if self.ema is None else self.ema
+
+    def reseed(self) -> None:
+        """Seeds what a network draws in the next step on this rank: a resumed run draws the same."""
+        if isinstance(self.network, VariationalAutoencoder):
+            torch.manual_seed((self.train.seed * 1_000_003 + self.steps) * 65_537 + rank())
+
+    def objective(
+        self, made: Tensor | tuple[Tensor, Tensor], original: Tensor, mask: Tensor, progress: float
+    ) -> tuple[Tensor, Tensor]:
+        """Returns the network's output, (N, 3, S, S), and what it is to reduce, the mean over the batch.
+
+        Args:
+            made: what the network returned, see `faceae.models`.
+            original: (N, 3, S, S).
+            mask: (N, 1, S, S).
+            progress: share of the run that is over, in [0, 1].
+        """
+        output, divergence = made if isinstance(made, tuple) else (made, None)
+        loss = self.loss(output, original, mask)
+        if divergence is not None:
+            risen = min(1.0, progress / self.train.kl_warmup) if self.train.kl_warmup else 1.0
+            loss = loss + self.train.kl * risen * divergence.mean() / original[0].numel()
+        return output, loss
 
     def opponent(self, progress: float) -> Adversary | None:
         """Returns the adversary if it trains at this share of the run, in [0, 1]: at its end."""
