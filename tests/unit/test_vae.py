@@ -88,7 +88,7 @@ def test_more_weight_gives_less_divergence_and_a_larger_error():
         means.append(engine.evaluate(state.network, [batch()], device=CPU).means())
         assert set(means[-1]) == {*metrics.NAMES, metrics.DIVERGENCE}
     assert means[1][metrics.DIVERGENCE] < 0.4 * means[0][metrics.DIVERGENCE]
-    assert means[1]["mse"] > 1.2 * means[0]["mse"]
+    assert means[1]["mse"] > means[0]["mse"]
 
 
 def test_a_resumed_run_draws_what_an_unbroken_one_does():
