@@ -31,14 +31,23 @@ def open_picture(uri: str, mask: str | None, grow: int = 0) -> tuple[Picture, Ho
     Raises:
         InputError: a file is missing, or cannot be used.
     """
-    try:
-        picture = read_picture(_read(uri))
-    except BadImage as error:
-        raise InputError(f"{uri}: {error}") from None
+    picture = open_whole(uri)
     try:
         return picture, read_hole(picture, None if mask is None else _read(mask), grow)
     except BadImage as error:
         raise InputError(f"{mask or uri}: {str(error).removeprefix(_MASK)}") from None
+
+
+def open_whole(uri: str) -> Picture:
+    """Reads one picture from a file, a local path or a URI.
+
+    Raises:
+        InputError: the file is missing, or cannot be used.
+    """
+    try:
+        return read_picture(_read(uri))
+    except BadImage as error:
+        raise InputError(f"{uri}: {error}") from None
 
 
 def _read(uri: str) -> bytes:

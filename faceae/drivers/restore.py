@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import time
 from pathlib import Path, PurePosixPath
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from pyarrow import ArrowException
 
 from faceae import config, storage
+from faceae.config import Settings
 from faceae.config.jobs import RestoreSettings
 from faceae.console import out
 from faceae.corruption import edges
 from faceae.data.metadata import FORMATS, encode
 from faceae.data.sources import SYNTHETIC
-from faceae.data.whole import open_picture
+from faceae.data.whole import open_picture, open_whole
 from faceae.errors import InputError
 
 RUNS = "out"
@@ -31,28 +31,45 @@ def restore(settings: RestoreSettings) -> None:
     settings, start = config.validate(settings), time.monotonic()
     extension = _extension(settings)
     source = _source(settings.model)
-    picture, hole = open_picture(settings.picture, settings.mask, settings.grow)
+    whole = source.model is not None and _task(source.model) != "inpaint"
+    if whole:
+        _check_whole(settings)
+        picture, hole = open_whole(settings.picture), None
+    else:
+        picture, hole = open_picture(settings.picture, settings.mask, settings.grow)
     from faceae import models  # imports torch, which takes 2 s: a wrong path is said before
 
     model = models.load(source.model) if source.model else models.SurroundingsModel()
     if isinstance(model, models.Restorer):
-        model.check_fills_holes()
         trained = model.settings
         about = f"{trained.model.name}, trained on {' '.join(trained.data.source)} at {trained.data.image_size}"
-        out.print(f"model     {source.model}: {about}{source.note}")
+        task = f"--task {trained.task}, " if whole else ""
+        out.print(f"model     {source.model}: {task}{about}{source.note}")
     else:
         out.print(f"model     the network for scratches that comes with faceae, since {source.note}")
-    (filled,) = model.restore([picture.pixels], [hole])
-    edges.feather(filled, picture.pixels, hole, settings.feather)
-    height, width = hole.shape
-    hidden, metadata = int(hole.sum()), picture.metadata
+    if hole is None:
+        assert isinstance(model, models.Restorer)
+        made = model.redo(picture.pixels)
+        said = f"{made.shape[1]}x{made.shape[0]} pixels"
+    else:
+        (made,) = model.restore([picture.pixels], [hole])
+        edges.feather(made, picture.pixels, hole, settings.feather)
+        said = f"{int(hole.sum()):,} of {made.shape[1]}x{made.shape[0]} pixels"
+    metadata = picture.metadata
     del picture, hole
     try:
-        storage.write(storage.absolute(settings.out), encode(filled, metadata, extension))
+        storage.write(storage.absolute(settings.out), encode(made, metadata, extension))
     except (OSError, ArrowException) as error:
         raise InputError(f"OUT {storage.explain(error, settings.out)}") from None
     seconds = time.monotonic() - start
-    out.print(f"restored  {settings.out}: {hidden:,} of {width}x{height} pixels, in {seconds:.1f} s")
+    out.print(f"restored  {settings.out}: {said}, in {seconds:.1f} s")
+
+
+def _check_whole(settings: RestoreSettings) -> None:
+    """Raises InputError if a flag is given that means nothing to a model that asks for every pixel."""
+    for flag, given in (("--mask", settings.mask), ("--grow", settings.grow), ("--feather", settings.feather)):
+        if given:
+            raise InputError(f"{flag} {given}: the model changes the whole picture and fills no holes; leave it out")
 
 
 def _extension(settings: RestoreSettings) -> str:
@@ -109,9 +126,23 @@ def _source(given: str | None) -> _Source:
 
 def _fits_photographs(folder: Path) -> bool:
     """Whether a model fills holes and knows more than drawn portraits; what is damaged `models.load` refuses."""
+    settings = _saved(str(folder))
+    sources = settings.get("data", {}).get("source", [])
+    drawn = bool(sources) and all(uri.startswith(SYNTHETIC) for uri in sources)
+    return not drawn and settings.get("task", "inpaint") == "inpaint"
+
+
+def _task(model: str) -> str:
+    """Returns the task of a model without importing torch."""
+    task: str = _saved(model).get("task", "inpaint")
+    return task
+
+
+def _saved(model: str) -> dict[str, Any]:
+    """Returns the settings that a model was trained with; {} if they cannot be read, which `models.load` explains."""
     try:
-        settings = json.loads((folder / "config.json").read_text())["settings"]
-        drawn = all(uri.startswith(SYNTHETIC) for uri in settings["data"]["source"])
-        return not drawn and settings.get("task", "inpaint") == "inpaint"
-    except (OSError, ValueError, LookupError, TypeError, AttributeError):
-        return True
+        return config.to_dict(
+            config.from_dict(storage.read_json(storage.join(model, "config.json"))["settings"], Settings)
+        )
+    except (OSError, ValueError, LookupError, TypeError, ArrowException, InputError):
+        return {}

@@ -12,12 +12,14 @@ In training a variational autoencoder returns the divergence of its latent vecto
 
 from faceae.models.article import ArticleAutoencoder
 from faceae.models.files import build, load, load_weights, save, weights
+from faceae.models.frame import FrameUnet
 from faceae.models.restorer import Restorer
 from faceae.models.surroundings import SurroundingsModel
 from faceae.models.vae import VariationalAutoencoder
 
 __all__ = [
     "ArticleAutoencoder",
+    "FrameUnet",
     "Restorer",
     "SurroundingsModel",
     "VariationalAutoencoder",

@@ -35,12 +35,23 @@ class FrameUnet(Unet):
 
     def forward(self, given: Tensor, mask: Tensor) -> Tensor:
         """Maps (N, 3, S, S) in [0, 1] to (N, 3, S, S) float32 in [0, 1]; ignores the mask."""
-        if self.training or not self.average_mirrored:
-            return self._draw(given)
-        return (self._draw(given) + self._draw(given.flip(3)).flip(3)) / 2
+        return self.redraw(given, given.new_zeros(len(given), 2), given.new_ones(len(given)))
 
-    def _draw(self, given: Tensor) -> Tensor:
-        positions = place(given.new_zeros(len(given), 2), given.new_ones(len(given)), given.shape[-1])
+    def redraw(self, given: Tensor, centre: Tensor, scale: Tensor) -> Tensor:
+        """Does the same with squares of an image.
+
+        Args:
+            given: (N, 3, S, S) in [0, 1].
+            centre: (N, 2), where in the frame the squares lie, see `faceae.models.unet.place`.
+            scale: (N,), half their sides; whole frames lie at 0 and have a scale of 1.
+        """
+        if self.training or not self.average_mirrored:
+            return self._draw(given, centre, scale)
+        mirrored = self._draw(given.flip(3), centre * centre.new_tensor([-1, 1]), scale).flip(3)
+        return (self._draw(given, centre, scale) + mirrored) / 2
+
+    def _draw(self, given: Tensor, centre: Tensor, scale: Tensor) -> Tensor:
+        positions = place(centre, scale, given.shape[-1])
         drawn = self._unet(torch.cat([given - 0.5, positions.permute(0, 3, 1, 2)], 1)).float()
         return coloured(given, drawn) if self.keeps_luminance else (given + drawn).clamp(0, 1)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from torch import nn
 
 from faceae.corruption import edges, masks
 from faceae.data.images import BadImage, to_rgb
-from faceae.data.whole import open_picture
+from faceae.data.whole import open_picture, open_whole
 from faceae.errors import InputError
 from faceae.models.windows import Hole, Pixels
 
@@ -79,6 +79,33 @@ class PictureModel(nn.Module, ABC):
         return filled
 
 
+def redone(image: Any, redo: Callable[[Pixels], Pixels]) -> Any:  # noqa: ANN401
+    """Returns what is made of a picture as a whole, as `PictureModel.forward` returns pictures.
+
+    Args:
+        image: the path of its file, (H, W, 3) uint8, or a PIL image.
+        redo: makes a picture of a picture.
+
+    Raises:
+        InputError: the picture is missing, cannot be used, or has another type than these.
+    """
+    if isinstance(image, str | Path):
+        picture = open_whole(str(image))
+        made = Image.fromarray(redo(picture.pixels))
+        made.info |= picture.metadata.info
+        return made
+    if not isinstance(image, Image.Image):
+        _check_picture(image)
+        return redo(image)
+    try:
+        whole = image if image.mode == "RGB" else to_rgb(image)
+    except BadImage as error:
+        raise InputError(f"the picture cannot be used: {error}") from None
+    made = Image.fromarray(redo(np.asarray(whole)))
+    made.info |= whole.info
+    return made
+
+
 def copies(pictures: Sequence[Pixels], holes: Sequence[Hole]) -> list[Pixels]:
     """Returns copies of pictures to fill holes in.
 
@@ -100,9 +127,13 @@ def _hole(mask: Any) -> Hole:  # noqa: ANN401
         raise InputError(f"the mask cannot be used: {error}") from None
 
 
-def _check(picture: Pixels, hole: Hole) -> None:
+def _check_picture(picture: Pixels) -> None:
     if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3:
         raise InputError(f"the picture is {picture.dtype} {picture.shape}; give (H, W, 3) uint8, or a PIL image")
+
+
+def _check(picture: Pixels, hole: Hole) -> None:
+    _check_picture(picture)
     if hole.dtype != np.bool_ or hole.shape != picture.shape[:2]:
         raise InputError(
             f"the mask is {hole.dtype} {hole.shape}; give (H, W) bool, True inside the hole, or a PIL image, of the "

@@ -18,8 +18,9 @@ from faceae.corruption import edges
 from faceae.corruption.components import Box
 from faceae.corruption.pieces import pieces
 from faceae.errors import InputError
-from faceae.models import mixing, thin
-from faceae.models.picture_model import PictureModel, copies
+from faceae.models import mixing, thin, whole_picture
+from faceae.models.frame import FrameUnet
+from faceae.models.picture_model import PictureModel, copies, redone
 from faceae.models.unet import WindowUnet, place
 from faceae.models.windows import Hole, Pixels, Square, View, Window, around, in_frame, paste
 
@@ -48,7 +49,8 @@ class Restorer(PictureModel):
 
         Args:
             image: a batch, (N, 3, S, S) float in [0, 1] and black inside the hole; or a picture.
-            mask: for a batch, (N, 1, S, S) float, 1 inside the hole; for a picture, a mask or its path.
+            mask: for a batch, (N, 1, S, S) float, 1 inside the hole; for a picture, a mask or its path. Models that
+                were trained for another task than to fill holes take pictures without a mask.
             grow: for a picture, how many pixels the hole is larger than the mask to each side.
             feather: for a picture, how many pixels inside the hole the fill is blended with what the picture has there.
 
@@ -61,14 +63,32 @@ class Restorer(PictureModel):
         """
         if isinstance(image, Tensor):
             return self.network(image, mask)
-        return super().forward(image, mask, grow=grow, feather=feather)
+        if self.settings.task == "inpaint":
+            return super().forward(image, mask, grow=grow, feather=feather)
+        if mask is not None or grow or feather:
+            self.check_fills_holes()
+        return redone(image, self.redo)
+
+    def redo(self, picture: Pixels) -> Pixels:
+        """Does the model's task, one that asks for every pixel, on a picture of any size, see `whole_picture.redo`.
+
+        Raises:
+            InputError: the model fills holes, or its network knows one size only.
+        """
+        if not isinstance(self.network, FrameUnet):
+            size = self.settings.data.image_size
+            raise InputError(
+                f"a model of --task {self.settings.task} with --model.name {self.settings.model.name} redraws faces of "
+                f"{size}x{size} only: give it batches, model(given, mask), or train one with --model.name unet"
+            )
+        return whole_picture.redo(self.network, self.settings, picture)
 
     def check_fills_holes(self) -> None:
         """Raises InputError if the model was trained for a task other than to fill holes."""
         if self.settings.task != "inpaint":
             raise InputError(
-                f"this model was trained for --task {self.settings.task} and fills no holes; faceae evaluate measures "
-                "it, and in Python it takes batches, model(given, mask)"
+                f"this model was trained for --task {self.settings.task} and fills no holes; use it without a mask: "
+                "faceae restore PICTURE OUT --model MODEL"
             )
 
     @torch.inference_mode()
