@@ -74,7 +74,12 @@ class FullSizeSource(Datasource):
     """Reads pictures with their masks, or detects their holes; each read task reads one unit of them."""
 
     def __init__(
-        self, names: Mapping[Entry, str], masks: Mapping[Entry, Entry] | Entry | None, image_size: int, grow: int = 0
+        self,
+        names: Mapping[Entry, str],
+        masks: Mapping[Entry, Entry] | Entry | None,
+        image_size: int,
+        grow: int = 0,
+        whole: bool = False,
     ) -> None:
         """Divides the pictures into units.
 
@@ -83,8 +88,9 @@ class FullSizeSource(Datasource):
             masks: the mask of each picture, or the one mask of all; None if the holes are to be detected.
             image_size: side in pixels of synthetic portraits.
             grow: how many pixels the holes are larger than that to each side.
+            whole: whether all of each picture is its hole, for models that change every pixel.
         """
-        self.names, self.masks, self.image_size, self.grow = names, masks, image_size, grow
+        self.names, self.masks, self.image_size, self.grow, self.whole = names, masks, image_size, grow, whole
         self.units = units(list(names), min(MAX_BLOCK_PICTURES, math.ceil(len(names) / MIN_BLOCKS)))
 
     def estimate_inmemory_data_size(self) -> int | None:
@@ -102,7 +108,7 @@ class FullSizeSource(Datasource):
     def _arguments(self, unit: Sequence[Entry]) -> tuple[Any, ...]:
         names = [self.names[entry] for entry in unit]
         masks = [self.masks[entry] for entry in unit] if isinstance(self.masks, Mapping) else self.masks
-        return unit, names, masks, self.image_size, self.grow
+        return unit, names, masks, self.image_size, self.grow, self.whole
 
     def _task(self, unit: Sequence[Entry]) -> ReadTask:
         arguments = self._arguments(unit)
@@ -121,6 +127,7 @@ def read_full_size(
     masks: Sequence[Entry] | Entry | None,
     image_size: int,
     grow: int = 0,
+    whole: bool = False,
 ) -> Iterator[pa.Table]:
     """Reads the pictures of a unit with their holes, block by block; see `FullSizeSource`.
 
@@ -130,6 +137,7 @@ def read_full_size(
         masks: the mask of each picture, or the one mask of all; None if the holes are to be detected.
         image_size: side in pixels of synthetic portraits.
         grow: how many pixels the holes are larger than that to each side.
+        whole: whether all of each picture is its hole.
 
     Yields:
         Tables with the columns of `SCHEMA`.
@@ -142,7 +150,8 @@ def read_full_size(
     for entry, name, stored, mask in zip(
         unit, names, fetch(unit, image_size), _stored(masks, image_size), strict=False
     ):
-        rows.append({"image_id": entry.image_id, "name": name} | _row(stored, mask, grow, same_shape=one))
+        read = _row(stored, mask, grow, same_shape=one, whole=whole)
+        rows.append({"image_id": entry.image_id, "name": name} | read)
         if sum(row["pixels"].nbytes for row in rows if "pixels" in row) >= BLOCK_BYTES:
             yield block(rows)
             rows = []
@@ -158,14 +167,20 @@ def _stored(masks: Sequence[Entry] | Entry | None, image_size: int) -> Iterable[
     return fetch(masks, image_size)
 
 
-def _row(stored: Stored, mask: Stored | None, grow: int, *, same_shape: bool) -> Row:
+def _row(stored: Stored, mask: Stored | None, grow: int, *, same_shape: bool, whole: bool) -> Row:
     try:
         picture = read_picture(stored)
-        hole = read_hole(picture, mask, grow, same_shape=same_shape)
+        hole = np.ones(picture.pixels.shape[:2], np.bool_)
+        if not whole:
+            hole = read_hole(picture, mask, grow, same_shape=same_shape)
     except BadImage as error:
         return {"reason": str(error)}
-    pixels, _, metadata = picture
-    return {"height": len(pixels), "pixels": pixels, "hole": np.packbits(hole), "metadata": metadata._asdict()}
+    return {"metadata": picture.metadata._asdict()} | packed(picture.pixels, hole)
+
+
+def packed(pixels: NDArray[np.uint8], hole: NDArray[np.bool_]) -> Row:
+    """Returns the part of a row that `unpacked` reads: (H, W, 3) uint8 and (H, W) bool."""
+    return {"height": len(pixels), "pixels": pixels, "hole": np.packbits(hole)}
 
 
 def block(rows: Sequence[Row]) -> pa.Table:

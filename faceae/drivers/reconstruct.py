@@ -8,6 +8,7 @@ import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
+import numpy as np
 import pyarrow as pa
 import ray
 import torch
@@ -21,7 +22,7 @@ from faceae.console import Meter, clock, count, out
 from faceae.corruption import edges
 from faceae.data import rejected
 from faceae.data.execution import ActorPool, stream
-from faceae.data.full_size import FullSizeSource, block, rows_of, unpacked, write_full_size
+from faceae.data.full_size import FullSizeSource, block, packed, rows_of, unpacked, write_full_size
 from faceae.data.images import MAX_PIXELS, decode_whole
 from faceae.data.output_names import output_names, stem
 from faceae.data.rejected import Rejected
@@ -47,14 +48,16 @@ def reconstruct(settings: ReconstructSettings) -> Summary:
         RunFailedError: the storage or the cluster failed; finished pictures stay.
     """
     settings, start = config.validate(settings), time.monotonic()
-    model = _load(settings.model)
+    model = _load(settings)
     dest = storage.absolute(settings.dest)
     listing = list_sources([settings.source], "SOURCE")
     names, bad = output_names([entry.image_id for entry in listing.entries], OURS, own=settings.format == "source")
     _check_apart(listing.entries, names, storage.absolute(settings.source), dest)
     masks = _masks(listing.entries, settings.masks)
     summary = _describe(settings, model, listing.entries, masks)
-    size = model.settings.data.image_size
+    source = functools.partial(
+        FullSizeSource, masks=masks, image_size=model.settings.data.image_size, grow=settings.grow, whole=model.whole
+    )
     with held(dest):
         there = begin(summary, dest)
         bad += listing.refused
@@ -72,20 +75,23 @@ def reconstruct(settings: ReconstructSettings) -> Summary:
         if done:
             out.print(f"resumed   {done} are there, {count(len(todo), 'picture')} left")
         if todo:
-            bad += _work(FullSizeSource(todo, masks, size, settings.grow), model, settings, dest)
+            bad += _work(source(todo), model, settings, dest)
         total = len(listing.entries) + len(listing.refused)
         summary = _finish(summary, dest, bad, total, done, time.monotonic() - start)
         missing = {image_id for image_id, _ in bad}
         written = {e: names[e.image_id] for e in listing.entries if e.image_id in names and e.image_id not in missing}
-        restored.write(dest, _shown(FullSizeSource(written, masks, size, settings.grow), dest), summary)
+        restored.write(dest, _shown(source(written), dest), summary, whole=model.whole)
         out.print(f"page      {storage.join(dest, restored.FILE)}")
         return summary
 
 
-def _load(uri: str) -> Restorer:
+def _load(settings: ReconstructSettings) -> Restorer:
     try:
-        model = models.load(uri)
-        model.check_fills_holes()
+        model = models.load(settings.model)
+        if settings.masks or settings.grow or settings.feather:
+            model.check_fills_holes()
+        elif model.whole:
+            model.check_redoes_pictures()
     except InputError as error:
         raise InputError(f"MODEL {error}") from None
     return model
@@ -156,6 +162,11 @@ class _Worker:
         rows = rows_of(table)
         usable = [row for row in rows if row["reason"] is None]
         pictures, holes = zip(*map(unpacked, usable), strict=True) if usable else ((), ())
+        if self.model.whole:
+            for row, picture in zip(usable, pictures, strict=True):
+                made = self.model.redo(picture)  # perhaps larger
+                row |= packed(made, np.ones(made.shape[:2], np.bool_))
+            return block(rows)
         for row, filled, picture, hole in zip(
             usable, self.model.restore(pictures, holes), pictures, holes, strict=True
         ):

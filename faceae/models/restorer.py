@@ -63,7 +63,7 @@ class Restorer(PictureModel):
         """
         if isinstance(image, Tensor):
             return self.network(image, mask)
-        if self.settings.task == "inpaint":
+        if not self.whole:
             return super().forward(image, mask, grow=grow, feather=feather)
         if mask is not None or grow or feather:
             self.check_fills_holes()
@@ -73,22 +73,32 @@ class Restorer(PictureModel):
         """Does the model's task, one that asks for every pixel, on a picture of any size, see `whole_picture.redo`.
 
         Raises:
-            InputError: the model fills holes, or its network knows one size only.
+            InputError: the model's network knows one size only.
         """
+        self.check_redoes_pictures()
+        assert isinstance(self.network, FrameUnet)
+        return whole_picture.redo(self.network, self.settings, picture)
+
+    def check_redoes_pictures(self) -> None:
+        """Raises InputError if the network knows one size only."""
         if not isinstance(self.network, FrameUnet):
             size = self.settings.data.image_size
             raise InputError(
                 f"a model of --task {self.settings.task} with --model.name {self.settings.model.name} redraws faces of "
                 f"{size}x{size} only: give it batches, model(given, mask), or train one with --model.name unet"
             )
-        return whole_picture.redo(self.network, self.settings, picture)
+
+    @property
+    def whole(self) -> bool:
+        """Whether the model asks for every pixel of a picture; otherwise it fills holes."""
+        return self.settings.task != "inpaint"
 
     def check_fills_holes(self) -> None:
         """Raises InputError if the model was trained for a task other than to fill holes."""
-        if self.settings.task != "inpaint":
+        if self.whole:
             raise InputError(
-                f"this model was trained for --task {self.settings.task} and fills no holes; use it without a mask: "
-                "faceae restore PICTURE OUT --model MODEL"
+                f"this model was trained for --task {self.settings.task} and fills no holes; use it without masks, "
+                "and without --grow and --feather"
             )
 
     @torch.inference_mode()

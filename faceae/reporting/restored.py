@@ -47,9 +47,12 @@ def shown(image_id: str, before: NDArray[np.uint8], hole: NDArray[np.bool_], aft
         image_id: the picture's id.
         before: the picture, (H, W, 3) uint8.
         hole: its mask, (H, W) bool, True inside the hole.
-        after: the restored picture, (H, W, 3) uint8.
+        after: the restored picture, (H, W, 3) uint8; one that is larger is compared with the picture scaled up.
     """
-    row = int(hole.sum(1).argmax())
+    if before.shape != after.shape:
+        hole = np.ones(after.shape[:2], np.bool_)
+        before = np.asarray(Image.fromarray(before).resize(after.shape[1::-1], Image.Resampling.BICUBIC))
+    row = len(hole) // 2 if hole.all() else int(hole.sum(1).argmax())
     column = int(np.median(np.flatnonzero(hole[row])))
     extent = min(np.ptp(np.flatnonzero(hole.any(axis))) + 1 for axis in (0, 1))
     side = int(np.clip(2 * extent, *_SIDES))
@@ -68,12 +71,13 @@ def _png(image: Image.Image) -> str:
     return base64.b64encode(encoded.getvalue()).decode()
 
 
-def write(folder: str, pictures: Sequence[Shown], summary: dict[str, Any]) -> None:
+def write(folder: str, pictures: Sequence[Shown], summary: dict[str, Any], *, whole: bool) -> None:
     """Writes the page.
 
     Args:
         folder: URI of the folder of restored pictures.
         pictures: the pictures to show.
         summary: the content of summary.json.
+        whole: whether the whole of each picture was changed.
     """
-    storage.write(storage.join(folder, FILE), render("restored.html", pictures=pictures, summary=summary))
+    storage.write(storage.join(folder, FILE), render("restored.html", pictures=pictures, summary=summary, whole=whole))

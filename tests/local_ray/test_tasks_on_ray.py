@@ -6,16 +6,29 @@ import subprocess
 import sys
 import time
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import torch
 from pictures import zipped
+from PIL import Image
 from processes import assert_no_process_is_left, kill_session
 from runs import ROOT, assert_same, figures, history
 
-from faceae import config, storage
+import faceae
+from faceae import config, models, storage
 from faceae.config import Data, Model, Run, Scale, Settings, Train
-from faceae.config.jobs import EvaluateData, EvaluateOutput, EvaluateSettings, MaskOverride, NoiseOverride
+from faceae.config.jobs import (
+    EvaluateData,
+    EvaluateOutput,
+    EvaluateSettings,
+    MaskOverride,
+    NoiseOverride,
+    ReconstructSettings,
+)
+from faceae.data.synthetic import portrait
 from faceae.drivers.evaluate import evaluate
+from faceae.drivers.reconstruct import reconstruct
 from faceae.drivers.train import train
 from faceae.errors import InputError
 
@@ -80,6 +93,29 @@ def assert_flags_of_other_tasks_are_refused(folder, faces, root):
         evaluate(evaluation(folder, faces, root, "wrong", mask=MaskOverride(size=4)))
     with pytest.raises(InputError, match="trained for --task denoise and fills no holes"):
         evaluate(evaluation(folder, faces, root, "own", own_size=True))
+
+
+def test_pictures_are_redone_in_bulk(ray_cluster, tmp_path):
+    torch.manual_seed(0)
+    chosen = settings("upscale", "unused", tmp_path, "run")
+    models.save(str(tmp_path / "model"), models.build(chosen), chosen)
+    (tmp_path / "in").mkdir()
+    for number, size in enumerate([(32, 32), (50, 20), (70, 41)]):
+        Image.fromarray(portrait(number, 64)).resize(size).save(tmp_path / "in" / f"{number}.png")
+    given = [str(tmp_path / name) for name in ("model", "in", "out")]
+    summary = reconstruct(ReconstructSettings(*given))
+    assert summary["counts"]["restored"] == 3
+    model = faceae.load(given[0])
+    for number, size in enumerate([(128, 128), (200, 80), (280, 164)]):
+        made = Image.open(tmp_path / "out" / f"{number}.png")
+        assert made.size == size
+        expected = np.asarray(model(str(tmp_path / "in" / f"{number}.png"))).astype(int)
+        assert np.abs(np.asarray(made) - expected).max() <= 1
+    page = (tmp_path / "out" / "before-after.html").read_text()
+    assert "the middle of one, enlarged" in page
+    assert 'alt="mask"' not in page
+    with pytest.raises(InputError, match="MODEL this model was trained for --task upscale and fills no holes"):
+        reconstruct(ReconstructSettings(*given[:2], str(tmp_path / "other"), masks=given[1]))
 
 
 @pytest.mark.slow

@@ -105,7 +105,7 @@ def test_files_arrays_and_images_are_taken_and_metadata_are_kept(tmp_path):
 
 
 @pytest.mark.parametrize(("name", "given", "message"), [
-    ("unet", {"mask": np.ones((32, 32), bool)}, "trained for --task denoise and fills no holes; use it without a mask"),
+    ("unet", {"mask": np.ones((32, 32), bool)}, "trained for --task denoise and fills no holes; use it without masks"),
     ("unet", {"grow": 3}, "fills no holes"),
     ("article", {}, "--task denoise with --model.name article redraws faces of 32x32 only"),
 ])  # fmt: skip
