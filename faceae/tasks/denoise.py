@@ -46,7 +46,7 @@ def sigma_of(given: NDArray[np.uint8]) -> float:
 def _bank(values: int, device: torch.device) -> Tensor:
     """Returns normal numbers from which an image takes `values` in a row from anywhere, so that its noise is 8 bytes.
 
-    The numbers themselves would be 24 times as many bytes as the image, and every device draws others.
+    The numbers themselves would be four times the bytes of the image; drawn on the devices, they would differ.
     """
     import torch
 
