@@ -88,7 +88,7 @@ def compression(uri: str, network: ArticleAutoencoder, latents: Tensor, train: T
     """Returns the table of codes of as many bytes as a latent vector has numbers."""
     size = latents.shape[1]
     table = Table(f"{size} bytes an image", "PSNR, dB", "SSIM", "bytes, mean")
-    decoded = _decode(network, eight_bits(latents[len(train) :], latents[: len(train)]))
+    decoded = decode(network, eight_bits(latents[len(train) :], latents[: len(train)]))
     components, mean = pca(train, size)
     numbers = [(images.flatten(1) - mean) @ components.T for images in (val, train)]
     linear = (eight_bits(*numbers) @ components + mean).clamp(0, 1).view_as(val)
@@ -108,8 +108,9 @@ def compression(uri: str, network: ArticleAutoencoder, latents: Tensor, train: T
 
 
 @torch.inference_mode()
-def _decode(network: ArticleAutoencoder, latents: Tensor) -> Tensor:
-    return torch.cat([torch.sigmoid(network.decoder(part)) for part in latents.split(BATCH)])
+def decode(network: ArticleAutoencoder, latents: Tensor) -> Tensor:
+    """Returns the faces of latent vectors."""
+    return torch.cat([network.decode(part) for part in latents.split(BATCH)])
 
 
 def eight_bits(vectors: Tensor, training: Tensor) -> Tensor:
