@@ -33,7 +33,7 @@ def summarize(
         "val": best["val"],
         "train_loss": best["train_loss"],
         **baselines.compare(model_uri, best["val"]),
-        **_bits(best["val"], settings.data.image_size),
+        **_bits(best["val"], settings),
         "counts": dataset.counts,
         "synthetic": any(uri.startswith(SYNTHETIC) for uri in settings.data.source),
         "train_seconds": round(sum(record["seconds"] for record in history), 1),
@@ -41,8 +41,8 @@ def summarize(
     }
 
 
-def _bits(val: Mapping[str, float], image_size: int) -> dict[str, float]:
-    """Returns the bits a value of a variational autoencoder; nothing for other networks."""
-    if DIVERGENCE not in val:
+def _bits(val: Mapping[str, float], settings: Settings) -> dict[str, float]:
+    """Returns the bits a value of a variational autoencoder that rebuilds whole images; nothing for other networks."""
+    if DIVERGENCE not in val or settings.task != "reconstruct":
         return {}
-    return {"bits_per_value": bits_per_value(val["mse"], val[DIVERGENCE], 3 * image_size**2)}
+    return {"bits_per_value": bits_per_value(val["mse"], val[DIVERGENCE], 3 * settings.data.image_size**2)}

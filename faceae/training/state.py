@@ -71,7 +71,7 @@ class TrainState:
     def reseed(self) -> None:
         """Seeds what a network draws in the next step on this rank: a resumed run draws the same."""
         if isinstance(self.network, VariationalAutoencoder):
-            torch.manual_seed((self.train.seed * 1_000_003 + self.steps) * 65_537 + rank())
+            torch.manual_seed(((self.train.seed * 1_000_003 + self.steps) * 65_537 + rank()) % 2**63)
 
     def objective(
         self, made: Tensor | tuple[Tensor, Tensor], original: Tensor, mask: Tensor, progress: float

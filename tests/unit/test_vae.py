@@ -1,6 +1,7 @@
 """The variational autoencoder: its divergence, its loss, that runs agree, and how its latent space is drawn."""
 
 import copy
+import dataclasses
 import functools
 import math
 
@@ -102,6 +103,12 @@ def test_a_resumed_run_draws_what_an_unbroken_one_does():
         engine.train_one_epoch(again.network, [batch(number % 3)], again, device=CPU)
     for one, other in zip(whole.network.parameters(), again.network.parameters(), strict=True):
         assert torch.equal(one, other)
+
+
+def test_any_seed_can_be_used():
+    chosen = settings()
+    largest = dataclasses.replace(chosen, train=dataclasses.replace(chosen.train, seed=2**63 - 1))
+    trained(largest, 1)
 
 
 def test_bits_of_a_perfect_and_of_a_useless_network():
