@@ -1,6 +1,7 @@
 """faceae: distributed training of face-restoration autoencoders on Ray.
 
-Every job is a function: `faceae.train`, `tune`, `prepare`, `evaluate`, `embed` and `reconstruct`, see `faceae.api`.
+Every job is a function: `faceae.train`, `tune`, `prepare`, `evaluate`, `embed` and `reconstruct`, see `faceae.api`;
+`faceae.grid` reads what `tune` has left.
 """
 
 from __future__ import annotations
@@ -8,10 +9,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 if TYPE_CHECKING:
-    from faceae.api import Result, embed, evaluate, prepare, reconstruct, train, tune
+    from faceae.api import Grid, Result, embed, evaluate, grid, prepare, reconstruct, train, tune
     from faceae.models import Restorer, SurroundingsModel
 
-__all__ = ["Result", "embed", "evaluate", "export", "load", "prepare", "reconstruct", "train", "tune"]
+__all__ = ["Grid", "Result", "embed", "evaluate", "export", "grid", "load", "prepare", "reconstruct", "train", "tune"]
 
 
 def __getattr__(name: str) -> Any:  # noqa: ANN401

@@ -13,9 +13,12 @@ dataclass from `faceae.config`. Nested groups are nested dictionaries, such as `
 from __future__ import annotations
 
 import dataclasses
+import io
 import pkgutil
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from pyarrow import ArrowException
 
 from faceae import config, storage
 from faceae.commands import COMMANDS
@@ -23,7 +26,11 @@ from faceae.config import JobT, Settings, SettingsT, presets
 from faceae.config.embed import EmbedSettings
 from faceae.config.grid import GridSettings
 from faceae.config.jobs import EvaluateSettings, PrepareSettings, ReconstructSettings
+from faceae.errors import InputError
 from faceae.run_folder import RunFolder
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
 
 
 class Result(NamedTuple):
@@ -36,6 +43,24 @@ class Result(NamedTuple):
 
     folder: str
     summary: dict[str, Any]
+
+
+class Grid(NamedTuple):
+    """What a grid has found so far.
+
+    Attributes:
+        folder: the grid's folder, local or in a bucket.
+        summary: the content of `grid.json`.
+    """
+
+    folder: str
+    summary: dict[str, Any]
+
+    def table(self) -> DataFrame:
+        """Returns a row for each trial, best first: the settings that the grid varies, its state and its metrics."""
+        import pandas
+
+        return pandas.read_csv(io.BytesIO(storage.read(storage.join(self.folder, "grid.csv"))))
 
 
 def train(preset: str | Settings = "demo", **changes: Any) -> Result:  # noqa: ANN401
@@ -56,6 +81,24 @@ def train(preset: str | Settings = "demo", **changes: Any) -> Result:  # noqa: A
 def tune(preset: str | GridSettings = "demo-grid", **changes: Any) -> Result:  # noqa: ANN401
     """Compares settings, as `faceae tune` does; see `train`, and `grid` and `tune` for the groups of a grid."""
     return _in_folder("tune", _changed(_start(preset, GridSettings), changes))
+
+
+def grid(folder: str) -> Grid:
+    """Returns a grid that `tune` has left, finished or not.
+
+    Args:
+        folder: the grid's folder, such as `out/grid`, local or in a bucket.
+
+    Raises:
+        InputError: no grid is there.
+    """
+    uri = storage.absolute(folder)
+    try:
+        return Grid(uri, storage.read_object(storage.join(uri, "grid.json")))
+    except FileNotFoundError:
+        raise InputError(f"{folder}: no grid is there, which has a grid.json; check the path") from None
+    except (OSError, ArrowException) as error:
+        raise storage.explain(error, folder) from None
 
 
 def prepare(**groups: Any) -> Result:  # noqa: ANN401

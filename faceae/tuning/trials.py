@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
@@ -126,14 +127,13 @@ def rows(trials: Sequence[Trial]) -> list[dict[str, Any]]:
 
 
 def table(trials: Sequence[Trial]) -> bytes:
-    """Returns the same rows as CSV, with a column for each setting and each metric."""
-    text = io.StringIO()
-    writer: csv.DictWriter[str] | None = None
+    """Returns the same rows as CSV, with a column for each setting and each metric; not every trial has all metrics."""
+    flat = []
     for row in rows(trials):
         settings, val = row.pop("settings"), row.pop("val") or dict.fromkeys(NAMES)
-        flat = {"rank": row.pop("rank"), "trial": row.pop("trial"), **settings, **row, **val}
-        if writer is None:
-            writer = csv.DictWriter(text, fieldnames=list(flat))
-            writer.writeheader()
-        writer.writerow(flat)
+        flat.append({"rank": row.pop("rank"), "trial": row.pop("trial"), **settings, **row, **val})
+    text = io.StringIO()
+    writer = csv.DictWriter(text, fieldnames=list(dict.fromkeys(itertools.chain(*flat))))
+    writer.writeheader()
+    writer.writerows(flat)
     return text.getvalue().encode()

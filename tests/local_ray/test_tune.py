@@ -105,6 +105,9 @@ def test_trials_are_ranked_and_all_results_are_written(finished):
     best = result["trials"][0]
     assert result == json.loads((folder / "grid.json").read_text())
     assert len((folder / "grid.csv").read_text().splitlines()) == 6
+    table = faceae.grid(str(folder)).table()
+    assert table["trial"].tolist() == [trial["trial"] for trial in result["trials"]]
+    assert table["mse"].dropna().tolist() == pytest.approx(ranks)
     assert (folder / "model" / "model.safetensors").read_bytes() == (
         folder / "trials" / best["trial"] / "model" / "model.safetensors"
     ).read_bytes()

@@ -64,6 +64,7 @@ def test_jobs_with_a_model(driven, tmp_path):
         (lambda: faceae.train(optim={"lr": -1}), r"--optim\.lr -1"),
         (lambda: faceae.train(optim=0.1), "--optim 0.1"),
         (lambda: faceae.evaluate("m"), "SOURCE: no source"),
+        (lambda: faceae.grid("nowhere"), "nowhere: no grid is there"),
     ],
 )
 def test_what_is_wrong_is_said_as_on_the_command_line(driven, call, words):

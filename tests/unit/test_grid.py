@@ -164,6 +164,12 @@ def test_the_table_has_a_column_for_each_setting_and_metric(some_trials):
     assert rows[4]["reason"] == "the training loss is nan"
 
 
+def test_the_table_has_the_metrics_that_only_some_trials_have(some_trials):
+    some_trials[1].history[0]["val"]["kl_nats"] = 5.0  # a variational autoencoder among others; not the best
+    rows = list(csv.DictReader(io.StringIO(trials.table(some_trials).decode())))
+    assert [row["kl_nats"] for row in rows] == ["", "5.0", "", "", ""]
+
+
 @pytest.mark.parametrize("height", [7, 40])
 def test_the_live_table_fits_the_terminal_and_shows_running_trials(some_trials, monkeypatch, height):
     terminal = Console(width=80, height=height, force_terminal=True, file=io.StringIO())
