@@ -31,10 +31,11 @@ class Command(NamedTuple):
 
 COMMANDS = {
     "train": Command(
-        "Trains a network that restores faces with a hole in them.",
+        "Trains a network that restores faces: fills holes in them, or removes noise, colours or enlarges them.",
         """\
     faceae train                                                  # synthetic portraits, this machine, two minutes
     faceae train --preset restore --data.source path/to/ffhq      # fills holes better than OpenCV: 20 minutes
+    faceae train --preset denoise --data.source path/to/ffhq      # another task; also colorize and upscale
     faceae train --preset article --data.source path/to/ffhq      # the Keras article's settings
     faceae train --scale.workers 4                                # four GPUs, or four CPU processes
     faceae train --run.name faces --run.resume                    # continue after a stop
@@ -85,6 +86,7 @@ On a cluster, from a checkout:
     faceae evaluate out/ffhq/model path/to/ffhq --data.subset val        # the run's validation images
     faceae evaluate out/ffhq/model path/to/images --mask.kind box strokes border --mask.size 8:48
     faceae evaluate out/ffhq/model path/to/photographs --own-size        # as reconstruct restores them
+    faceae evaluate out/clean/model path/to/images --noise.sigma 25      # a model of --task denoise
     faceae evaluate out/ffhq/model path/to/images --mask.file out/test/masks.parquet   # another one's holes
 
 The metrics do not include LPIPS and FID: the packages that compute them download a network's weights when they run.
@@ -110,11 +112,12 @@ On a cluster, from a checkout:
         "faceae.drivers.embed:embed",
     ),
     "restore": Command(
-        "Restores one picture with a hole in it, at its own size, without a cluster: PICTURE OUT.",
+        "Restores one picture at its own size, without a cluster: PICTURE OUT.",
         """\
     faceae restore old.jpg --mask mask.png restored.png       # white where the hole is; the newest model in out/
     faceae restore face.png restored.png                      # the holes are black boxes
     faceae restore old.jpg --mask mask.png restored.png --model out/ffhq/model --grow 3 --feather 3
+    faceae restore noisy.jpg clean.png --model out/clean/model   # a model of another task: the whole picture
 
 It does what `faceae reconstruct` does with a folder of pictures. In Python:
 
@@ -123,12 +126,13 @@ It does what `faceae reconstruct` does with a folder of pictures. In Python:
         "faceae.drivers.restore:restore",
     ),
     "reconstruct": Command(
-        "Restores pictures with a hole in them, in bulk, each at its own size: MODEL SOURCE DEST.",
+        "Restores pictures in bulk, each at its own size: MODEL SOURCE DEST.",
         """\
     faceae reconstruct out/ffhq/model path/to/pictures out/restored             # holes are black boxes
     faceae reconstruct out/ffhq/model pictures.zip out/restored --masks masks   # white where the hole is
     faceae reconstruct out/ffhq/model scans out/restored --masks mask.png       # one mask for all of its shape
     faceae reconstruct out/ffhq/model scans out/restored --masks masks --grow 3 --feather 3 --format source
+    faceae reconstruct out/clean/model noisy out/restored                       # a model of another task
 
 The same command continues after a stop: pictures that are already in DEST are left as they are.
 On a cluster, from a checkout:

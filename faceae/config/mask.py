@@ -26,7 +26,7 @@ def least_and_most(text: int | str) -> tuple[int, int]:
 
 @dataclasses.dataclass(frozen=True)
 class Mask(Strict):
-    """What is hidden from the network."""
+    """What --task inpaint hides from the network."""
 
     kind: Annotated[tuple[Kind, ...], Field(min_length=1)] = ("box",)
     """What to hide. With several kinds, each image gets one of them at random.
