@@ -45,7 +45,7 @@ def contact_sheets(model_uri: str, val: Blocks, task: Task, baseline: str, fill:
 
 @torch.inference_mode()
 def sheet(network: nn.Module, batch: Batch) -> Image.Image:
-    """Draws four rows (original, given, reconstructed, composited) with a column for each image.
+    """Draws rows (original, given, reconstructed, and composited if pixels are known) with a column for each image.
 
     Args:
         network: the network, on the CPU and in evaluation mode.
@@ -53,8 +53,9 @@ def sheet(network: nn.Module, batch: Batch) -> Image.Image:
     """
     data = to_device(batch, torch.device("cpu"))
     output = network(data.given, data.mask)
-    pasted = metrics.composite(output, data.original, data.mask)
-    rows = {"original": data.original, "given": data.given, "reconstructed": output, "composited": pasted}
+    rows = {"original": data.original, "given": data.given, "reconstructed": output}
+    if not data.mask.all():
+        rows["composited"] = metrics.composite(output, data.original, data.mask)
     return draw_rows({name: as_pixels(images) for name, images in rows.items()})
 
 
