@@ -61,7 +61,8 @@ def sheet(network: nn.Module, batch: Batch) -> Image.Image:
 
 @torch.inference_mode()
 def holes(network: nn.Module, batch: Batch, baseline: str, fill: Fill) -> Image.Image:
-    """Draws the part around each hole, enlarged, in four rows: original, given, the baseline, and the composite.
+    """Draws the part around each hole, enlarged, in rows: original, given, the baseline if it changes anything, and
+    the composite.
 
     Args:
         network: the network, on the CPU and in evaluation mode.
@@ -73,7 +74,10 @@ def holes(network: nn.Module, batch: Batch, baseline: str, fill: Fill) -> Image.
     pasted = as_pixels(metrics.composite(network(data.given, data.mask), data.original, data.mask))
     given, hidden = as_pixels(data.given), data.mask[:, 0].bool().numpy()
     filled = np.stack([fill(image, hole) for image, hole in zip(given, hidden, strict=True)])
-    rows = {"original": batch.pixels, "given": given, baseline: filled, "this model": pasted}
+    rows = {"original": batch.pixels, "given": given}
+    if (filled != given).any():
+        rows[baseline] = filled
+    rows["this model"] = pasted
     parts = [window(hole, hole.shape[0] // 2) for hole in hidden]
     return draw_rows(
         {
