@@ -16,6 +16,7 @@ FID on Inception's features and 162,770 training images: its numbers cannot be c
 from __future__ import annotations
 
 import argparse
+import warnings
 from pathlib import Path
 
 import torch
@@ -41,6 +42,7 @@ def main() -> None:
     parser.add_argument("--source", required=True, help="a folder of images, split as in training")
     parser.add_argument("--picture", type=Path, help="where to draw some random faces of each")
     arguments = parser.parse_args()
+    warnings.filterwarnings("ignore", "Metric `Kernel")  # says that it keeps the features: of some hundred images
     split = Split(Data(source=(arguments.source,)))
     train, val = read(split.train), read(split.val)
     distance = kernel_distance(val)
