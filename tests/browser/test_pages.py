@@ -54,7 +54,7 @@ def test_the_page_of_before_and_after_fits_a_phone(tmp_path):
     shown = restored.shown("a-long-name-" * 9 + "<b>.png", picture, hole, picture)
     assert shown.place == "200x200 of 700x900 pixels, from column 500 and row 0 on"
     summary = {"counts": {"restored": 2, "there_before": 1}, "model": {"uri": "s3://" + "long/" * 30}, "format": "png"}
-    restored.write(str(tmp_path), [shown, shown], summary)
+    restored.write(str(tmp_path), [shown, shown], summary, whole=False)
     assert_self_contained((tmp_path / restored.FILE).read_text(), tmp_path, 6)
 
 

@@ -95,6 +95,7 @@ def assert_flags_of_other_tasks_are_refused(folder, faces, root):
         evaluate(evaluation(folder, faces, root, "own", own_size=True))
 
 
+@pytest.mark.slow
 def test_pictures_are_redone_in_bulk(ray_cluster, tmp_path):
     torch.manual_seed(0)
     chosen = settings("upscale", "unused", tmp_path, "run")
