@@ -60,6 +60,10 @@ class Metadata(NamedTuple):
         pieces: dict[str | tuple[int, int], Any] = {"exif": self.exif, "icc_profile": self.icc, "dpi": tuple(self.dpi)}
         return {name: value for name, value in pieces.items() if value}
 
+    def coloured(self) -> Metadata:
+        """Returns the same for a picture that got colours; the profile of a grey one does not fit it."""
+        return self._replace(grey=False, icc=b"") if self.grey else self
+
 
 def metadata_of(image: Image.Image) -> Metadata:
     """Returns the metadata of a decoded image, whose EXIF orientation has been applied.

@@ -24,6 +24,7 @@ from faceae.data import rejected
 from faceae.data.execution import ActorPool, stream
 from faceae.data.full_size import FullSizeSource, block, packed, rows_of, unpacked, write_full_size
 from faceae.data.images import MAX_PIXELS, decode_whole
+from faceae.data.metadata import Metadata
 from faceae.data.output_names import output_names, stem
 from faceae.data.rejected import Rejected
 from faceae.data.sources import SYNTHETIC, Entry, digest, list_sources
@@ -166,6 +167,8 @@ class _Worker:
             for row, picture in zip(usable, pictures, strict=True):
                 made = self.model.redo(picture)  # perhaps larger
                 row |= packed(made, np.ones(made.shape[:2], np.bool_))
+                if self.model.gives_colours:
+                    row["metadata"] = Metadata(**row["metadata"]).coloured()._asdict()
             return block(rows)
         for row, filled, picture, hole in zip(
             usable, self.model.restore(pictures, holes), pictures, holes, strict=True

@@ -56,6 +56,8 @@ def restore(settings: RestoreSettings) -> None:
         edges.feather(made, picture.pixels, hole, settings.feather)
         said = f"{int(hole.sum()):,} of {made.shape[1]}x{made.shape[0]} pixels"
     metadata = picture.metadata
+    if isinstance(model, models.Restorer) and model.gives_colours:
+        metadata = metadata.coloured()
     del picture, hole
     try:
         storage.write(storage.absolute(settings.out), encode(made, metadata, extension))

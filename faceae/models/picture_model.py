@@ -58,7 +58,7 @@ class PictureModel(nn.Module, ABC):
         if isinstance(image, str | Path):
             picture, hole = open_picture(str(image), None if mask is None else str(mask), grow)
             restored = Image.fromarray(self._restore_one(picture.pixels, hole, feather))
-            restored.info |= picture.metadata.info
+            restored.info |= picture.metadata.coloured().info
             return restored
         hole = _hole(mask)
         if grow:
@@ -92,7 +92,7 @@ def redone(image: Any, redo: Callable[[Pixels], Pixels]) -> Any:  # noqa: ANN401
     if isinstance(image, str | Path):
         picture = open_whole(str(image))
         made = Image.fromarray(redo(picture.pixels))
-        made.info |= picture.metadata.info
+        made.info |= picture.metadata.coloured().info
         return made
     if not isinstance(image, Image.Image):
         _check_picture(image)

@@ -93,6 +93,11 @@ class Restorer(PictureModel):
         """Whether the model asks for every pixel of a picture; otherwise it fills holes."""
         return self.settings.task != "inpaint"
 
+    @property
+    def gives_colours(self) -> bool:
+        """Whether a grey picture becomes a coloured one."""
+        return self.settings.task == "colorize"
+
     def check_fills_holes(self) -> None:
         """Raises InputError if the model was trained for a task other than to fill holes."""
         if self.whole:

@@ -112,10 +112,15 @@ def test_pictures_are_redone_in_bulk(ray_cluster, tmp_path):
         assert made.size == size
         expected = np.asarray(model(str(tmp_path / "in" / f"{number}.png"))).astype(int)
         assert np.abs(np.asarray(made) - expected).max() <= 1
+    chosen = settings("colorize", "unused", tmp_path, "run")
+    models.save(str(tmp_path / "model"), models.build(chosen), chosen)
+    Image.fromarray(portrait(0, 64)).convert("L").save(tmp_path / "in" / "0.png")
+    reconstruct(ReconstructSettings(*given[:2], str(tmp_path / "coloured")))
+    assert Image.open(tmp_path / "coloured" / "0.png").mode == "RGB"
     page = (tmp_path / "out" / "before-after.html").read_text()
     assert "the middle of one, enlarged" in page
     assert 'alt="mask"' not in page
-    with pytest.raises(InputError, match="MODEL this model was trained for --task upscale and fills no holes"):
+    with pytest.raises(InputError, match="MODEL this model was trained for --task colorize and fills no holes"):
         reconstruct(ReconstructSettings(*given[:2], str(tmp_path / "other"), masks=given[1]))
 
 

@@ -114,6 +114,20 @@ def test_what_a_model_cannot_do_is_refused(name, given, message):
         built("denoise", name)(portrait(0, SIZE), **given)
 
 
+def test_a_grey_file_becomes_a_coloured_one(tmp_path):
+    model = built("colorize")
+    for weights in model.parameters():
+        weights.data.mul_(3)
+    models.save(str(tmp_path / "model"), model.network, model.settings)
+    profile = b"\0" * 16 + b"GRAY" + b"\0" * 120
+    Image.fromarray(picture((40, 40))).convert("L").save(tmp_path / "grey.png", icc_profile=profile)
+    restore(RestoreSettings(str(tmp_path / "grey.png"), str(tmp_path / "c.png"), model=str(tmp_path / "model")))
+    made = Image.open(tmp_path / "c.png")
+    assert made.mode == "RGB"
+    assert not made.info.get("icc_profile")
+    assert (np.asarray(made).std(2) > 3).any()
+
+
 def test_the_command_restores_a_picture_without_a_mask(tmp_path, capsys):
     model = built("upscale")
     models.save(str(tmp_path / "model"), model.network, model.settings)
