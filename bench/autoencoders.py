@@ -31,6 +31,7 @@ from faceae.console import out
 from faceae.data.split import Split
 from faceae.metrics import bits_per_value, psnr_db
 from faceae.reporting.contact_sheet import as_pixels, draw_rows
+from faceae.reporting.latent_sheet import normal
 
 BATCH, SHOWN = 64, 10
 
@@ -78,7 +79,7 @@ def used(network: models.ArticleAutoencoder, train: Tensor, val: Tensor) -> Used
         random = torch.randn(len(val), encode(network, val[:1]).shape[1], generator=torch.Generator().manual_seed(0))
         nats = torch.cat([network.divergence(part) for part in val.split(BATCH)]).mean().item()
     else:
-        random = normal(encode(network, train), len(val))
+        random = normal(encode(network, train), len(val), torch.Generator().manual_seed(0))
     return rebuilt, decode(network, random), nats
 
 
@@ -86,15 +87,12 @@ def linear(train: Tensor, val: Tensor, numbers: int) -> Used:
     """Returns what a PCA of the training images makes of images with so many numbers."""
     components, mean = pca(train, numbers)
     coded, trained = ((images.flatten(1) - mean) @ components.T for images in (val, train))
-    made = ((numbers @ components + mean).clamp(0, 1).view_as(val) for numbers in (coded, normal(trained, len(val))))
+    made = (
+        (numbers @ components + mean).clamp(0, 1).view_as(val)
+        for numbers in (coded, normal(trained, len(val), torch.Generator().manual_seed(0)))
+    )
     rebuilt, random = made
     return rebuilt, random, None
-
-
-def normal(values: Tensor, count: int) -> Tensor:
-    """Returns rows of the normal distribution with the mean and the covariance of (N, D), (count, D)."""
-    weights = torch.randn(count, len(values), generator=torch.Generator().manual_seed(0)) / (len(values) - 1) ** 0.5
-    return values.mean(0) + weights @ (values - values.mean(0))
 
 
 if __name__ == "__main__":

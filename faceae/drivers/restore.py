@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 from pyarrow import ArrowException
 
 from faceae import config, storage
-from faceae.config import Settings
 from faceae.config.jobs import RestoreSettings
 from faceae.console import out
 from faceae.corruption import edges
@@ -128,23 +127,25 @@ def _source(given: str | None) -> _Source:
 
 def _fits_photographs(folder: Path) -> bool:
     """Whether a model fills holes and knows more than drawn portraits; what is damaged `models.load` refuses."""
-    settings = _saved(str(folder))
-    sources = settings.get("data", {}).get("source", [])
-    drawn = bool(sources) and all(uri.startswith(SYNTHETIC) for uri in sources)
-    return not drawn and settings.get("task", "inpaint") == "inpaint"
+    sources = _setting(str(folder), "data", "source")
+    drawn = isinstance(sources, list) and all(str(uri).startswith(SYNTHETIC) for uri in sources)
+    return not drawn and _task(str(folder)) == "inpaint"
 
 
 def _task(model: str) -> str:
-    """Returns the task of a model without importing torch."""
-    task: str = _saved(model).get("task", "inpaint")
-    return task
+    return _setting(model, "task") or "inpaint"
 
 
-def _saved(model: str) -> dict[str, Any]:
-    """Returns the settings that a model was trained with; {} if they cannot be read, which `models.load` explains."""
+def _setting(model: str, *path: str) -> Any:  # noqa: ANN401
+    """Returns a setting that a model was trained with, without torch; None if there is none, or nothing can be read.
+
+    It is not checked: that is for `models.load`, which says what is wrong.
+    """
     try:
-        return config.to_dict(
-            config.from_dict(storage.read_json(storage.join(model, "config.json"))["settings"], Settings)
-        )
+        storage.info(model)  # is not retried, so that a wrong endpoint costs no time here
+        found = storage.read_json(storage.join(model, "config.json"))["settings"]
+        for name in path:
+            found = found[name]
     except (OSError, ValueError, LookupError, TypeError, ArrowException, InputError):
-        return {}
+        return None
+    return found

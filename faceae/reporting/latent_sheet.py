@@ -62,8 +62,12 @@ def draw(network: ArticleAutoencoder, batches: Iterable[Batch]) -> Image.Image:
 
 
 def _draw(latents: Tensor, standard: bool, generator: torch.Generator) -> Tensor:
-    count, length = latents.shape
     if standard:
-        return torch.randn(2 * COLUMNS, length, generator=generator)
-    weights = torch.randn(2 * COLUMNS, count, generator=generator) / max(count - 1, 1) ** 0.5
-    return latents.mean(0) + weights @ (latents - latents.mean(0))  # has their covariance, whatever its rank
+        return torch.randn(2 * COLUMNS, latents.shape[1], generator=generator)
+    return normal(latents, 2 * COLUMNS, generator)
+
+
+def normal(values: Tensor, count: int, generator: torch.Generator) -> Tensor:
+    """Draws (count, D) from the normal distribution with the mean and the covariance of (N, D), whatever its rank."""
+    weights = torch.randn(count, len(values), generator=generator) / max(len(values) - 1, 1) ** 0.5
+    return values.mean(0) + weights @ (values - values.mean(0))

@@ -3,7 +3,9 @@
 import contextlib
 import os
 import signal
+import subprocess
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 
@@ -21,6 +23,19 @@ def kill_session(session: int) -> None:
     for pid in processes_of(session):
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
+
+
+def kill_when(job: subprocess.Popen, reached: Callable[[], bool]) -> None:
+    """Kills a job, which was started in a session of its own, once it is so far; it must not end before."""
+    try:
+        while not reached():
+            assert job.poll() is None, job.stdout.read()
+            time.sleep(0.05)
+    finally:
+        job.kill()
+        job.wait()
+        kill_session(job.pid)
+    assert_no_process_is_left(job.pid)
 
 
 def processes_of(session: int) -> dict[int, str]:

@@ -5,7 +5,6 @@ import os
 import shutil
 import subprocess
 import sys
-import time
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -15,7 +14,7 @@ from networks import tiny
 from pages import assert_self_contained
 from pictures import png, read_all, zipped
 from PIL import Image
-from processes import assert_no_process_is_left, kill_session
+from processes import kill_when
 from runs import ROOT
 
 import faceae
@@ -202,15 +201,7 @@ def test_a_killed_job_from_and_to_a_bucket_resumes_to_the_same_bytes(s3, tmp_pat
         return {each: storage.read(f"s3://faces/embed/{name}/{each}") for each in names if each.endswith(".parquet")}
 
     job = start("killed")
-    try:
-        while not written("killed"):
-            assert job.poll() is None, job.stdout.read()
-            time.sleep(0.05)
-    finally:
-        job.kill()
-        job.wait()
-        kill_session(job.pid)
-    assert_no_process_is_left(job.pid)
+    kill_when(job, lambda: bool(written("killed")))
     before = len(written("killed"))
     outputs = []
     for name in ("killed", "whole"):

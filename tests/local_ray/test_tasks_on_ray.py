@@ -4,7 +4,6 @@ import dataclasses
 import os
 import subprocess
 import sys
-import time
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -12,7 +11,7 @@ import pytest
 import torch
 from pictures import zipped
 from PIL import Image
-from processes import assert_no_process_is_left, kill_session
+from processes import kill_when
 from runs import ROOT, assert_same, figures, history
 
 import faceae
@@ -156,15 +155,7 @@ def test_a_killed_run_from_and_to_a_bucket_resumes_to_the_same_result(s3, faces,
         return len(storage.read_lines(lines)) if storage.exists(lines) else 0
 
     job = start("killed")
-    try:
-        while epochs() < 2:
-            assert job.poll() is None, job.stdout.read()
-            time.sleep(0.05)
-    finally:
-        job.kill()
-        job.wait()
-        kill_session(job.pid)
-    assert_no_process_is_left(job.pid)
+    kill_when(job, lambda: epochs() >= 2)
     assert epochs() < 40
     for name in ("killed", "whole"):
         again = start(name, "--run.resume")
