@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import re
 
+RESUMABLE = "what was saved before is intact: fix this and continue with --run.resume"
+"""What to do after a write that a disk or a store refused."""
+
 _CAUSE = re.compile(r"(?!ray\.)(?:\w+\.)*(\w*(?:Error|Exception)): (.+)")
 _NO_MEMORY = re.compile(r"Memory on the node \(IP: ([^,)]+).*?\) was (.+?) used / (.+?) limit")  # as Ray puts it
 _SELF_EXPLANATORY = {"OSError", "InputError", "RunFailedError"}

@@ -14,7 +14,7 @@ from pyarrow import ArrowException
 from faceae import claim, config, storage
 from faceae.claim import Claim
 from faceae.config import SettingsT
-from faceae.errors import InputError
+from faceae.errors import RESUMABLE, InputError, RunFailedError
 
 
 def versions(*packages: str) -> dict[str, str]:
@@ -126,7 +126,7 @@ class RunFolder(Generic[SettingsT]):
 
         Raises:
             InputError: as `hold` and `open` do.
-            RunFailedError: as `hold` does.
+            RunFailedError: as `hold` does, or the block cannot write, because the disk is full or the bucket refuses.
         """
         with self.hold():
             resumed = self.open()
@@ -136,6 +136,10 @@ class RunFolder(Generic[SettingsT]):
                 if not resumed:
                     storage.delete(self.path("config.json"))
                 raise
+            except OSError as error:
+                if not storage.is_refusal(error):
+                    raise
+                raise RunFailedError(f"{storage.explain(error, self.uri)}; {RESUMABLE}") from None
 
     @property
     def held(self) -> Claim:

@@ -17,7 +17,7 @@ from faceae.storage.files import (
     write_lines,
 )
 from faceae.storage.local_files import is_partial
-from faceae.storage.stores import explain, logger, resolve, retry_outages
+from faceae.storage.stores import explain, is_refusal, logger, resolve, retry_outages
 from faceae.storage.uris import absolute, fault, is_remote, is_text, join, shown
 
 __all__ = [
@@ -30,6 +30,7 @@ __all__ = [
     "fault",
     "info",
     "is_partial",
+    "is_refusal",
     "is_remote",
     "is_text",
     "join",

@@ -6,6 +6,7 @@ instance roles, ...), so that no secret passes through a setting, a log or an ob
 
 from __future__ import annotations
 
+import errno
 import functools
 import logging
 import os
@@ -132,6 +133,12 @@ def explain(error: Exception, uri: str) -> InputError:
         reason = text
     where = f"{uri} (at {_endpoint()})" if uri.startswith("s3://") and _endpoint() else uri
     return InputError(f"{redacted(where)}: {reason}")
+
+
+def is_refusal(error: OSError) -> bool:
+    """Returns whether a disk or a store refuses to be written: it is full, broken or read-only, or denies access."""
+    broken = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
+    return error.errno in broken or "AWS Error" in str(error)
 
 
 def _is_outage(error: BaseException) -> bool:

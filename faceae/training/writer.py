@@ -9,7 +9,7 @@ import torch
 from pyarrow import ArrowException
 
 from faceae import storage
-from faceae.errors import RunFailedError
+from faceae.errors import RESUMABLE, RunFailedError
 
 
 class Writer:
@@ -55,5 +55,4 @@ class Writer:
         except RunFailedError as error:
             self.refusal = str(error)
         except (OSError, ArrowException) as error:
-            what = storage.explain(error, self.uri)
-            self.refusal = f"{what}; what was saved before is intact: fix this and continue with --run.resume"
+            self.refusal = f"{storage.explain(error, self.uri)}; {RESUMABLE}"

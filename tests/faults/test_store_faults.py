@@ -117,7 +117,7 @@ def test_a_bucket_refuses_writes(seaweed, start, undisturbed, table):
 def test_a_disk_is_full(start, undisturbed, table, tmp_path):
     disk = tmp_path / "disk"
     disk.mkdir()
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", disk], check=False).returncode:
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=12m", "tmpfs", disk], check=False).returncode:
         pytest.skip("mounting a small disk is not permitted here")
     try:
         run = start(name="full", runs=str(disk))

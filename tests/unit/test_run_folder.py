@@ -1,12 +1,14 @@
 """Where a run may begin: an empty folder, never among the files of another program."""
 
+from pathlib import Path
+
 import pytest
 
 from faceae import storage
 from faceae.config import Data, Output, Run, Settings, Source
 from faceae.config.grid import GridSettings
 from faceae.config.jobs import EvaluateData, EvaluateOutput, EvaluateSettings, PrepareSettings
-from faceae.errors import InputError
+from faceae.errors import InputError, RunFailedError
 from faceae.run_folder import RunFolder
 
 
@@ -45,6 +47,16 @@ def test_what_a_failed_start_leaves_does_not_take_the_name(tmp_path):
 def start_that_fails(folder):
     storage.write(folder.path("rejected.jsonl"), b"")
     raise InputError("too many images cannot be used")
+
+
+def test_a_full_disk_is_said_in_one_line_that_names_the_folder(tmp_path):
+    folder = RunFolder(settings_of("train", tmp_path))
+    message = rf"^{folder.uri}: .*No space left on device; what was saved before is intact: .* --run.resume$"
+    with pytest.raises(RunFailedError, match=message), folder.claim():
+        Path("/dev/full").write_bytes(b"the report")
+    folder = RunFolder(settings_of("train", tmp_path / "other"))
+    with pytest.raises(FileNotFoundError), folder.claim():  # a bug, which the folder does not explain
+        (tmp_path / "missing").read_bytes()
 
 
 def test_a_start_that_fails_at_once_leaves_no_folder(tmp_path):
