@@ -46,8 +46,11 @@ def main() -> None:
     parser.add_argument("--source", required=True, help="a folder of images")
     parser.add_argument("--all", action="store_true", help="all images of the folder, not only those for validation")
     parser.add_argument("--sigma", help="for denoise: another standard deviation than in training")
+    parser.add_argument("--task", help="of a model of several tasks: which one")
     arguments = parser.parse_args()
     model = models.load(arguments.model)
+    if arguments.task:
+        model = model.for_task(arguments.task)
     settings: Settings = model.settings
     if arguments.sigma:
         settings = dataclasses.replace(settings, noise=Noise(arguments.sigma))
@@ -55,10 +58,10 @@ def main() -> None:
     entries = [*split.train, *split.val] if arguments.all else split.val
     data = damaged(settings, entries)
     made = {"this model": run(model, data)} | references(arguments.model, settings, data)
-    if settings.task == "colorize":
+    if settings.task_name == "colorize":
         trained = read(Split(settings.data).train, settings.data.image_size)
         made["mean colour"] = mean_colour(trained, data.given)
-    out.print(compared(made, data, colours=settings.task == "colorize", count=len(entries)))
+    out.print(compared(made, data, colours=settings.task_name == "colorize", count=len(entries)))
 
 
 def read(entries: Sequence[Entry], size: int) -> NDArray[np.uint8]:

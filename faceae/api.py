@@ -25,7 +25,8 @@ from faceae.commands import COMMANDS
 from faceae.config import JobT, Settings, SettingsT, presets
 from faceae.config.embed import EmbedSettings
 from faceae.config.grid import GridSettings
-from faceae.config.jobs import EvaluateSettings, PrepareSettings, ReconstructSettings
+from faceae.config.jobs import EvaluateSettings, PrepareSettings
+from faceae.config.restore import ReconstructSettings
 from faceae.errors import InputError
 from faceae.run_folder import RunFolder
 

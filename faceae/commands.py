@@ -87,6 +87,7 @@ On a cluster, from a checkout:
     faceae evaluate out/ffhq/model path/to/images --mask.kind box strokes border --mask.size 8:48
     faceae evaluate out/ffhq/model path/to/photographs --own-size        # as reconstruct restores them
     faceae evaluate out/clean/model path/to/images --noise.sigma 25      # a model of --task denoise
+    faceae evaluate out/fix/model path/to/images --anomaly               # a model of --preset repair
     faceae evaluate out/ffhq/model path/to/images --mask.file out/test/masks.parquet   # another one's holes
 
 The metrics do not include LPIPS and FID: the packages that compute them download a network's weights when they run.
@@ -122,7 +123,7 @@ On a cluster, from a checkout:
 It does what `faceae reconstruct` does with a folder of pictures. In Python:
 
     faceae.load("out/ffhq/model")("old.jpg", "mask.png").save("restored.png")""",
-        "faceae.config.jobs:RestoreSettings",
+        "faceae.config.restore:RestoreSettings",
         "faceae.drivers.restore:restore",
     ),
     "reconstruct": Command(
@@ -139,7 +140,7 @@ On a cluster, from a checkout:
 
     ray job submit --working-dir . -- python jobs/reconstruct.py s3://bucket/runs/ffhq/model \\
         s3://bucket/pictures s3://bucket/restored""",
-        "faceae.config.jobs:ReconstructSettings",
+        "faceae.config.restore:ReconstructSettings",
         "faceae.drivers.reconstruct:reconstruct",
     ),
 }

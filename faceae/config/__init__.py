@@ -32,7 +32,7 @@ from faceae.config.settings import (
     Train,
     flags,
 )
-from faceae.config.tasks import Noise, TaskName, Upscale
+from faceae.config.tasks import Noise, TaskName, Tasks, Upscale
 
 __all__ = [
     "BoxCount",
@@ -55,6 +55,7 @@ __all__ = [
     "Source",
     "Strict",
     "TaskName",
+    "Tasks",
     "Train",
     "Upscale",
     "Uri",

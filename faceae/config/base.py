@@ -47,7 +47,7 @@ class Strict:
 
 @dataclasses.dataclass(frozen=True)
 class JobSettings(Strict):
-    """All settings of a job. Those of jobs other than training are in `faceae.config.jobs`."""
+    """All settings of a job. Those of other jobs than training are in modules of their own."""
 
     RESUME_HINT: ClassVar[str] = "--run.resume with the same --run.name continues from where it stopped"
     """How to continue; the job prints it when it is interrupted."""

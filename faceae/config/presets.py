@@ -47,13 +47,13 @@ _WHOLE_FRAME = dataclasses.replace(
 _VAE = dataclasses.replace(
     _RESTORE,
     preset="vae",
-    task="reconstruct",
+    task=("reconstruct",),
     model=Model(name="vae", latent_dim=128),
     optim=dataclasses.replace(_RESTORE.optim, lr=0.002),
     train=dataclasses.replace(_RESTORE.train, loss="mse", best_by="mse"),
 )
 
-_TASKS: tuple[TaskName, ...] = ("denoise", "colorize", "upscale")
+_TASKS: tuple[TaskName, ...] = ("denoise", "colorize", "upscale", "repair")
 
 OF_TASK = {"inpaint": "restore"} | {task: task for task in _TASKS}
 """For each task the preset that does it well after 20 minutes."""
@@ -63,9 +63,9 @@ PRESETS: dict[str, Settings] = {
     "article": _ARTICLE,
     "restore": _RESTORE,
     "restore-sharp": _RESTORE_SHARP,
-    **{task: dataclasses.replace(_WHOLE_FRAME, preset=task, task=task) for task in _TASKS},
+    **{task: dataclasses.replace(_WHOLE_FRAME, preset=task, task=(task,)) for task in _TASKS},
     "vae": _VAE,
-    "article-denoise": dataclasses.replace(_ARTICLE, preset="article-denoise", task="denoise"),
+    "article-denoise": dataclasses.replace(_ARTICLE, preset="article-denoise", task=("denoise",)),
     "demo-grid": GridSettings(
         preset="demo-grid",
         data=Data(source=("synthetic:600",)),

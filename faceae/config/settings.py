@@ -17,7 +17,7 @@ from pydantic import Field, PositiveFloat
 
 from faceae.config.base import Count, Minutes, RunSettings, Strict, Uri, flag, flat, to_dict
 from faceae.config.mask import RANGE, Mask, check_mask, least_and_most
-from faceae.config.tasks import Noise, TaskName, Upscale, check_task
+from faceae.config.tasks import Noise, Tasks, Upscale, check_task
 from faceae.errors import InputError
 
 Fraction = Annotated[float, Field(gt=0, lt=1)]
@@ -187,10 +187,11 @@ class Settings(RunSettings):
     denoise, colorize, upscale: these tasks, each trained for 20 minutes.
     article-denoise: the first of them, with the article's network and settings.
     vae: a variational autoencoder of 128 numbers, trained for 20 minutes."""
-    task: TaskName = "inpaint"
-    """What is done to the faces, and what the network is to give back.
+    task: Tasks = ("inpaint",)
+    """What is done to the faces, and what the network is to give back. With several, each face gets one at random.
     inpaint: fill holes (mask). denoise: remove noise (noise). upscale: make small faces large (upscale).
-    colorize: colour grey faces. reconstruct: only squeeze faces into the latent vector; nothing is hidden."""
+    colorize: colour grey faces. repair: find and replace what does not belong on a face, which is not marked.
+    reconstruct: only squeeze faces into the latent vector; nothing is hidden."""
     data: Data = Data()
     mask: Mask = Mask()
     noise: Noise = Noise()
@@ -209,6 +210,11 @@ class Settings(RunSettings):
     def name_prefix(self) -> str:
         """The first part of the run's default name: the network's name."""
         return self.model.name
+
+    @property
+    def task_name(self) -> str:
+        """The name of the task; of several their names, with `+` between them."""
+        return "+".join(self.task)
 
     def check(self) -> None:
         """Raises InputError if values contradict each other."""
@@ -229,7 +235,7 @@ def flags(settings: Settings) -> list[str]:
 
 def _check_levels(settings: Settings) -> None:
     model, size, step = settings.model, settings.data.image_size, 2**settings.model.levels
-    windows = settings.task == "inpaint"
+    windows = settings.task == ("inpaint",)
     seen, name = ("window", "--model.window") if windows else ("image", "--data.image-size")
     side = min(model.window, size) if windows else size
     if model.name == "unet" and side % step:

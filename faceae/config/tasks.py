@@ -6,7 +6,7 @@ import dataclasses
 import re
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from faceae.config.base import Strict
 from faceae.errors import InputError
@@ -14,7 +14,20 @@ from faceae.errors import InputError
 if TYPE_CHECKING:
     from faceae.config.settings import Settings
 
-TaskName = Literal["inpaint", "denoise", "colorize", "upscale", "reconstruct"]
+TaskName = Literal["inpaint", "denoise", "colorize", "upscale", "repair", "reconstruct"]
+
+Tasks = Annotated[
+    tuple[TaskName, ...],
+    Field(min_length=1),
+    # A single name, as older models have in their config.json.
+    BeforeValidator(lambda given: (given,) if isinstance(given, str) else given),
+]
+
+_ALONE = {
+    "repair": "its network has an output of its own",
+    "reconstruct": "it needs a latent vector, and the other tasks what goes around it",
+}
+"""The tasks that are not learnt together with others, and why."""
 
 _LEVEL = r"\d{1,3}(\.\d{1,6})?"
 _LEVELS = f"{_LEVEL}(:{_LEVEL})?"
@@ -45,23 +58,32 @@ class Upscale(Strict):
 
 def check_task(settings: Settings) -> None:
     """Raises InputError if the settings of a task contradict each other."""
-    task, size = settings.task, settings.data.image_size
-    for name, group, default in (("denoise", settings.noise, Noise()), ("upscale", settings.upscale, Upscale())):
-        if group != default and task != name:
+    named, size = settings.task, settings.data.image_size
+    for task in named:
+        if named.count(task) > 1:
+            raise InputError(f"--task {' '.join(named)}: {task} is there twice; name each task once")
+        if len(named) > 1 and task in _ALONE:
+            raise InputError(f"--task {' '.join(named)}: {task} cannot be learnt with others: {_ALONE[task]}")
+    for task, group, default in (("denoise", settings.noise, Noise()), ("upscale", settings.upscale, Upscale())):
+        if group != default and task not in named:
             (field,) = dataclasses.fields(group)
             given = f"--{type(group).__name__.lower()}.{field.name} {getattr(group, field.name)}"
-            raise InputError(f"{given}: it means nothing to --task {task}; use --task {name}, or leave it out")
+            raise InputError(
+                f"{given}: it means nothing to --task {' '.join(named)}; use --task {task}, or leave it out"
+            )
     _check_noise(settings.noise)
-    if size % settings.upscale.factor and task == "upscale":
+    if size % settings.upscale.factor and "upscale" in named:
         raise InputError(
             f"--upscale.factor {settings.upscale.factor}: {size} pixels cannot be divided by it; use another factor, "
             "or another --data.image-size"
         )
-    if task == "reconstruct" and settings.model.name == "unet":
+    if settings.model.name == "unet" and "reconstruct" in named:
         raise InputError(
             "--task reconstruct: nothing is hidden, so a unet would pass the image on through its skip connections and "
             "learn nothing; use --model.name article"
         )
+    if settings.model.name != "unet" and "repair" in named:
+        raise InputError(f"--task repair: use --model.name unet; {settings.model.name} cannot say what is wrong")
 
 
 def _check_noise(noise: Noise) -> None:

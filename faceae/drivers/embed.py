@@ -94,8 +94,8 @@ def _load(uri: str) -> Restorer:
         raise InputError(f"MODEL {error}") from None
     if not hasattr(model.network, "encode"):
         raise InputError(
-            f"MODEL {uri}: a unet for --task {model.settings.task} has no latent vector; use a model with --model.name "
-            "article, or one that fills holes"
+            f"MODEL {uri}: a unet for --task {model.settings.task_name} has no latent vector; use a model with "
+            "--model.name article, or one that fills holes"
         )
     return model
 

@@ -3,36 +3,29 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
-from ray.exceptions import RayError
 
 from faceae import config, storage
 from faceae.cluster import connection
 from faceae.cluster.replicas import REPLICA_CPUS, plan_replicas
 from faceae.config.jobs import EvaluateSettings
-from faceae.console import Meter, out
-from faceae.data import frozen_masks, rejected
-from faceae.data.rejected import Rejected
-from faceae.data.sources import SYNTHETIC, Entry
+from faceae.console import out
+from faceae.data import frozen_masks
+from faceae.data.sources import SYNTHETIC
+from faceae.drivers import anomalies
 from faceae.drivers.evaluation_plan import Plan
-from faceae.errors import InputError, RunFailedError, one_line
+from faceae.drivers.evaluation_table import IMAGES, SUMMARY, measure, write_table
+from faceae.errors import InputError
 from faceae.evaluation import aggregate
 from faceae.evaluation.pictures import KNOWN_CHANGE
 from faceae.reporting import evaluation as report
 from faceae.run_folder import RunFolder, versions
 
-IMAGES = "images.parquet"
-"""The file that holds the metrics of each image."""
-
 MASKS = "masks.parquet"
 """The file that holds the mask of each image, for another evaluation; see `faceae.data.frozen_masks`."""
-
-SUMMARY = "summary.json"
 
 
 def evaluate(settings: EvaluateSettings) -> dict[str, Any]:
@@ -51,6 +44,8 @@ def evaluate(settings: EvaluateSettings) -> dict[str, Any]:
     started = time.monotonic()
     settings = config.validate(settings)
     folder = RunFolder(settings)
+    if settings.anomaly:
+        return anomalies.find(folder, started)
     with folder.claim() as resumed:
         if resumed and storage.exists(folder.path(SUMMARY)):
             out.print(f"evaluate  {folder.uri} is finished")
@@ -84,7 +79,7 @@ def _evaluate(folder: RunFolder[EvaluateSettings], started: float) -> dict[str, 
     scoring = plan.scoring(settings.batch_size, settings.identity)
     entries, refused = plan.listing
     out.print(f"images    {len(entries)} of {' '.join(settings.data.source)}, faces {plan.damage}")
-    table, seconds = _measure(folder, entries, refused, plan.score(scoring, placed))
+    table, seconds = measure(folder, entries, refused, plan.score(scoring, placed))
     table = table.add_column(3, "score", table[plan.score_metric])
     masks, table = table.select(frozen_masks.SCHEMA.names), table.drop_columns(["seed", "bits"])
     pictures = len(table["image_id"].unique())
@@ -121,17 +116,11 @@ def _evaluate(folder: RunFolder[EvaluateSettings], started: float) -> dict[str, 
         "device": "GPU" if placed.gpu else "CPU",
     }
     folder.held.check()
-    _write_table(folder.path(IMAGES), table)
+    write_table(folder.path(IMAGES), table)
     frozen_masks.write(folder.path(MASKS), masks)
     report.write(folder.path("report"), settings, summary, plan.subject, plan.damage, table, entries, scoring)
     storage.write_json(folder.path(SUMMARY), summary)  # written last: it marks the evaluation as finished
     return summary
-
-
-def _write_table(uri: str, table: pa.Table) -> None:
-    sink = pa.BufferOutputStream()
-    pq.write_table(table, sink)
-    storage.write(uri, memoryview(sink.getvalue()))
 
 
 def _known_pixels(table: pa.Table) -> dict[str, float]:
@@ -139,43 +128,3 @@ def _known_pixels(table: pa.Table) -> dict[str, float]:
     most, mean = (table[name] for name in KNOWN_CHANGE)
     changed = pc.sum(pc.greater(most, 0)).as_py()
     return {"changed": changed, "max_change": pc.max(most).as_py(), "mean_change": pc.mean(mean).as_py()}
-
-
-def _measure(
-    folder: RunFolder[EvaluateSettings],
-    entries: Sequence[Entry],
-    refused: Sequence[Rejected],
-    scored: Iterator[pa.Table],
-) -> tuple[pa.Table, float]:
-    """Collects the metrics of all usable images, in the order of the entries; returns also the seconds that it took.
-
-    Raises:
-        InputError: too many images cannot be used, or one that has a mask in --mask.file.
-        RunFailedError: the storage failed during reading, or the cluster failed.
-    """
-    blocks: list[pa.Table] = []
-    bad: list[Rejected] = []
-    seen: set[str] = set()
-    try:
-        with Meter("evaluating", len(entries)) as meter:
-            for block in scored:
-                usable = pc.is_null(block["reason"])
-                unusable = block.filter(pc.invert(usable))
-                bad += zip(unusable["image_id"].to_pylist(), unusable["reason"].to_pylist(), strict=True)
-                if len(unusable) < len(block):
-                    blocks.append(block.filter(usable).drop_columns(["reason"]))
-                if bad and folder.settings.mask.file:
-                    raise InputError(f"SOURCE: {bad[0][0]} has a mask in --mask.file, but cannot be used: {bad[0][1]}")
-                rejected.check(bad, len(entries), folder)
-                seen.update(block["image_id"].to_pylist())
-                meter.set(len(seen))
-    except RayError as error:
-        raise RunFailedError(one_line(error)) from None
-    finally:
-        rejected.write(bad, refused, folder)
-    out.print(f"evaluated {meter.summary()}")
-    if not blocks:
-        raise InputError(f"SOURCE: no usable image; all are listed in {folder.path(rejected.FILE)}")
-    table = pa.concat_tables(blocks, promote_options="default")
-    order = pc.index_in(table["image_id"], pa.array([entry.image_id for entry in entries], pa.string()))
-    return table.take(order.to_numpy().argsort(kind="stable")), meter.seconds()

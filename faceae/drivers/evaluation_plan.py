@@ -22,14 +22,14 @@ from faceae.data.split import Split, choose, sample
 from faceae.errors import InputError
 from faceae.evaluation import frozen, pca
 from faceae.evaluation.baselines import LOOKED_AT, Comparison, chosen
-from faceae.evaluation.holes import DrawnHoles, EveryPixel, FrozenHoles, Holes, OwnSizeHoles
+from faceae.evaluation.holes import DrawnHoles, EveryPixel, FrozenHoles, Holes, HolesOfTasks, OwnSizeHoles
 from faceae.evaluation.identity import check_installed
 from faceae.evaluation.pca import Pca
 from faceae.evaluation.pictures import PictureScoring, score_pictures
 from faceae.evaluation.scoring import SCORES, Scoring, score
 from faceae.models import Restorer
 from faceae.reporting.pages import damage
-from faceae.tasks import Inpaint, Task, create
+from faceae.tasks import Inpaint, Several, Task, create
 
 _HIDDEN_AT_OWN_SIZE = 10_000  # pixels in all holes of a picture, supposed before any is read
 
@@ -73,19 +73,20 @@ class Plan:
             check_installed()
         if settings.mask.file:
             return _frozen_plan(settings, settings.mask.file)
-        model, linear = _load(settings.model)
+        model, linear = load(settings.model, settings.task)
         if settings.own_size:
             model.check_fills_holes()
             names = settings.mask.holes or OWN_SIZE_HOLES
             holes = OwnSizeHoles(tuple(map(parse, names)))
             words = f"with {count(len(names), 'hole')} one after the other, {' '.join(names)}"
-            listing = _list(settings, model.settings.data)
+            listing = listed(settings, model.settings.data)
             return Plan(model, {}, listing, None, {"holes": list(names)}, words, lambda: holes, linear)
         trained = _changed(settings, model.settings)
-        listing, size = _list(settings, trained.data), trained.data.image_size
-        if trained.task != "inpaint":
-            every = EveryPixel(trained.task)
-            return Plan(model, {}, listing, size, {}, damage(trained), lambda: every, linear, create(trained))
+        listing, size = listed(settings, trained.data), trained.data.image_size
+        if trained.task != ("inpaint",):
+            task = create(trained)
+            every = HolesOfTasks(task) if isinstance(task, Several) else EveryPixel(trained.task_name)
+            return Plan(model, {}, listing, size, {}, damage(trained), lambda: every, linear, task)
         library = read_masks(trained.mask.images, size)
 
         def drawn() -> Holes:
@@ -94,9 +95,9 @@ class Plan:
         return Plan(model, {}, listing, size, config.to_dict(trained.mask), damage(trained), drawn, linear)
 
     @property
-    def task_name(self) -> TaskName:
-        """The name of the task."""
-        return self.model.settings.task if self.model else "inpaint"
+    def task_name(self) -> str:
+        """The name of the task, or those of several."""
+        return self.model.settings.task_name if self.model else "inpaint"
 
     @property
     def subject(self) -> str:
@@ -139,7 +140,7 @@ class Plan:
 def _frozen_plan(settings: EvaluateSettings, uri: str) -> Plan:
     table = frozen.read(uri)
     if _is_model(settings.model):
-        model, linear = _load(settings.model)
+        model, linear = load(settings.model, settings.task)
         model.check_fills_holes()
         restored = {}
     else:
@@ -162,10 +163,11 @@ def _is_model(uri: str) -> bool:
         raise InputError(f"MODEL {error}") from None
 
 
-def _load(uri: str) -> tuple[Restorer, Pca | None]:
+def load(uri: str, task: TaskName | None = None) -> tuple[Restorer, Pca | None]:
     """Returns the model, with the settings that it was trained with, and the PCA of its training images, if any."""
     try:
-        return models.load(uri), pca.read(uri)
+        model = models.load(uri)
+        return model.for_task(task) if task else model, pca.read(uri)
     except InputError as error:
         raise InputError(f"MODEL {error}") from None
 
@@ -178,8 +180,8 @@ def _changed(settings: EvaluateSettings, trained: Settings) -> Settings:
     """
     sigma = settings.noise.sigma
     for flag, given, task in (("--mask", settings.mask.drawn, "inpaint"), ("--noise.sigma", sigma, "denoise")):
-        if given and trained.task != task:
-            raise InputError(f"{flag}: the model was trained for --task {trained.task}; leave it out")
+        if given and task not in trained.task:
+            raise InputError(f"{flag}: the model was trained for --task {' '.join(trained.task)}; leave it out")
     mask = settings.mask.applied_to(trained.mask)
     noise = trained.noise if sigma is None else Noise(sigma)
     changed = dataclasses.replace(trained, mask=mask, noise=noise)
@@ -187,8 +189,8 @@ def _changed(settings: EvaluateSettings, trained: Settings) -> Settings:
     return changed
 
 
-def _list(settings: EvaluateSettings, trained: Data) -> Listing:
-    """Lists the images to measure."""
+def listed(settings: EvaluateSettings, trained: Data) -> Listing:
+    """Lists the images to measure, of a model that was trained on some."""
     listing = list_sources(settings.data.source, settings.SOURCE_FLAG, settings.data.verify)
     entries: Sequence[Entry] = listing.entries
     if settings.data.subset == "val":

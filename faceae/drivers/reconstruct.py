@@ -17,7 +17,7 @@ from ray.exceptions import RayError
 from faceae import config, models, storage
 from faceae.cluster import connection
 from faceae.cluster.replicas import REPLICA_CPUS, plan_replicas
-from faceae.config.jobs import ReconstructSettings
+from faceae.config.restore import ReconstructSettings
 from faceae.console import Meter, clock, count, out
 from faceae.corruption import edges
 from faceae.data import rejected
@@ -89,6 +89,7 @@ def reconstruct(settings: ReconstructSettings) -> Summary:
 def _load(settings: ReconstructSettings) -> Restorer:
     try:
         model = models.load(settings.model)
+        model = model.for_task(settings.task) if settings.task else model
         if settings.masks or settings.grow or settings.feather:
             model.check_fills_holes()
         elif model.whole:

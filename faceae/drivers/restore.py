@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from pyarrow import ArrowException
 
 from faceae import config, storage
-from faceae.config.jobs import RestoreSettings
+from faceae.config.restore import RestoreSettings
 from faceae.console import out
 from faceae.corruption import edges
 from faceae.data.metadata import FORMATS, encode
@@ -30,7 +30,8 @@ def restore(settings: RestoreSettings) -> None:
     settings, start = config.validate(settings), time.monotonic()
     extension = _extension(settings)
     source = _source(settings.model)
-    whole = source.model is not None and _task(source.model) != "inpaint"
+    tasks = [settings.task] if settings.task else _tasks(source.model) if source.model else ["inpaint"]
+    whole = tasks != ["inpaint"]
     if whole:
         _check_whole(settings)
         picture, hole = open_whole(settings.picture), None
@@ -40,9 +41,10 @@ def restore(settings: RestoreSettings) -> None:
 
     model = models.load(source.model) if source.model else models.SurroundingsModel()
     if isinstance(model, models.Restorer):
+        model = model.for_task(settings.task) if settings.task else model
         trained = model.settings
         about = f"{trained.model.name}, trained on {' '.join(trained.data.source)} at {trained.data.image_size}"
-        task = f"--task {trained.task}, " if whole else ""
+        task = f"--task {' '.join(trained.task)}, " if whole else ""
         out.print(f"model     {source.model}: {task}{about}{source.note}")
     else:
         out.print(f"model     the network for scratches that comes with faceae, since {source.note}")
@@ -129,11 +131,12 @@ def _fits_photographs(folder: Path) -> bool:
     """Whether a model fills holes and knows more than drawn portraits; what is damaged `models.load` refuses."""
     sources = _setting(str(folder), "data", "source")
     drawn = isinstance(sources, list) and all(str(uri).startswith(SYNTHETIC) for uri in sources)
-    return not drawn and _task(str(folder)) == "inpaint"
+    return not drawn and _tasks(str(folder)) == ["inpaint"]
 
 
-def _task(model: str) -> str:
-    return _setting(model, "task") or "inpaint"
+def _tasks(model: str) -> list[str]:
+    named = _setting(model, "task") or "inpaint"
+    return [named] if isinstance(named, str) else named
 
 
 def _setting(model: str, *path: str) -> Any:  # noqa: ANN401

@@ -20,7 +20,7 @@ MADE_BY = "jobs/reconstruct.py"
 OURS = (SUMMARY, rejected.FILE, claim.FILE, restored.FILE)
 """The files that the job writes besides the restored pictures."""
 
-OPTIONS = {"grow": 0, "feather": 0, "format": "png"}
+OPTIONS = {"task": None, "grow": 0, "feather": 0, "format": "png"}
 """The flags on which the restored pictures depend; their values, in a summary that lacks them, were these."""
 
 Summary = dict[str, Any]

@@ -172,7 +172,7 @@ def _conclude(
     }
     best = summary["best_baseline"]
     sheets = contact_sheets(folder.path("model"), dataset.val, dataset.task, best, baselines.fill(best))
-    if settings.task == "reconstruct":
+    if settings.task_name == "reconstruct":
         sheets["latent"] = latent_sheet(folder.path("model"), dataset.val, dataset.task)
     folder.held.check()
     storage.write(folder.path("model", pca.FILE), baselines.pca())
@@ -186,7 +186,7 @@ def _print_result(folder: RunFolder[Settings], summary: dict[str, Any]) -> None:
 
     out.print()
     heading = f"{summary['counts']['val']} validation images"
-    out.print(result_table(heading, rows(summary, folder.settings), headings(folder.settings.task)))
+    out.print(result_table(heading, rows(summary, folder.settings), headings(folder.settings.task_name)))
     print_caveats(summary)
     out.print(f"\nmodel     {folder.path('model')}")
     out.print(f"report    {folder.path('report', 'index.html')}")

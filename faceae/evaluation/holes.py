@@ -11,10 +11,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import ray
 
-from faceae.config import PictureHole, TaskName
+from faceae.config import PictureHole
 from faceae.corruption import masks
 from faceae.data.frozen_masks import Row, row
-from faceae.tasks import Inpaint
+from faceae.tasks import Inpaint, Several
 
 Place = tuple[str, int, int]
 """A picture: its image_id, height and width."""
@@ -59,7 +59,7 @@ class DrawnHoles:
 class EveryPixel:
     """The whole of each image at the model's size, for tasks that ask for all of it."""
 
-    name: TaskName
+    name: str
 
     @property
     def kinds(self) -> Sequence[str]:
@@ -69,8 +69,33 @@ class EveryPixel:
     def rows(self, pictures: Sequence[Place]) -> list[list[Row]]:
         """See `Holes`."""
         _, height, width = pictures[0]
-        bits = b"\xff" * (height * width // 8)
+        bits = _all_of(height, width)
         return [[row(image_id, self.name, None, 0, height, width, bits)] for image_id, height, width in pictures]
+
+
+@dataclass(frozen=True)
+class HolesOfTasks:
+    """What each image is asked for by the one of several tasks that is drawn for it; the tasks are the kinds."""
+
+    task: Several
+
+    @property
+    def kinds(self) -> Sequence[str]:
+        """See `Holes`."""
+        return self.task.names
+
+    def rows(self, pictures: Sequence[Place]) -> list[list[Row]]:
+        """See `Holes`."""
+        drawn = self.task.split(self.task.draw_validation([image_id for image_id, _, _ in pictures]))
+        rows = []
+        for (image_id, height, width), (name, task, given) in zip(pictures, drawn, strict=True):
+            bits = given.tobytes() if isinstance(task, Inpaint) else _all_of(height, width)
+            rows.append([row(image_id, name, None, 0, height, width, bits)])
+        return rows
+
+
+def _all_of(height: int, width: int) -> bytes:
+    return b"\xff" * (height * width // 8)
 
 
 @dataclass(frozen=True)

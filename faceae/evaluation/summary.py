@@ -26,7 +26,7 @@ def summarize(
     best = Progress(list(history)).best(settings.train.best_by)
     return {
         "run": name,
-        "task": settings.task,
+        "task": settings.task_name,
         "epochs": history[-1]["epoch"],
         "best_epoch": best["epoch"],
         "best_by": settings.train.best_by,
@@ -43,6 +43,6 @@ def summarize(
 
 def _bits(val: Mapping[str, float], settings: Settings) -> dict[str, float]:
     """Returns the bits a value of a variational autoencoder that rebuilds whole images; nothing for other networks."""
-    if DIVERGENCE not in val or settings.task != "reconstruct":
+    if DIVERGENCE not in val or settings.task_name != "reconstruct":
         return {}
     return {"bits_per_value": bits_per_value(val["mse"], val[DIVERGENCE], 3 * settings.data.image_size**2)}

@@ -93,7 +93,7 @@ def _to_onnx(model: Restorer) -> bytes:
         )
     assert program is not None
     proto: Any = program.model_proto
-    task = model.settings.task
+    task = model.settings.task_name
     texts = _INPUTS | _OUTPUTS if task == "inpaint" else _WHOLE
     about = {name: text.format(size) for name, text in texts.items()}
     for value in (*proto.graph.input, *proto.graph.output):

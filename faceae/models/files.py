@@ -15,6 +15,7 @@ from faceae.config import Settings
 from faceae.errors import InputError, one_line
 from faceae.models.article import ArticleAutoencoder
 from faceae.models.frame import FrameUnet
+from faceae.models.repair import RepairUnet
 from faceae.models.restorer import Restorer
 from faceae.models.unet import WindowUnet
 from faceae.models.vae import VariationalAutoencoder
@@ -33,11 +34,19 @@ def build(settings: Settings) -> nn.Module:
         return VariationalAutoencoder(image_size, model.latent_dim)
     if model.name == "article":
         return ArticleAutoencoder(image_size, model.latent_dim)
-    if settings.task == "inpaint":
+    if settings.task == ("inpaint",):
         window = min(model.window, image_size)
         return WindowUnet(window, model.width, model.latent_dim, model.levels, model.blocks, average_mirrored=averaged)
-    colours = settings.task == "colorize"
-    return FrameUnet(model.width, model.levels, model.blocks, keeps_luminance=colours, average_mirrored=averaged)
+    if "repair" in settings.task:
+        return RepairUnet(model.width, model.levels, model.blocks, average_mirrored=averaged)
+    return FrameUnet(
+        model.width,
+        model.levels,
+        model.blocks,
+        sees_holes="inpaint" in settings.task,
+        keeps_luminance="colorize" in settings.task,
+        average_mirrored=averaged,
+    )
 
 
 def weights(network: nn.Module) -> bytes:

@@ -17,8 +17,17 @@ from faceae.tasks.colorize import luminance
 class FrameUnet(Unet):
     """Adds what the U-Net draws to the given image."""
 
+    _drawn = 3  # channels that the U-Net draws
+
     def __init__(
-        self, width: int, levels: int, blocks: int, *, keeps_luminance: bool = False, average_mirrored: bool = True
+        self,
+        width: int,
+        levels: int,
+        blocks: int,
+        *,
+        sees_holes: bool = False,
+        keeps_luminance: bool = False,
+        average_mirrored: bool = True,
     ) -> None:
         """Builds the layers.
 
@@ -26,34 +35,51 @@ class FrameUnet(Unet):
             width: channels of the finest level; each coarser level has twice as many.
             levels: number of levels, at least 2; each has half the resolution of the one before.
             blocks: residual blocks at each level, on the way down and on the way up.
-            keeps_luminance: whether grey images are coloured: the output has exactly their luminance.
+            sees_holes: whether it sees the mask, too: for one network that also fills holes.
+            keeps_luminance: whether grey images that are asked for as a whole are coloured: the output has exactly
+                their luminance.
             average_mirrored: see `faceae.models.unet.WindowUnet`.
         """
         super().__init__()
-        self.keeps_luminance, self.average_mirrored = keeps_luminance, average_mirrored
-        self._build(5, 3, [width * 2**level for level in range(levels)], blocks)
+        self.sees_holes, self.keeps_luminance, self.average_mirrored = sees_holes, keeps_luminance, average_mirrored
+        self._build(5 + sees_holes, self._drawn, [width * 2**level for level in range(levels)], blocks)
 
     def forward(self, given: Tensor, mask: Tensor) -> Tensor:
-        """Maps (N, 3, S, S) in [0, 1] to (N, 3, S, S) float32 in [0, 1]; ignores the mask."""
-        return self.redraw(given, given.new_zeros(len(given), 2), given.new_ones(len(given)))
+        """Maps (N, 3, S, S) in [0, 1] and (N, 1, S, S), 1 where it is asked, to (N, 3, S, S) float32 in [0, 1]."""
+        return self.redraw(given, mask, *whole(given))
 
-    def redraw(self, given: Tensor, centre: Tensor, scale: Tensor) -> Tensor:
+    def redraw(self, given: Tensor, mask: Tensor, centre: Tensor, scale: Tensor) -> Tensor:
         """Does the same with squares of an image.
 
         Args:
             given: (N, 3, S, S) in [0, 1].
+            mask: (N, 1, S, S).
             centre: (N, 2), where in the frame the squares lie, see `faceae.models.unet.place`.
             scale: (N,), half their sides; whole frames lie at 0 and have a scale of 1.
         """
         if self.training or not self.average_mirrored:
-            return self._draw(given, centre, scale)
-        mirrored = self._draw(given.flip(3), centre * centre.new_tensor([-1, 1]), scale).flip(3)
-        return (self._draw(given, centre, scale) + mirrored) / 2
+            return self._draw(given, mask, centre, scale)
+        mirrored = self._draw(given.flip(3), mask.flip(3), centre * centre.new_tensor([-1, 1]), scale).flip(3)
+        return (self._draw(given, mask, centre, scale) + mirrored) / 2
 
-    def _draw(self, given: Tensor, centre: Tensor, scale: Tensor) -> Tensor:
-        positions = place(centre, scale, given.shape[-1])
-        drawn = self._unet(torch.cat([given - 0.5, positions.permute(0, 3, 1, 2)], 1)).float()
-        return coloured(given, drawn) if self.keeps_luminance else (given + drawn).clamp(0, 1)
+    def _draw(self, given: Tensor, mask: Tensor, centre: Tensor, scale: Tensor) -> Tensor:
+        drawn = self._seen(given, mask, centre, scale)
+        changed = (given + drawn).clamp(0, 1)
+        if not self.keeps_luminance:
+            return changed
+        grey = (given == given[:, :1]).all(1, keepdim=True).all(2, keepdim=True).all(3, keepdim=True)
+        asked = (mask > 0).all(2, keepdim=True).all(3, keepdim=True)
+        return torch.where(grey & asked, coloured(given, drawn), changed)
+
+    def _seen(self, given: Tensor, mask: Tensor, centre: Tensor, scale: Tensor) -> Tensor:
+        """Returns what the U-Net draws of squares of an image, (N, `_drawn`, S, S) float32; see `redraw`."""
+        seen = [given - 0.5, place(centre, scale, given.shape[-1]).permute(0, 3, 1, 2)]
+        return self._unet(torch.cat([*seen, mask] if self.sees_holes else seen, 1)).float()
+
+
+def whole(given: Tensor) -> tuple[Tensor, Tensor]:
+    """Returns the centres and the scales of images that are whole frames, see `FrameUnet.redraw`."""
+    return given.new_zeros(len(given), 2), given.new_ones(len(given))
 
 
 def coloured(grey: Tensor, colours: Tensor) -> Tensor:

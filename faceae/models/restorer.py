@@ -6,6 +6,7 @@ the result is pasted inside the hole only: the known pixels stay exactly as they
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -13,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from faceae.config import Settings
+from faceae.config import Settings, TaskName
 from faceae.corruption import edges
 from faceae.corruption.components import Box
 from faceae.corruption.pieces import pieces
@@ -73,37 +74,54 @@ class Restorer(PictureModel):
         """Does the model's task, one that asks for every pixel, on a picture of any size, see `whole_picture.redo`.
 
         Raises:
-            InputError: the model's network knows one size only.
+            InputError: see `check_redoes_pictures`.
         """
         self.check_redoes_pictures()
         assert isinstance(self.network, FrameUnet)
         return whole_picture.redo(self.network, self.settings, picture)
 
     def check_redoes_pictures(self) -> None:
-        """Raises InputError if the network knows one size only."""
+        """Raises InputError if the network knows one size only, or several tasks."""
+        self._check_one_task()
         if not isinstance(self.network, FrameUnet):
-            size = self.settings.data.image_size
+            task, size = self.settings.task_name, self.settings.data.image_size
             raise InputError(
-                f"a model of --task {self.settings.task} with --model.name {self.settings.model.name} redraws faces of "
-                f"{size}x{size} only: give it batches, model(given, mask), or train one with --model.name unet"
+                f"a model of --task {task} with --model.name {self.settings.model.name} redraws faces of {size}x{size} "
+                "only: give it batches, model(given, mask), or train one with --model.name unet"
             )
+
+    def for_task(self, task: TaskName) -> Restorer:
+        """Returns the same model for one of the tasks that it was trained for.
+
+        Raises:
+            InputError: it was not trained for that.
+        """
+        if task not in self.settings.task:
+            raise InputError(f"this model was trained for --task {' '.join(self.settings.task)}, not for {task}")
+        return Restorer(self.network, dataclasses.replace(self.settings, task=(task,))).eval()
+
+    def _check_one_task(self) -> None:
+        if len(self.settings.task) > 1:
+            named = " ".join(self.settings.task)
+            raise InputError(f"this model was trained for --task {named}; choose one with --task, or model.for_task()")
 
     @property
     def whole(self) -> bool:
         """Whether the model asks for every pixel of a picture; otherwise it fills holes."""
-        return self.settings.task != "inpaint"
+        return self.settings.task_name != "inpaint"
 
     @property
     def gives_colours(self) -> bool:
         """Whether a grey picture becomes a coloured one."""
-        return self.settings.task == "colorize"
+        return self.settings.task_name == "colorize"
 
     def check_fills_holes(self) -> None:
         """Raises InputError if the model was trained for a task other than to fill holes."""
+        self._check_one_task()
         if self.whole:
             raise InputError(
-                f"this model was trained for --task {self.settings.task} and fills no holes; use it without masks, "
-                "and without --grow and --feather"
+                f"this model was trained for --task {self.settings.task_name} and fills no holes; use it without "
+                "masks, and without --grow and --feather"
             )
 
     @torch.inference_mode()

@@ -39,7 +39,7 @@ def redo(network: FrameUnet, settings: Settings, picture: Pixels) -> Pixels:
     """
     device, side = next(network.parameters()).device, settings.data.image_size
     given = torch.tensor(picture, device=device).permute(2, 0, 1)[None].float() / 255
-    match settings.task:
+    match settings.task_name:
         case "colorize":
             made = _coloured(network, given, side)
         case "upscale":
@@ -74,7 +74,8 @@ def _in_squares(network: FrameUnet, given: Tensor, side: int) -> Tensor:
         places = squares[start : start + BATCH]
         parts = torch.cat([given[..., top : top + side, left : left + side] for top, left in places])
         centre, scale = _in_frame(places, (height, width), side)
-        for (top, left), drawn in zip(places, network.redraw(parts, centre.to(given), scale.to(given)), strict=True):
+        redrawn = network.redraw(parts, torch.ones_like(parts[:, :1]), centre.to(given), scale.to(given))
+        for (top, left), drawn in zip(places, redrawn, strict=True):
             made[..., top : top + side, left : left + side] += weight * drawn
             total[..., top : top + side, left : left + side] += weight
     return (made / total)[..., :height, :width]

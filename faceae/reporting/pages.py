@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,6 +11,7 @@ import jinja2
 
 from faceae import config, storage
 from faceae.config import JobSettings, Mask, Settings
+from faceae.config.presets import OF_TASK
 from faceae.console import clock
 
 
@@ -48,12 +50,15 @@ def render(template: str, **content: Any) -> bytes:  # noqa: ANN401
     pages = jinja2.Environment(
         loader=jinja2.PackageLoader("faceae.reporting"), autoescape=True, undefined=jinja2.StrictUndefined
     )
+    pages.globals["PRESETS"] = OF_TASK
     return pages.get_template(template).render(**content).encode()
 
 
 def damage(settings: Settings) -> str:
     """Describes what is done to faces, in words that follow "faces": "with a hole of 28×28", "in grey"."""
-    match settings.task:
+    if len(settings.task) > 1:
+        return ", or ".join(damage(dataclasses.replace(settings, task=(task,))) for task in settings.task)
+    match settings.task[0]:
         case "inpaint":
             return f"with {hidden(settings.mask)}"
         case "denoise":
@@ -65,6 +70,8 @@ def damage(settings: Settings) -> str:
         case "upscale":
             small = settings.data.image_size // settings.upscale.factor
             return f"given as {small}×{small}"
+        case "repair":
+            return "with a patch of what does not belong there"
         case "reconstruct":
             return f"to be rebuilt from {settings.model.latent_dim} numbers"
 

@@ -34,7 +34,7 @@ def write(
         {"curves": plots.curves(history, summary), **{name: plots.png(sheet) for name, sheet in sheets.items()}},
         settings=settings,
         summary=summary,
-        headings=tables.in_one_line(tables.headings(settings.task)),
+        headings=tables.in_one_line(tables.headings(settings.task_name)),
         rows=tables.rows(summary, settings),
         history=history,
     )

@@ -7,7 +7,7 @@ from typing import Any
 
 from rich.table import Table
 
-from faceae.config import Settings, TaskName
+from faceae.config import Settings
 from faceae.config.article import ARTICLE, ReportedResult, matching
 from faceae.console import clock
 
@@ -30,12 +30,17 @@ OF_WHOLE_FRAME = {
 """The metrics in the tables of tasks that ask for every pixel: there hole, composite and frame are the same."""
 
 
-def columns(task: TaskName) -> Mapping[str, tuple[str, str]]:
-    """Returns the metrics in the tables of a task: heading and number format."""
-    return COLUMNS if task == "inpaint" else OF_WHOLE_FRAME
+def columns(task: str) -> Mapping[str, tuple[str, str]]:
+    """Returns the metrics in the tables of a task, or of several: heading and number format."""
+    return COLUMNS if asks_for_holes(task) else OF_WHOLE_FRAME
 
 
-def headings(task: TaskName) -> list[str]:
+def asks_for_holes(task: str) -> bool:
+    """Whether a task, or one of several, asks for a part of an image only; see `faceae.config.Settings.task_name`."""
+    return "inpaint" in task.split("+")
+
+
+def headings(task: str) -> list[str]:
     """Returns the headings of `columns`."""
     return [heading for heading, _ in columns(task).values()]
 
@@ -45,7 +50,7 @@ def epoch_line(record: Mapping[str, Any], settings: Settings, seconds_left: floa
     val, last = record["val"], settings.train.epochs
     number = f"{record['epoch']:{len(str(last))}}" + ("" if settings.train.max_minutes else f"/{last}")
     reached = f"mse {val['mse']:.4f}, hole {val['hole_mse']:.4f}, composite {val['composite_mse']:.5f}"
-    if settings.task != "inpaint":
+    if not asks_for_holes(settings.task_name):
         reached = f"mse {val['mse']:.5f}, {val['psnr_db']:.2f} dB"
     return (
         f"epoch {number}  loss {record['train_loss']:.4f}  val: {reached}  {record['images_per_second']:.0f} images/s"
@@ -60,8 +65,8 @@ Row = tuple[str, list[str]]
 def rows(summary: Mapping[str, Any], settings: Settings) -> list[Row]:
     """Returns the rows of a run: its best epoch, the baselines, and what the article reports."""
     named = {f"this model, epoch {summary['best_epoch']}": summary["val"], **references(summary)}
-    known = reported(matching(settings) or [ARTICLE[0]]) if settings.task == "inpaint" else []
-    return measured(named, settings.task) + known
+    known = reported(matching(settings) or [ARTICLE[0]]) if settings.task_name == "inpaint" else []
+    return measured(named, settings.task_name) + known
 
 
 def references(summary: Mapping[str, Any]) -> dict[str, Mapping[str, float]]:
@@ -71,7 +76,7 @@ def references(summary: Mapping[str, Any]) -> dict[str, Mapping[str, float]]:
     return sampled | summary["baselines"]
 
 
-def measured(named: Mapping[str, Mapping[str, float]], task: TaskName = "inpaint") -> list[Row]:
+def measured(named: Mapping[str, Mapping[str, float]], task: str = "inpaint") -> list[Row]:
     """Returns a row for each set of metrics, given by label."""
     shown = columns(task)
     return [

@@ -43,7 +43,7 @@ def sigma_of(given: NDArray[np.uint8]) -> float:
 
 
 @functools.cache
-def _bank(values: int, device: torch.device) -> Tensor:
+def bank(values: int, device: torch.device) -> Tensor:
     """Returns normal numbers from which an image takes `values` in a row from anywhere, so that its noise is 8 bytes.
 
     The numbers themselves would be four times the bytes of the image; drawn on the devices, they would differ.
@@ -92,5 +92,5 @@ class Denoise(Task):
 
         rows = drawn.contiguous().view(torch.int32)
         sigma = rows[:, 1].contiguous().view(torch.float32)[:, None, None, None] / 255
-        noise = _bank(self._values, original.device)[rows[:, 0].long()].reshape(original.shape)
+        noise = bank(self._values, original.device)[rows[:, 0].long()].reshape(original.shape)
         return Damaged(as_bytes(original + sigma * noise), everywhere(original))

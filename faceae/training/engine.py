@@ -112,7 +112,7 @@ def train_one_epoch(
         state.reseed()
         with autocast(device, bf16):
             made = network(data.given, data.mask)
-        output, loss = state.objective(made, data.original, data.mask, progress)
+        output, loss = state.objective(made, data, progress)
         if opponent := state.opponent(progress):
             windows = opponent.windows(output, data.original, data.mask)
             state.step(weight * (loss + opponent.loss(windows, bf16=bf16)), progress)

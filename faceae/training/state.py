@@ -10,11 +10,13 @@ import torch
 from torch import Tensor, nn
 
 from faceae.config import Settings
+from faceae.models.repair import RepairUnet
 from faceae.models.vae import VariationalAutoencoder
 from faceae.training.adversary import Adversary
 from faceae.training.collectives import average, rank
-from faceae.training.losses import LOSSES
+from faceae.training.losses import LOSSES, suspicion_loss
 from faceae.training.optim import build_optimizer, lr_factor
+from faceae.training.transfer import DeviceBatch
 
 
 class Snapshot(NamedTuple):
@@ -74,22 +76,23 @@ class TrainState:
             torch.manual_seed(((self.train.seed * 1_000_003 + self.steps) * 65_537 + rank()) % 2**63)
 
     def objective(
-        self, made: Tensor | tuple[Tensor, Tensor], original: Tensor, mask: Tensor, progress: float
+        self, made: Tensor | tuple[Tensor, Tensor], data: DeviceBatch, progress: float
     ) -> tuple[Tensor, Tensor]:
         """Returns the network's output, (N, 3, S, S), and what it is to reduce, the mean over the batch.
 
         Args:
             made: what the network returned, see `faceae.models`.
-            original: (N, 3, S, S).
-            mask: (N, 1, S, S).
+            data: what the network was given, and what is asked for.
             progress: share of the run that is over, in [0, 1].
         """
-        output, divergence = made if isinstance(made, tuple) else (made, None)
-        loss = self.loss(output, original, mask)
-        if divergence is not None:
-            risen = min(1.0, progress / self.train.kl_warmup) if self.train.kl_warmup else 1.0
-            loss = loss + self.train.kl * risen * divergence.mean() / original[0].numel()
-        return output, loss
+        output, more = made if isinstance(made, tuple) else (made, None)
+        loss = self.loss(output, data.original, data.mask)
+        if more is None:
+            return output, loss
+        if isinstance(self.network, RepairUnet):
+            return output, loss + suspicion_loss(more, data.given, data.original)
+        risen = min(1.0, progress / self.train.kl_warmup) if self.train.kl_warmup else 1.0
+        return output, loss + self.train.kl * risen * more.mean() / data.original[0].numel()
 
     def opponent(self, progress: float) -> Adversary | None:
         """Returns the adversary if it trains at this share of the run, in [0, 1]: at its end."""

@@ -44,19 +44,20 @@ def write(
         {
             "label": view.label(trial),
             "trial": trial,
-            "cells": view.cells(trial.best, settings.task),
+            "cells": view.cells(trial.best, settings.task_name),
             "article": view.article(trial),
         }
         for trial in ranked(trials)
     ]
-    baselines = [(name, view.cells({"val": values}, settings.task)) for name, values in references(summary).items()]
+    task = settings.task_name
+    baselines = [(name, view.cells({"val": values}, task)) for name, values in references(summary).items()]
     write_page(
         uri,
         "grid.html",
         {"curves": curves(trials, summary["baselines"]), **{name: plots.png(sheet) for name, sheet in sheets.items()}},
         settings=settings,
         grid=content,
-        columns=in_one_line(heading for heading, _ in view.shown(settings.task).values()),
+        columns=in_one_line(heading for heading, _ in view.shown(settings.task_name).values()),
         summary=summary,
         varied=" × ".join(view.headings(trials)),
         rows=rows,

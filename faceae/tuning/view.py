@@ -13,10 +13,9 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from faceae.config import TaskName
 from faceae.config.article import matching
 from faceae.console import clock, count, out
-from faceae.reporting.tables import columns
+from faceae.reporting.tables import asks_for_holes, columns
 from faceae.tuning.trials import Trial, ranked
 
 STYLES = {"running": "bold", "finished": "green", "pruned": "yellow", "failed": "red"}
@@ -24,9 +23,9 @@ STYLES = {"running": "bold", "finished": "green", "pruned": "yellow", "failed": 
 _LEFT_OUT = {"composite_psnr_db", "composite_ssim"}  # of the metrics in the tables of a run; grid.csv has all of them
 
 
-def shown(task: TaskName) -> dict[str, tuple[str, str]]:
+def shown(task: str) -> dict[str, tuple[str, str]]:
     """Returns the metrics in the tables of a grid: heading and number format."""
-    return {name: column for name, column in columns(task).items() if task != "inpaint" or name not in _LEFT_OUT}
+    return {name: column for name, column in columns(task).items() if not asks_for_holes(task) or name not in _LEFT_OUT}
 
 
 def values(trial: Trial) -> list[str]:
@@ -140,7 +139,7 @@ def result_table(trials: Sequence[Trial], references: Mapping[str, Mapping[str, 
     table = Table(box=None, pad_edge=False)
     table.add_column(f"\n{images} validation images", no_wrap=True)
     table.add_column("best\nepoch", justify="right")
-    task = trials[0].folder.settings.task
+    task = trials[0].folder.settings.task_name
     for heading, _ in shown(task).values():
         table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("\nstate", no_wrap=True)
@@ -157,7 +156,7 @@ def result_table(trials: Sequence[Trial], references: Mapping[str, Mapping[str, 
     return table
 
 
-def cells(record: Mapping[str, Any] | None, task: TaskName) -> list[str]:
+def cells(record: Mapping[str, Any] | None, task: str) -> list[str]:
     """Formats the metrics of a record's `val` that are `shown`; without a record, the cells are empty."""
     return [format(record["val"][name], form) if record else "" for name, (_, form) in shown(task).items()]
 

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from faceae import cli, config
 from faceae.config import Run, Settings
 from faceae.config.grid import GridSettings, points
-from faceae.config.jobs import EvaluateSettings, PrepareSettings, ReconstructSettings
+from faceae.config.jobs import EvaluateSettings, PrepareSettings
+from faceae.config.restore import ReconstructSettings
 from faceae.errors import InputError
 from faceae.run_folder import saved_settings
 

@@ -16,7 +16,7 @@ from PIL import Image
 from runs import ROOT
 
 from faceae import claim, models, storage
-from faceae.config.jobs import ReconstructSettings
+from faceae.config.restore import ReconstructSettings
 from faceae.data.full_size import read_full_size, unpacked
 from faceae.data.sources import list_sources
 from faceae.data.synthetic import portrait

@@ -16,26 +16,22 @@ from runs import ROOT, assert_same, figures, history
 
 import faceae
 from faceae import config, models, storage
-from faceae.config import Data, Model, Run, Scale, Settings, Train
-from faceae.config.jobs import (
-    EvaluateData,
-    EvaluateOutput,
-    EvaluateSettings,
-    MaskOverride,
-    NoiseOverride,
-    ReconstructSettings,
-)
+from faceae.config import Data, Mask, Model, Run, Scale, Settings, Train
+from faceae.config.jobs import EvaluateData, EvaluateOutput, EvaluateSettings, MaskOverride, NoiseOverride
+from faceae.config.restore import ReconstructSettings
 from faceae.data.synthetic import portrait
 from faceae.drivers.evaluate import evaluate
 from faceae.drivers.reconstruct import reconstruct
 from faceae.drivers.train import train
 from faceae.errors import InputError
 
+SEVERAL = "inpaint+denoise+colorize"
+
 
 def settings(task, faces, root, name, workers=1, epochs=2, **changed):
     model = Model(name="article" if task == "reconstruct" else "unet", width=8, levels=2, latent_dim=16)
     return Settings(
-        task=task,
+        task=tuple(task.split("+")),
         data=Data(source=(str(faces),), image_size=32, val_fraction=0.2),
         model=model,
         train=Train(epochs=epochs, batch_size=16, augment="mirror"),
@@ -57,6 +53,7 @@ def evaluation(folder, source, root, name, **changed):
 @pytest.mark.parametrize(("task", "baselines"), [
     ("denoise", {"noisy", "nonlocal_means"}),
     pytest.param("colorize", {"grey", "pca"}, marks=pytest.mark.slow),
+    pytest.param("repair", {"damaged"}, marks=pytest.mark.slow),
     pytest.param("upscale", {"bicubic"}, marks=pytest.mark.slow),
     pytest.param("reconstruct", {"mean", "pca"}, marks=pytest.mark.slow),
 ])  # fmt: skip
@@ -85,6 +82,25 @@ def test_a_task_is_trained_and_evaluated(ray_cluster, faces, tmp_path, task, bas
         less = evaluate(evaluation(tmp_path / "run", faces, tmp_path, "less", noise=NoiseOverride(5)))
         assert less["baselines"]["noisy"]["mse"] * 255**2 == pytest.approx(25, rel=0.1)
         assert_flags_of_other_tasks_are_refused(tmp_path / "run", faces, tmp_path)
+
+
+def test_one_network_learns_several_tasks_and_each_is_measured(ray_cluster, faces, tmp_path):
+    summary = train(settings(SEVERAL, faces, tmp_path, "run", mask=Mask(size=12)))
+    assert summary["task"] == SEVERAL
+    assert set(summary["baselines"]) == {"damaged"}
+    measured = evaluate(evaluation(tmp_path / "run", faces, tmp_path, "e"))
+    for name, value in summary["val"].items():
+        assert measured["val"][name] == pytest.approx(value, rel=1e-4)
+    assert set(measured["by_kind"]) == {"inpaint", "denoise", "colorize"}
+    table = pq.read_table(tmp_path / "e" / "images.parquet").to_pylist()
+    assert {row["hole_pixels"] for row in table if row["kind"] == "inpaint"} == {12 * 12}
+    assert {row["hole_pixels"] for row in table if row["kind"] != "inpaint"} == {32 * 32}
+    for task, baseline in (("inpaint", "telea"), ("denoise", "noisy"), ("colorize", "grey")):
+        alone = evaluate(evaluation(tmp_path / "run", faces, tmp_path, task, task=task))
+        assert alone["task"] == task
+        assert baseline in alone["baselines"]
+    with pytest.raises(InputError, match=r"MODEL this model was trained for --task inpaint .*, not for upscale"):
+        evaluate(evaluation(tmp_path / "run", faces, tmp_path, "wrong", task="upscale"))
 
 
 def assert_flags_of_other_tasks_are_refused(folder, faces, root):
@@ -124,7 +140,7 @@ def test_pictures_are_redone_in_bulk(ray_cluster, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("task", ["denoise", "colorize"])
+@pytest.mark.parametrize("task", ["denoise", "colorize", SEVERAL])
 def test_two_workers_and_a_resumed_run_agree_with_one(ray_cluster, faces, tmp_path, task):
     train(settings(task, faces, tmp_path, "one"))
     train(settings(task, faces, tmp_path, "two", workers=2))
@@ -137,7 +153,7 @@ def test_two_workers_and_a_resumed_run_agree_with_one(ray_cluster, faces, tmp_pa
 
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
-@pytest.mark.parametrize("task", ["denoise", "colorize", "upscale", "reconstruct"])
+@pytest.mark.parametrize("task", ["denoise", "colorize", "upscale", "repair", "reconstruct", SEVERAL])
 def test_a_killed_run_from_and_to_a_bucket_resumes_to_the_same_result(s3, faces, task):
     root = f"s3://faces/tasks/{task}"
     content = {path.name: path.read_bytes() for path in faces.rglob("*.png")}

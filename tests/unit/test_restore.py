@@ -11,7 +11,7 @@ from PIL import Image
 
 import faceae
 from faceae import models
-from faceae.config.jobs import RestoreSettings
+from faceae.config.restore import RestoreSettings
 from faceae.data.synthetic import portrait
 from faceae.drivers.restore import restore
 from faceae.errors import InputError

@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from faceae import config, models, tasks
-from faceae.config import Data, Model, Noise, Optim, Settings, Train, Upscale
+from faceae.config import Data, Mask, Model, Noise, Optim, Settings, Train, Upscale
 from faceae.data import synthetic
 from faceae.data.batch import Batch
 from faceae.errors import InputError
@@ -22,14 +22,16 @@ from faceae.training.transfer import to_device
 
 CPU = torch.device("cpu")
 SIZE = 32
-WHOLE = ("denoise", "colorize", "upscale", "reconstruct")
+WHOLE = ("denoise", "colorize", "upscale", "repair", "reconstruct")
+SEVERAL = ("inpaint", "denoise", "colorize")
 SMALL = Model(name="unet", width=8, levels=2)
 
 
-def settings(task, **changed):
-    name = "article" if task == "reconstruct" else "unet"
+def settings(*task, **changed):
+    name = "article" if task == ("reconstruct",) else "unet"
     model = Model(name=name, width=8, levels=2, latent_dim=16)
-    return config.validate(Settings(task=task, data=Data(image_size=SIZE), model=model, **changed))
+    mask = Mask(size=12)
+    return config.validate(Settings(task=task, data=Data(image_size=SIZE), mask=mask, model=model, **changed))
 
 
 def ids(count):
@@ -143,11 +145,14 @@ def test_a_projection_onto_more_components_is_nearer():
     assert errors[2] < errors[0] / 2
 
 
-@pytest.mark.parametrize("name", ["inpaint", *WHOLE])
+@pytest.mark.parametrize("name", ["inpaint", "denoise", "colorize", "upscale", "reconstruct", "+".join(SEVERAL)])
 def test_a_network_learns_the_task(name):
     train = Train(batch_size=16, loss="mse")
     chosen = settings(
-        name, train=train, optim=Optim(name="muon", lr=0.01), **({"noise": Noise(25)} if name == "denoise" else {})
+        *name.split("+"),
+        train=train,
+        optim=Optim(name="muon", lr=0.01),
+        **({"noise": Noise(25)} if name == "denoise" else {}),
     )
     task = tasks.create(chosen)
     torch.manual_seed(0)
@@ -169,15 +174,86 @@ def test_a_saved_model_of_each_task_is_loaded_and_says_that_it_fills_no_holes(tm
             model(portraits(1)[0], np.ones((SIZE, SIZE), bool))
 
 
+def test_of_several_tasks_each_image_gets_one_and_another_in_another_epoch():
+    task = tasks.create(settings(*SEVERAL))
+    first, second = (task.draw(ids(300), 0, epoch) for epoch in (1, 2))
+    assert (np.bincount(first[:, 0]) > 70).all()
+    assert (first[:, 0] != second[:, 0]).any()
+    assert (task.draw(ids(300)[::-1], 0, 1)[::-1] == first).all()
+    data = to_device(batch(task), CPU)
+    alone = {name: tasks.create(settings(name)) for name in SEVERAL}
+    for number, (name, _, _) in enumerate(task.split(first[:16])):
+        drawn = torch.from_numpy(alone[name].draw(ids(16), 0, 1)[number : number + 1])
+        given, mask = alone[name].damage(data.original[number : number + 1], drawn)
+        assert torch.equal(data.given[number], given[0])
+        assert torch.equal(data.mask[number], mask[0])
+
+
+def test_a_model_of_several_tasks_does_the_one_that_is_named(tmp_path):
+    chosen = settings(*SEVERAL)
+    models.save(str(tmp_path), models.build(chosen), chosen)
+    model = models.load(str(tmp_path))
+    picture, hole = portraits(1)[0], np.zeros((SIZE, SIZE), bool)
+    hole[8:20, 8:20] = True
+    for use in (lambda: model(picture), lambda: model(picture, hole)):
+        with pytest.raises(InputError, match="for --task inpaint denoise colorize; choose one with --task, or"):
+            use()
+    with pytest.raises(InputError, match="was trained for --task inpaint denoise colorize, not for upscale"):
+        model.for_task("upscale")
+    filled = model.for_task("inpaint")(picture, hole)
+    assert (filled == picture)[~hole].all()
+    assert (filled != picture)[hole].any()
+    assert (model.for_task("denoise")(picture) != picture).any()
+    grey = np.repeat(picture.mean(2, keepdims=True).astype(np.uint8), 3, 2)
+    coloured = model.for_task("colorize")(grey)
+    assert (np.abs(coloured @ (0.299, 0.587, 0.114) - grey[..., 0]) < 1).all()
+
+
+def test_models_of_older_versions_have_one_task_as_text():
+    tree = config.to_dict(settings("denoise"))
+    assert tree["task"] == ["denoise"]
+    assert config.from_dict(tree | {"task": "denoise"}, Settings) == settings("denoise")
+
+
+def test_a_patch_is_where_a_repaired_image_differs_and_its_contents_vary():
+    task = tasks.create(settings("repair"))
+    data = to_device(Batch(portraits(64), task.draw(ids(64), 0, 1), 64, damage=task.damage), CPU)
+    changed = (data.given != data.original).any(1)
+    share = changed.float().mean((1, 2))
+    assert (share == 0).sum() >= 3  # a face without anything wrong
+    assert share.max() < 0.2
+    for wrong in changed[share > 0]:
+        rows, columns = wrong.any(1).nonzero(), wrong.any(0).nonzero()
+        assert max(len(rows), len(columns)) <= round(3 / 8 * SIZE)
+
+
+def test_a_network_of_repairs_says_where_something_is_wrong():
+    chosen = settings("repair", train=Train(batch_size=16), optim=Optim(name="muon", lr=0.01))
+    task, place = tasks.create(chosen), torch.zeros(SIZE, SIZE, dtype=torch.bool)
+    place[10:18, 6:16] = True
+    torch.manual_seed(0)
+    state = TrainState(models.build(chosen), chosen)
+    for epoch in range(1, 200):
+        train_one_epoch(state.network, [batch(task, epoch=epoch)], state, device=CPU)
+    images = to_device(batch(task), CPU).original
+    images[:, :, place] = torch.tensor([0.1, 0.9, 0.2])[:, None]
+    suspicion = state.network.eval().suspicion(images)
+    assert suspicion.shape == (16, 1, SIZE, SIZE)
+    assert suspicion[:, 0, place].mean() > 2 * suspicion[:, 0, ~place].mean()
+
+
 @pytest.mark.parametrize(("changed", "message"), [
     ({"noise": Noise(20)}, r"--noise.sigma 20: it means nothing to --task inpaint; use --task denoise"),
-    ({"task": "denoise", "upscale": Upscale(2)}, r"--upscale.factor 2: it means nothing to --task denoise"),
-    ({"task": "denoise", "noise": Noise("50:5")}, r"--noise.sigma 50:5: give levels above 0"),
-    ({"task": "denoise", "noise": Noise("much")}, r"--noise.sigma much: write a number"),
-    ({"task": "denoise", "noise": Noise(0.0)}, r"--noise.sigma 0.0: give levels above 0"),
-    ({"task": "upscale", "upscale": Upscale(5)}, r"--upscale.factor 5: 128 pixels cannot be divided by it"),
-    ({"task": "reconstruct", "model": SMALL}, r"--task reconstruct: nothing is hidden"),
-    ({"task": "denoise", "model": Model(name="unet", levels=8)}, r"--model.levels 8: the image of 128 pixels cannot"),
+    ({"task": ("denoise",), "upscale": Upscale(2)}, r"--upscale.factor 2: it means nothing to --task denoise"),
+    ({"task": ("denoise",), "noise": Noise("50:5")}, r"--noise.sigma 50:5: give levels above 0"),
+    ({"task": ("denoise",), "noise": Noise("much")}, r"--noise.sigma much: write a number"),
+    ({"task": ("denoise",), "noise": Noise(0.0)}, r"--noise.sigma 0.0: give levels above 0"),
+    ({"task": ("upscale",), "upscale": Upscale(5)}, r"--upscale.factor 5: 128 pixels cannot be divided by it"),
+    ({"task": ("denoise", "denoise")}, r"--task denoise denoise: denoise is there twice"),
+    ({"task": ("inpaint", "repair")}, r"--task inpaint repair: repair cannot be learnt with others"),
+    ({"task": ("repair",)}, r"--task repair: use --model.name unet; article cannot say what is wrong"),
+    ({"task": ("reconstruct",), "model": SMALL}, r"--task reconstruct: nothing is hidden"),
+    ({"task": ("denoise",), "model": Model(name="unet", levels=8)}, r"--model.levels 8: the image of 128"),
 ])  # fmt: skip
 def test_settings_that_contradict_the_task_are_refused(changed, message):
     with pytest.raises(InputError, match=message):

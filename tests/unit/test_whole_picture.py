@@ -8,7 +8,7 @@ from torch import nn
 
 from faceae import config, models
 from faceae.config import Data, Model, Settings, Upscale
-from faceae.config.jobs import RestoreSettings
+from faceae.config.restore import RestoreSettings
 from faceae.data.synthetic import portrait
 from faceae.drivers.restore import restore
 from faceae.errors import InputError

@@ -1,0 +1,84 @@
+"""The driver of `faceae evaluate --anomaly`: which images show what does not belong on a face, and where."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from faceae import storage
+from faceae.cluster import connection
+from faceae.cluster.replicas import REPLICA_CPUS, plan_replicas
+from faceae.config.jobs import EvaluateSettings
+from faceae.console import out
+from faceae.data.sources import SYNTHETIC
+from faceae.drivers.evaluation_plan import listed, load
+from faceae.drivers.evaluation_table import IMAGES, SUMMARY, measure, write_table
+from faceae.errors import InputError
+from faceae.evaluation import aggregate, anomaly
+from faceae.reporting import anomalies as report
+from faceae.run_folder import RunFolder, versions
+
+
+def find(folder: RunFolder[EvaluateSettings], started: float) -> dict[str, Any]:
+    """Scores images and leaves the folder as docs/usage.md describes it.
+
+    Args:
+        folder: the evaluation's folder.
+        started: when the job began, as `time.monotonic` says it.
+
+    Returns:
+        The content of summary.json.
+
+    Raises:
+        InputError: the input is wrong.
+        RunFailedError: the storage or the cluster failed.
+    """
+    with folder.claim() as resumed:
+        if resumed and storage.exists(folder.path(SUMMARY)):
+            out.print(f"evaluate  {folder.uri} is finished")
+            summary = storage.read_object(folder.path(SUMMARY))
+            if "anomaly" not in summary:
+                raise InputError(f"{folder.path(SUMMARY)}: is damaged; delete it, and --run.resume evaluates again")
+        else:
+            out.print(f"evaluate  {folder.uri}" + (" (from the beginning)" if resumed else ""))
+            summary = _find(folder, started)
+    report.print_result(summary)
+    out.print(f"\nimages    {folder.path(IMAGES)}")
+    out.print(f"report    {folder.path('report', 'index.html')}")
+    return summary
+
+
+def _find(folder: RunFolder[EvaluateSettings], started: float) -> dict[str, Any]:
+    settings = folder.settings
+    model, _ = load(settings.model)
+    anomaly.check(model)
+    entries, refused = listing = listed(settings, model.settings.data)
+    connection.connect(REPLICA_CPUS)
+    placed = plan_replicas(settings.scale)
+    out.print(f"images    {len(entries)} of {' '.join(settings.data.source)}")
+    scoring = anomaly.AnomalyScoring(model, settings.batch_size)
+    table, seconds = measure(folder, entries, refused, anomaly.score_anomalies(entries, scoring, placed))
+    read, wall = len(entries) + len(refused), time.monotonic() - started
+    summary = {
+        "run": folder.name,
+        "anomaly": True,
+        "model": settings.model,
+        "source": list(settings.data.source),
+        "subset": settings.data.subset,
+        "image_size": model.settings.data.image_size,
+        "counts": {"read": read, "rejected": read - table.num_rows, "val": table.num_rows},
+        "score": {"metric": "anomaly", "percentiles": aggregate.percentiles(table["score"])},
+        "highest": report.highest(table),
+        "synthetic": any(uri.startswith(SYNTHETIC) for uri in settings.data.source),
+        "versions": versions("faceae", "ray", "torch"),
+        "started": round(time.time() - wall, 1),  # noqa: TID251  (a date)
+        "evaluate_seconds": round(seconds, 1),
+        "wall_seconds": round(wall, 1),
+        "replicas": placed.size,
+        "device": "GPU" if placed.gpu else "CPU",
+    }
+    folder.held.check()
+    write_table(folder.path(IMAGES), table)
+    report.write(folder.path("report"), settings, summary, table, listing.entries, model)
+    storage.write_json(folder.path(SUMMARY), summary)  # written last: it marks the evaluation as finished
+    return summary

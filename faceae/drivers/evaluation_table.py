@@ -1,0 +1,71 @@
+"""What an evaluation collects from the cluster, and the table that it leaves."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from ray.exceptions import RayError
+
+from faceae import storage
+from faceae.config.jobs import EvaluateSettings
+from faceae.console import Meter, out
+from faceae.data import rejected
+from faceae.data.rejected import Rejected
+from faceae.data.sources import Entry
+from faceae.errors import InputError, RunFailedError, one_line
+from faceae.run_folder import RunFolder
+
+IMAGES = "images.parquet"
+"""The file that holds the metrics of each image."""
+
+SUMMARY = "summary.json"
+
+
+def write_table(uri: str, table: pa.Table) -> None:
+    """Writes a table as Parquet."""
+    sink = pa.BufferOutputStream()
+    pq.write_table(table, sink)
+    storage.write(uri, memoryview(sink.getvalue()))
+
+
+def measure(
+    folder: RunFolder[EvaluateSettings],
+    entries: Sequence[Entry],
+    refused: Sequence[Rejected],
+    scored: Iterator[pa.Table],
+) -> tuple[pa.Table, float]:
+    """Collects the metrics of all usable images, in the order of the entries; returns also the seconds that it took.
+
+    Raises:
+        InputError: too many images cannot be used, or one that has a mask in --mask.file.
+        RunFailedError: the storage failed during reading, or the cluster failed.
+    """
+    blocks: list[pa.Table] = []
+    bad: list[Rejected] = []
+    seen: set[str] = set()
+    try:
+        with Meter("evaluating", len(entries)) as meter:
+            for block in scored:
+                usable = pc.is_null(block["reason"])
+                unusable = block.filter(pc.invert(usable))
+                bad += zip(unusable["image_id"].to_pylist(), unusable["reason"].to_pylist(), strict=True)
+                if len(unusable) < len(block):
+                    blocks.append(block.filter(usable).drop_columns(["reason"]))
+                if bad and folder.settings.mask.file:
+                    raise InputError(f"SOURCE: {bad[0][0]} has a mask in --mask.file, but cannot be used: {bad[0][1]}")
+                rejected.check(bad, len(entries), folder)
+                seen.update(block["image_id"].to_pylist())
+                meter.set(len(seen))
+    except RayError as error:
+        raise RunFailedError(one_line(error)) from None
+    finally:
+        rejected.write(bad, refused, folder)
+    out.print(f"evaluated {meter.summary()}")
+    if not blocks:
+        raise InputError(f"SOURCE: no usable image; all are listed in {folder.path(rejected.FILE)}")
+    table = pa.concat_tables(blocks, promote_options="default")
+    order = pc.index_in(table["image_id"], pa.array([entry.image_id for entry in entries], pa.string()))
+    return table.take(order.to_numpy().argsort(kind="stable")), meter.seconds()
