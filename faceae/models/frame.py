@@ -79,7 +79,8 @@ class FrameUnet(Unet):
 
 def whole(given: Tensor) -> tuple[Tensor, Tensor]:
     """Returns the centres and the scales of images that are whole frames, see `FrameUnet.redraw`."""
-    return given.new_zeros(len(given), 2), given.new_ones(len(given))
+    count = given.shape[0]  # not len(), which the export to ONNX takes for a constant
+    return given.new_zeros(count, 2), given.new_ones(count)
 
 
 def coloured(grey: Tensor, colours: Tensor) -> Tensor:

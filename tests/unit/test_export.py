@@ -1,5 +1,6 @@
 """A model exported to ONNX gives the same output as in PyTorch."""
 
+import dataclasses
 import warnings
 
 import numpy as np
@@ -39,6 +40,22 @@ def test_onnxruntime_agrees_with_pytorch(name, tmp_path, capfd):
         (restored,) = session.run(["restored"], {"given": given.numpy(), "mask": mask.numpy()})
         assert restored.shape == (batch, 3, SIZE, SIZE)
         assert np.abs(restored - expected).max() < 1e-4
+
+
+@pytest.mark.parametrize("task", [("colorize",), ("repair",), ("inpaint", "denoise", "colorize")], ids="+".join)
+def test_models_of_other_tasks_agree_with_pytorch(task, tmp_path):
+    settings = dataclasses.replace(tiny("unet")[1], task=task)
+    network = models.build(settings)
+    for parameter in network.parameters():
+        torch.nn.init.normal_(parameter, std=0.1)
+    models.save(str(tmp_path), network, settings)
+    session = onnxruntime.InferenceSession(faceae.export(str(tmp_path)), providers=["CPUExecutionProvider"])
+    given, mask = torch.rand(3, 3, SIZE, SIZE), torch.ones(3, 1, SIZE, SIZE)
+    given[1] = given[1, :1]  # grey
+    mask[2, :, :20] = 0
+    expected = faceae.load(str(tmp_path))(given, mask).detach().numpy()
+    (restored,) = session.run(["restored"], {"given": given.numpy(), "mask": mask.numpy()})
+    assert np.abs(restored - expected).max() < 1e-4
 
 
 def test_the_file_describes_its_inputs_and_outputs(tmp_path):
