@@ -1,7 +1,7 @@
 """faceae: distributed training of face-restoration autoencoders on Ray.
 
-Every job is a function: `faceae.train`, `tune`, `prepare`, `evaluate`, `embed` and `reconstruct`, see `faceae.api`;
-`faceae.grid` reads what `tune` has left.
+Every job is a function: `faceae.train`, `tune`, `prepare`, `evaluate`, `embed`, `reconstruct` and `serve`, see
+`faceae.api`; `faceae.grid` reads what `tune` has left.
 """
 
 from __future__ import annotations
@@ -9,10 +9,23 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 if TYPE_CHECKING:
-    from faceae.api import Grid, Result, embed, evaluate, grid, prepare, reconstruct, train, tune
+    from faceae.api import Grid, Result, embed, evaluate, grid, prepare, reconstruct, serve, train, tune
     from faceae.models import Restorer, SurroundingsModel
 
-__all__ = ["Grid", "Result", "embed", "evaluate", "export", "grid", "load", "prepare", "reconstruct", "train", "tune"]
+__all__ = [
+    "Grid",
+    "Result",
+    "embed",
+    "evaluate",
+    "export",
+    "grid",
+    "load",
+    "prepare",
+    "reconstruct",
+    "serve",
+    "train",
+    "tune",
+]
 
 
 def __getattr__(name: str) -> Any:  # noqa: ANN401

@@ -27,6 +27,7 @@ from faceae.config.embed import EmbedSettings
 from faceae.config.grid import GridSettings
 from faceae.config.jobs import EvaluateSettings, PrepareSettings
 from faceae.config.restore import ReconstructSettings
+from faceae.config.serve import ServeSettings
 from faceae.errors import InputError
 from faceae.run_folder import RunFolder
 
@@ -142,6 +143,20 @@ def reconstruct(model: str, source: str, dest: str, **groups: Any) -> Result:  #
     """
     settings = _changed(ReconstructSettings(), {"model": model, "source": source, "dest": dest} | groups)
     return Result(storage.absolute(dest), _drive("reconstruct", settings))
+
+
+def serve(model: str = "", **settings: Any) -> None:  # noqa: ANN401
+    """Serves a model until Ctrl-C, as `faceae serve` does.
+
+    Args:
+        model: the saved model; by default the newest in `out`.
+        **settings: `limit`, and single settings such as `port=9000`.
+
+    Raises:
+        InputError: the input is wrong, or the extra is not installed.
+        RunFailedError: the service could not be started.
+    """
+    _drive("serve", _changed(ServeSettings(), {"model": model} | settings))
 
 
 def _start(preset: str | SettingsT, kind: type[SettingsT]) -> SettingsT:

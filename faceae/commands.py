@@ -126,6 +126,20 @@ It does what `faceae reconstruct` does with a folder of pictures. In Python:
         "faceae.config.restore:RestoreSettings",
         "faceae.drivers.restore:restore",
     ),
+    "serve": Command(
+        "Serves a model: a page to restore photographs by painting, and an address for programs.",
+        """\
+    faceae serve                                   # http://localhost:8000, with the newest model in out/
+    faceae serve out/ffhq/model --port 9000
+    FACEAE_TOKEN=... faceae serve out/ffhq/model --host 0.0.0.0 --replicas 4    # for others, who need the token
+    curl -F image=@old.jpg -F mask=@mask.png http://localhost:8000/restore -o restored.jpg
+
+Needs the extra faceae[serve]. On a cluster, from a checkout:
+
+    ray job submit --working-dir . -- python jobs/serve.py s3://bucket/runs/ffhq/model --host 0.0.0.0""",
+        "faceae.config.serve:ServeSettings",
+        "faceae.drivers.serve:serve",
+    ),
     "reconstruct": Command(
         "Restores pictures in bulk, each at its own size: MODEL SOURCE DEST.",
         """\

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import time
-from pathlib import Path, PurePosixPath
-from typing import Any, NamedTuple
+from pathlib import PurePosixPath
 
 from pyarrow import ArrowException
 
@@ -13,12 +12,9 @@ from faceae.config.restore import RestoreSettings
 from faceae.console import out
 from faceae.corruption import edges
 from faceae.data.metadata import FORMATS, encode
-from faceae.data.sources import SYNTHETIC
 from faceae.data.whole import open_picture, open_whole
+from faceae.drivers.newest_model import newest_model, tasks_of
 from faceae.errors import InputError
-
-RUNS = "out"
-"""The folder in which the newest model is looked for: the default of --run.storage."""
 
 
 def restore(settings: RestoreSettings) -> None:
@@ -29,8 +25,8 @@ def restore(settings: RestoreSettings) -> None:
     """
     settings, start = config.validate(settings), time.monotonic()
     extension = _extension(settings)
-    source = _source(settings.model)
-    tasks = [settings.task] if settings.task else _tasks(source.model) if source.model else ["inpaint"]
+    source = newest_model(settings.model)
+    tasks = [settings.task] if settings.task else tasks_of(source.model) if source.model else ["inpaint"]
     whole = tasks != ["inpaint"]
     if whole:
         _check_whole(settings)
@@ -91,64 +87,3 @@ def _extension(settings: RestoreSettings) -> str:
         hint = "; with --format source the result has the format of PICTURE" if own == extension else ""
         raise InputError(f"OUT {settings.out}: with --format {settings.format} it is a {wanted}, so name it so{hint}")
     return extension
-
-
-class _Source(NamedTuple):
-    """A model to use.
-
-    Attributes:
-        model: URI of its folder; None stands for the network that comes with faceae.
-        note: how it was chosen, for people to read.
-    """
-
-    model: str | None
-    note: str
-
-
-def _source(given: str | None) -> _Source:
-    if given is not None:
-        return _Source(given, "")
-    found = [weights.parent for weights in Path(RUNS).glob("*/model/model.safetensors")]
-    photographic = [folder for folder in found if _fits_photographs(folder)]
-    if photographic:
-        newest = max(photographic, key=lambda folder: (folder / "model.safetensors").stat().st_mtime)
-        return _Source(str(newest), f" (the newest of {len(photographic)} in {RUNS}/*/model; --model names another)")
-    runs = sorted(path.parent.name for path in Path(RUNS).glob("*/config.json"))
-    if found:
-        there = f"those in {RUNS}/*/model know drawn portraits only, or fill no holes (--model names one of the former)"
-    elif runs:
-        there = f"the runs in {RUNS}, {', '.join(runs)}, have no model yet"
-    else:
-        there = f"no run is in {Path(RUNS).resolve()}"
-    return _Source(
-        None,
-        f"{there}. It continues what is near a hole and knows nothing of faces; for a hole over an eye or a mouth, "
-        "train a model: faceae train --preset restore --data.source path/to/faces",
-    )
-
-
-def _fits_photographs(folder: Path) -> bool:
-    """Whether a model fills holes and knows more than drawn portraits; what is damaged `models.load` refuses."""
-    sources = _setting(str(folder), "data", "source")
-    drawn = isinstance(sources, list) and all(str(uri).startswith(SYNTHETIC) for uri in sources)
-    return not drawn and _tasks(str(folder)) == ["inpaint"]
-
-
-def _tasks(model: str) -> list[str]:
-    named = _setting(model, "task") or "inpaint"
-    return [named] if isinstance(named, str) else named
-
-
-def _setting(model: str, *path: str) -> Any:  # noqa: ANN401
-    """Returns a setting that a model was trained with, without torch; None if there is none, or nothing can be read.
-
-    It is not checked: that is for `models.load`, which says what is wrong.
-    """
-    try:
-        storage.info(model)  # is not retried, so that a wrong endpoint costs no time here
-        found = storage.read_json(storage.join(model, "config.json"))["settings"]
-        for name in path:
-            found = found[name]
-    except (OSError, ValueError, LookupError, TypeError, ArrowException, InputError):
-        return None
-    return found

@@ -80,6 +80,11 @@ class Restorer(PictureModel):
         assert isinstance(self.network, FrameUnet)
         return whole_picture.redo(self.network, self.settings, picture)
 
+    def check_servable(self) -> None:
+        """Raises InputError unless the model can restore pictures of any size, as it stands."""
+        if self.whole:
+            self.check_redoes_pictures()
+
     def check_redoes_pictures(self) -> None:
         """Raises InputError if the network knows one size only, or several tasks."""
         self._check_one_task()

@@ -19,6 +19,7 @@ PLACES = {
     "embed": ["m", "pictures"],
     "reconstruct": ["m", "pictures", "restored"],
     "restore": ["a.png", "b.png"],
+    "serve": ["m"],
 }
 """The positional arguments of each job that has some."""
 

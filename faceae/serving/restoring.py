@@ -1,0 +1,138 @@
+"""What a service does with one upload: from the bytes of a picture and its mask to those of the restored picture."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from pathlib import PurePosixPath
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from faceae.data.images import BadImage, Picture
+from faceae.data.metadata import FORMATS, encode
+from faceae.data.whole import Hole, read_hole, read_picture
+from faceae.errors import InputError
+from faceae.models import Restorer, SurroundingsModel
+
+MEDIA_TYPES = {"PNG": "image/png", "JPEG": "image/jpeg", "WEBP": "image/webp", "BMP": "image/bmp", "TIFF": "image/tiff"}
+"""The types of the files that are sent back, by Pillow's name of the format."""
+
+
+class Refused(Exception):  # noqa: N818  (it is an answer)
+    """An upload that cannot be used; the message says why and what to do.
+
+    Attributes:
+        status: the HTTP status.
+    """
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class Work(NamedTuple):
+    """A picture to restore.
+
+    Attributes:
+        picture: the picture.
+        hole: its hole; None if the model changes the whole picture.
+        extension: the format of the result, a key of `FORMATS`.
+    """
+
+    picture: Picture
+    hole: Hole | None
+    extension: str
+
+
+class Restored(NamedTuple):
+    """A file to send back."""
+
+    content: bytes
+    media_type: str
+
+
+def read(image: bytes, name: str, mask: bytes | None, *, whole: bool, megapixels: float) -> Work:
+    """Decodes an upload.
+
+    Args:
+        image: the picture's file.
+        name: its name, whose extension says the format of the result.
+        mask: the file of its mask; None if its black boxes are its holes.
+        whole: whether the model changes the whole picture.
+        megapixels: the largest picture, in millions of pixels.
+
+    Raises:
+        Refused: it cannot be used.
+    """
+    if whole and mask is not None:
+        raise Refused(422, "mask: the model changes the whole picture and fills no holes; leave it out")
+    picture = _picture(image, megapixels)
+    extension = PurePosixPath(name.lower()).suffix
+    try:
+        hole = None if whole else read_hole(picture, mask)
+    except BadImage as error:
+        raise Refused(422, f"{'image' if mask is None else 'mask'}: {error}") from None
+    return Work(picture, hole, extension if extension in FORMATS else ".png")
+
+
+def holes(image: bytes, megapixels: float) -> Restored | None:
+    """Returns the mask of a picture's black boxes, a PNG that is white where they are; None if it certainly has none.
+
+    Raises:
+        Refused: the picture cannot be used.
+    """
+    picture = _picture(image, megapixels)
+    try:
+        hole = read_hole(picture, None)
+    except BadImage:
+        return None
+    encoded = io.BytesIO()
+    Image.fromarray(hole).save(encoded, "PNG")
+    return Restored(encoded.getvalue(), MEDIA_TYPES["PNG"])
+
+
+def _picture(image: bytes, megapixels: float) -> Picture:
+    try:
+        with Image.open(io.BytesIO(image)) as opened:
+            pixels = opened.width * opened.height
+        if pixels > megapixels * 1e6:
+            raise Refused(413, f"image: it has {pixels / 1e6:.1f} million pixels; up to {megapixels:g} are taken")
+        return read_picture(image)
+    except BadImage as error:
+        raise Refused(422, f"image: {error}") from None
+    except Refused:
+        raise
+    except Exception:  # Pillow raises many kinds
+        raise Refused(415, "image: it is no picture that can be read; send PNG, JPEG, WebP, BMP, TIFF or GIF") from None
+
+
+def restore(model: Restorer | SurroundingsModel, works: Sequence[Work]) -> list[Restored | Refused]:
+    """Restores pictures, those with holes together, and encodes them.
+
+    Returns:
+        For each the file to send back, or why there is none.
+    """
+    holed = [work for work in works if work.hole is not None]
+    filled = iter(_filled(model, holed))
+    return [_made(model, work, next(filled) if work.hole is not None else None) for work in works]
+
+
+def _filled(model: Restorer | SurroundingsModel, works: Sequence[Work]) -> list[NDArray[np.uint8]]:
+    pictures = [work.picture.pixels for work in works]
+    return model.restore(pictures, [work.hole for work in works if work.hole is not None]) if works else []
+
+
+def _made(model: Restorer | SurroundingsModel, work: Work, filled: NDArray[np.uint8] | None) -> Restored | Refused:
+    metadata = work.picture.metadata
+    try:
+        if filled is None:
+            assert isinstance(model, Restorer)
+            filled = model.redo(work.picture.pixels)
+            metadata = metadata.coloured() if model.gives_colours else metadata
+    except InputError as error:
+        return Refused(422, str(error))
+    content = bytes(encode(filled, metadata, work.extension))
+    return Restored(content, MEDIA_TYPES[FORMATS[work.extension]])
