@@ -39,7 +39,7 @@ fuzz: setup  ## try damaged files, settings and command lines for FUZZ_MINUTES, 
 	$(BIN)/python tests/fuzz
 
 faults: setup  ## test what a run loses when workers, nodes, drivers and stores fail: about half an hour on two cores
-	$(BIN)/pytest -m slow tests/local_ray tests/store
+	$(BIN)/pytest -m slow tests/local_ray tests/store tests/serve
 	$(BIN)/pytest -m slow tests/faults
 
 soak: setup  ## kill parts of one run 100 times and count its images (SOAK_KILLS=100): about half an hour

@@ -76,10 +76,10 @@ def test_the_weight_of_the_divergence_rises_to_its_value():
     state = TrainState(models.build(chosen), chosen)
     data, divergence = to_device(batch(), CPU), torch.full((16,), 3.0)
     for progress, weight in ((0.0, 0.0), (0.25, 1.0), (0.5, 2.0), (1.0, 2.0)):
-        output, loss = state.objective((data.original, divergence), data.original, data.mask, progress)
+        output, loss = state.objective((data.original, divergence), data, progress)
         assert output is data.original
         assert loss.item() == pytest.approx(weight * 3 / (3 * SIZE**2))
-    assert state.objective(data.original, data.original, data.mask, 1.0)[1] == 0
+    assert state.objective(data.original, data, 1.0)[1] == 0
 
 
 def test_more_weight_gives_less_divergence_and_a_larger_error():
