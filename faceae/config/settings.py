@@ -184,7 +184,7 @@ class Settings(RunSettings):
     article: the settings of the Keras article (15 epochs, batch size 64, Adam with rate 0.001, mse, latent 300).
     restore: fills holes better than OpenCV does, after 20 minutes of training (train.max-minutes).
     restore-sharp: the same, but for the last 6 minutes it learns to fill them sharply, against a critic.
-    denoise, colorize, upscale: these tasks, each trained for 20 minutes.
+    denoise, colorize, upscale, repair: these tasks, each trained for 20 minutes.
     article-denoise: the first of them, with the article's network and settings.
     vae: a variational autoencoder of 128 numbers, trained for 20 minutes."""
     task: Tasks = ("inpaint",)

@@ -109,6 +109,16 @@ def decode_whole(encoded: bytes) -> Picture:
         return Picture(_pixels(rgb), image.format not in _LOSSLESS, metadata)
 
 
+def dimensions(encoded: bytes) -> tuple[int, int]:
+    """Returns the width and the height that an image file says it has; decodes nothing.
+
+    Raises:
+        BadImage: the file is not an image.
+    """
+    with _opened(encoded) as image:
+        return image.size
+
+
 def decode_grey(encoded: bytes) -> Image.Image:
     """Decodes an image file to its brightness, at its own size; what is transparent is black.
 

@@ -100,9 +100,9 @@ class Service:
         """The page for people."""
         return HTMLResponse(page.render(self.about, whole=self.whole))
 
-    async def document(self) -> HTMLResponse:
+    async def document(self, request: Request) -> HTMLResponse:
         """The page for programmers."""
-        return HTMLResponse(page.render_docs(self.api.openapi()))
+        return HTMLResponse(page.render_docs(self.api.openapi(), str(request.base_url)))
 
     async def health(self) -> dict[str, Any]:
         """Says that the service works, what it does, and what it refuses; the only answer that needs no token."""

@@ -19,6 +19,6 @@ def render(about: About, *, whole: bool) -> str:
     return _PAGES.get_template("page.html").render(about=about, whole=whole)
 
 
-def render_docs(schema: dict[str, Any]) -> str:
-    """Returns the page for programmers, made of an OpenAPI schema."""
-    return _PAGES.get_template("docs.html").render(schema=schema)
+def render_docs(schema: dict[str, Any], address: str) -> str:
+    """Returns the page for programmers, made of an OpenAPI schema and the service's address."""
+    return _PAGES.get_template("docs.html").render(schema=schema, address=address)

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from faceae.data.images import BadImage, Picture
+from faceae.data.images import BadImage, Picture, dimensions
 from faceae.data.metadata import FORMATS, encode
 from faceae.data.whole import Hole, read_hole, read_picture
 from faceae.errors import InputError
@@ -96,17 +96,15 @@ def holes(image: bytes, megapixels: float) -> Restored | None:
 
 def _picture(image: bytes, megapixels: float) -> Picture:
     try:
-        with Image.open(io.BytesIO(image)) as opened:
-            pixels = opened.width * opened.height
-        if pixels > megapixels * 1e6:
-            raise Refused(413, f"image: it has {pixels / 1e6:.1f} million pixels; up to {megapixels:g} are taken")
+        width, height = dimensions(image)
+    except BadImage as error:
+        raise Refused(415, f"image: {error}") from None
+    if width * height > megapixels * 1e6:
+        raise Refused(413, f"image: it has {width}x{height} pixels; up to {megapixels:g} million are taken")
+    try:
         return read_picture(image)
     except BadImage as error:
         raise Refused(422, f"image: {error}") from None
-    except Refused:
-        raise
-    except Exception:  # Pillow raises many kinds
-        raise Refused(415, "image: it is no picture that can be read; send PNG, JPEG, WebP, BMP, TIFF or GIF") from None
 
 
 def restore(model: Restorer | SurroundingsModel, works: Sequence[Work]) -> list[Restored | Refused]:

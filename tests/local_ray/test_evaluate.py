@@ -270,7 +270,7 @@ def test_wrong_input_gives_a_one_line_error_and_frees_the_name(ray_cluster, mode
 
 def test_the_validation_set_is_recognized_by_ids_and_a_validation_source_by_its_uri(model, faces, tmp_path):
     from faceae.data.split import Split
-    from faceae.drivers.evaluation_plan import _list
+    from faceae.drivers.evaluation_plan import listed
 
     trained = model[0].data
     kept = {entry.image_id for entry in Split(trained).val}
@@ -278,10 +278,10 @@ def test_the_validation_set_is_recognized_by_ids_and_a_validation_source_by_its_
         storage.write(str(tmp_path / path.relative_to(faces)), path.read_bytes())
     storage.write(str(tmp_path / "other.png"), b"")
     settings = EvaluateSettings("m", EvaluateData((str(tmp_path),), subset="val"))
-    assert {entry.image_id for entry in _list(settings, trained).entries} == kept
+    assert {entry.image_id for entry in listed(settings, trained).entries} == kept
     own = config.Data(source=trained.source, val_source=(f"{faces}/0",), image_size=32)
     with pytest.raises(InputError, match=r"--data\.subset val: the model's run validated on .*/0; name that as SOURCE"):
-        _list(settings, own)
+        listed(settings, own)
 
 
 @pytest.mark.parametrize(

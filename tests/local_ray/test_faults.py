@@ -97,6 +97,7 @@ def test_a_driver_is_killed_and_its_last_checkpoint_damaged(faces, undisturbed, 
     assert figures(tmp_path / "run") == undisturbed
 
 
+@pytest.mark.slow
 def test_the_store_is_unreachable_for_three_seconds(faces, undisturbed, seaweed, capsys):
     with disturbed(settings_of(faces, "s3://faces/outage", "run")):
         seaweed.stop()
@@ -112,6 +113,7 @@ def fill(path):
             file.write(b"0" * 2**16)
 
 
+@pytest.mark.slow
 def test_a_disk_is_full(faces, undisturbed, tmp_path):
     disk = tmp_path / "disk"
     disk.mkdir()

@@ -2,9 +2,11 @@
 
 import nbclient
 import nbformat
+import pytest
 from runs import ROOT
 
 
+@pytest.mark.slow
 def test_the_quickstart_notebook_runs(tmp_path):
     notebook = nbformat.read(ROOT / "examples" / "quickstart.ipynb", as_version=4)
     for cell in notebook.cells:  # as long as it takes to see that it works

@@ -204,7 +204,6 @@ for (const name of ["dragover", "dragleave", "drop"]) addEventListener(name, eve
   at("drop").classList.toggle("over", name === "dragover");
   if (name === "drop") open(event.dataTransfer.files[0]);
 });
-at("drop").addEventListener("keydown", event => { if (event.key === "Enter" || event.key === " ") at("file").click(); });
 at("restore").addEventListener("click", restore);
 at("compare").addEventListener("input", compare);
 stage.addEventListener("pointermove", event => {
@@ -213,7 +212,7 @@ stage.addEventListener("pointermove", event => {
   compare();
 });
 at("again").addEventListener("click", () => { show(true); say(""); });
-at("other").addEventListener("click", () => { at("work").hidden = true; at("drop").hidden = false; at("file").value = ""; at("drop").focus(); });
+at("other").addEventListener("click", () => { at("work").hidden = true; at("drop").hidden = false; at("file").value = ""; at("file").focus(); });
 if (at("undo")) {
   at("undo").addEventListener("click", undo);
   at("clear").addEventListener("click", () => { strokes = [], boxes = null; draw(); });
