@@ -192,10 +192,10 @@ class EvaluateSettings(RunSettings):
             )
         super().check()
         mask = self.mask
-        if self.anomaly and (mask != MaskOverride() or self.own_size or self.identity or self.task):
+        if self.anomaly and (mask != MaskOverride() or self.noise.sigma or self.own_size or self.identity or self.task):
             raise InputError(
-                "--anomaly: nothing is hidden from the model; give no --mask flag, and not --own-size, --identity or "
-                "--task"
+                "--anomaly: nothing is hidden from the model; give no --mask flag, and not --noise.sigma, --own-size, "
+                "--identity or --task"
             )
         if mask.file and (mask.drawn or mask.holes or self.data.limit or self.data.subset == "val"):
             raise InputError(

@@ -10,7 +10,7 @@ from typing import Annotated, ClassVar
 from pydantic import Field
 from tyro.conf import Positional, arg
 
-from faceae.config.base import Count, JobSettings, UriOrEmpty
+from faceae.config.base import Count, JobSettings, Strict, UriOrEmpty
 from faceae.config.tasks import TaskName
 from faceae.errors import InputError
 
@@ -21,7 +21,7 @@ _SHORTEST = 16  # characters of a token
 
 
 @dataclasses.dataclass(frozen=True)
-class Limits:
+class Limits(Strict):
     """What a service refuses. It keeps nothing of what it is sent."""
 
     megabytes: Annotated[float, Field(gt=0, le=1000)] = 40.0

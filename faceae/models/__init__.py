@@ -7,7 +7,8 @@ Every network takes the image as the task gives it (see `faceae.tasks`) and the 
     mask    (N, 1, S, S) float, 1 where the network is asked for the image, as inside the hole, and 0 elsewhere
     output  (N, 3, S, S) float32 in [0, 1]
 
-In training a variational autoencoder returns the divergence of its latent vectors beside the image, see `vae`.
+In training a variational autoencoder returns the divergence of its latent vectors beside the image, see `vae`, and a
+network of --task repair where it thinks that something is wrong, see `repair`.
 """
 
 from faceae.models.article import ArticleAutoencoder

@@ -46,7 +46,8 @@ _REFUSALS: dict[int | str, dict[str, Any]] = {
     413: {"description": "The upload or the picture is too large."},
     415: {"description": "The file is no picture."},
     422: {"description": "The picture or its mask cannot be used; `error` says why and what to do."},
-    503: {"description": "Too many people are waiting, or a process was lost; try again."},
+    500: {"description": "A process was lost; try again."},
+    503: {"description": "Too many people are waiting; try again."},
 }
 _PICTURE: dict[int | str, dict[str, Any]] = {200: {"content": {kind: {} for kind in restoring.MEDIA_TYPES.values()}}}
 _MASK_BACK: dict[int | str, dict[str, Any]] = {
