@@ -27,7 +27,7 @@ from rich.table import Table
 from torch import Tensor
 from torchmetrics.functional.classification import binary_auroc
 
-from bench.tasks import read
+from bench.tasks import as_bytes, as_floats, read
 from faceae import models
 from faceae.config import Data
 from faceae.console import Meter, out
@@ -58,7 +58,7 @@ def main() -> None:
     arguments = parser.parse_args()
     normal = read(Split(Data(source=(arguments.source,))).val, SIZE)
     damaged, where = anomalies(normal)
-    images = _floats(np.concatenate([normal, damaged]))
+    images = as_floats(np.concatenate([normal, damaged]))
     wrong = torch.from_numpy(np.concatenate([np.zeros_like(where), where]))
     maps = {uri: found(models.load(uri), images) for uri in arguments.model}
     if linear := pca.read(arguments.model[0]):
@@ -183,8 +183,8 @@ def expected(model: models.Restorer, images: Tensor) -> Tensor:
 def rebuilt(linear: pca.Pca, images: Tensor) -> Tensor:
     """Returns images as a PCA rebuilds them from all its numbers."""
     everywhere = np.ones((SIZE, SIZE), np.bool_)
-    made = [linear.rebuild(image, everywhere, len(linear.scale)) for image in _bytes(images)]
-    return _floats(np.stack(made))
+    made = [linear.rebuild(image, everywhere, len(linear.scale)) for image in as_bytes(images)]
+    return as_floats(np.stack(made))
 
 
 def compared(maps: dict[str, Tensor], wrong: Tensor) -> Table:
@@ -221,14 +221,6 @@ def draw(path: Path, damaged: Pixels, where: NDArray[np.bool_], maps: dict[str, 
             parts.append(np.repeat(heat.mul(255).byte().permute(1, 2, 0).numpy(), 3, 2))
         rows.append(np.concatenate(parts, 1))
     Image.fromarray(np.concatenate(rows)).save(path)
-
-
-def _bytes(images: Tensor) -> Pixels:
-    return images.mul(255).round().byte().permute(0, 2, 3, 1).numpy()
-
-
-def _floats(images: Pixels) -> Tensor:
-    return torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2).float() / 255
 
 
 if __name__ == "__main__":

@@ -86,7 +86,7 @@ def run(model: models.Restorer, data: DeviceBatch) -> Tensor:
 
 def references(uri: str, settings: Settings, data: DeviceBatch) -> dict[str, Tensor]:
     """Returns what the baselines make of them, and BM3D if all have the same noise."""
-    task, given = tasks.create(settings), _bytes(data.given)
+    task, given = tasks.create(settings), as_bytes(data.given)
     everywhere = np.ones(given.shape[1:3], np.bool_)
     fills: dict[str, Any] = dict(baselines.available(pca.read(uri), task))
     if isinstance(task, tasks.Denoise) and len(set(task.noise.sigmas)) == 1:
@@ -98,7 +98,7 @@ def references(uri: str, settings: Settings, data: DeviceBatch) -> dict[str, Ten
             for image in given:
                 filled.append(fill(image, everywhere))
                 meter.add(1)
-        made[name] = _floats(np.stack(filled))
+        made[name] = as_floats(np.stack(filled))
     return made
 
 
@@ -114,7 +114,7 @@ def mean_colour(trained: NDArray[np.uint8], grey: Tensor) -> Tensor:
     side = trained.shape[1]
     sums, counts = torch.zeros(LEVELS, 3, side, side), torch.zeros(LEVELS, 1, side, side)
     for start in range(0, len(trained), BATCH):
-        images = _floats(trained[start : start + BATCH])
+        images = as_floats(trained[start : start + BATCH])
         light = luminance(images)
         level = (light * LEVELS).long().clamp_max(LEVELS - 1)
         for number in range(LEVELS):
@@ -155,11 +155,13 @@ def colourfulness(images: Tensor) -> Tensor:
     return apart.var(-1).sum(0).sqrt() + 0.3 * apart.mean(-1).square().sum(0).sqrt()
 
 
-def _bytes(images: Tensor) -> NDArray[np.uint8]:
+def as_bytes(images: Tensor) -> NDArray[np.uint8]:
+    """Returns images, (N, 3, S, S) in [0, 1], as (N, S, S, 3) uint8."""
     return images.mul(255).round().byte().permute(0, 2, 3, 1).numpy()
 
 
-def _floats(images: NDArray[np.uint8]) -> Tensor:
+def as_floats(images: NDArray[np.uint8]) -> Tensor:
+    """Returns images, (N, S, S, 3) uint8, as (N, 3, S, S) in [0, 1]."""
     return torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2).float() / 255
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
 from faceae import storage
@@ -10,13 +9,12 @@ from faceae.cluster import connection
 from faceae.cluster.replicas import REPLICA_CPUS, plan_replicas
 from faceae.config.jobs import EvaluateSettings
 from faceae.console import out
-from faceae.data.sources import SYNTHETIC
 from faceae.drivers.evaluation_plan import listed, load
-from faceae.drivers.evaluation_table import IMAGES, SUMMARY, measure, write_table
+from faceae.drivers.evaluation_table import IMAGES, SUMMARY, about, measure, write_table
 from faceae.errors import InputError
 from faceae.evaluation import aggregate, anomaly
 from faceae.reporting import anomalies as report
-from faceae.run_folder import RunFolder, versions
+from faceae.run_folder import RunFolder
 
 
 def find(folder: RunFolder[EvaluateSettings], started: float) -> dict[str, Any]:
@@ -58,24 +56,12 @@ def _find(folder: RunFolder[EvaluateSettings], started: float) -> dict[str, Any]
     out.print(f"images    {len(entries)} of {' '.join(settings.data.source)}")
     scoring = anomaly.AnomalyScoring(model, settings.batch_size)
     table, seconds = measure(folder, entries, refused, anomaly.score_anomalies(entries, scoring, placed))
-    read, wall = len(entries) + len(refused), time.monotonic() - started
     summary = {
-        "run": folder.name,
+        **about(folder, listing, table.num_rows, placed, seconds, started),
         "anomaly": True,
-        "model": settings.model,
-        "source": list(settings.data.source),
-        "subset": settings.data.subset,
         "image_size": model.settings.data.image_size,
-        "counts": {"read": read, "rejected": read - table.num_rows, "val": table.num_rows},
         "score": {"metric": "anomaly", "percentiles": aggregate.percentiles(table["score"])},
         "highest": report.highest(table),
-        "synthetic": any(uri.startswith(SYNTHETIC) for uri in settings.data.source),
-        "versions": versions("faceae", "ray", "torch"),
-        "started": round(time.time() - wall, 1),  # noqa: TID251  (a date)
-        "evaluate_seconds": round(seconds, 1),
-        "wall_seconds": round(wall, 1),
-        "replicas": placed.size,
-        "device": "GPU" if placed.gpu else "CPU",
     }
     folder.held.check()
     write_table(folder.path(IMAGES), table)

@@ -14,15 +14,14 @@ from faceae.cluster.replicas import REPLICA_CPUS, plan_replicas
 from faceae.config.jobs import EvaluateSettings
 from faceae.console import out
 from faceae.data import frozen_masks
-from faceae.data.sources import SYNTHETIC
 from faceae.drivers import anomalies
 from faceae.drivers.evaluation_plan import Plan
-from faceae.drivers.evaluation_table import IMAGES, SUMMARY, measure, write_table
+from faceae.drivers.evaluation_table import IMAGES, SUMMARY, about, measure, write_table
 from faceae.errors import InputError
 from faceae.evaluation import aggregate
 from faceae.evaluation.pictures import KNOWN_CHANGE
 from faceae.reporting import evaluation as report
-from faceae.run_folder import RunFolder, versions
+from faceae.run_folder import RunFolder
 
 MASKS = "masks.parquet"
 """The file that holds the mask of each image, for another evaluation; see `faceae.data.frozen_masks`."""
@@ -84,36 +83,20 @@ def _evaluate(folder: RunFolder[EvaluateSettings], started: float) -> dict[str, 
     masks, table = table.select(frozen_masks.SCHEMA.names), table.drop_columns(["seed", "bits"])
     pictures = len(table["image_id"].unique())
     kinds = scoring.holes.kinds
-    wall = time.monotonic() - started
     summary = {
-        "run": folder.name,
-        "model": settings.model,
-        "source": list(settings.data.source),
-        "subset": settings.data.subset,
+        **about(folder, plan.listing, pictures, placed, seconds, started),
         "own_size": settings.own_size,
         "image_size": plan.image_size,
         "task": plan.task_name,
         "mask": plan.mask,
         "masks": {"sha256": frozen_masks.digest(masks), "rows": masks.num_rows},
         **{name: value for name, value in aggregate.means(table).items() if name != "images"},
-        "counts": {
-            "read": len(entries) + len(refused),
-            "rejected": len(entries) + len(refused) - pictures,
-            "val": pictures,
-        },
         "score": {"metric": plan.score_metric, "percentiles": aggregate.percentiles(table["score"])},
         "by_kind": aggregate.by_kind(table, kinds),
         "by_hole_size": aggregate.by_hole_size(table),
         **({"by_hole": aggregate.by_hole(table, kinds)} if settings.own_size else {}),
         **({"known_pixels": _known_pixels(table)} if plan.model is None else {}),
         **({"identity": aggregate.identity(table)} if settings.identity else {}),
-        "synthetic": any(uri.startswith(SYNTHETIC) for uri in settings.data.source),
-        "versions": versions("faceae", "ray", "torch"),
-        "started": round(time.time() - wall, 1),  # noqa: TID251  (a date)
-        "evaluate_seconds": round(seconds, 1),
-        "wall_seconds": round(wall, 1),
-        "replicas": placed.size,
-        "device": "GPU" if placed.gpu else "CPU",
     }
     folder.held.check()
     write_table(folder.path(IMAGES), table)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -13,15 +15,47 @@ from faceae import storage
 from faceae.config.jobs import EvaluateSettings
 from faceae.console import Meter, out
 from faceae.data import rejected
+from faceae.data.execution import Replicas
 from faceae.data.rejected import Rejected
-from faceae.data.sources import Entry
+from faceae.data.sources import SYNTHETIC, Entry, Listing
 from faceae.errors import InputError, RunFailedError, one_line
-from faceae.run_folder import RunFolder
+from faceae.run_folder import RunFolder, versions
 
 IMAGES = "images.parquet"
 """The file that holds the metrics of each image."""
 
 SUMMARY = "summary.json"
+
+
+def about(
+    folder: RunFolder[EvaluateSettings], listing: Listing, images: int, placed: Replicas, seconds: float, started: float
+) -> dict[str, Any]:
+    """Returns what every evaluation's summary.json says of its images, its machine and its time.
+
+    Args:
+        folder: the evaluation's folder.
+        listing: the images that were to be measured.
+        images: how many were.
+        placed: the replicas of the model.
+        seconds: how long reading and measuring took.
+        started: when the job began, as `time.monotonic` says it.
+    """
+    settings, wall = folder.settings, time.monotonic() - started
+    read = len(listing.entries) + len(listing.refused)
+    return {
+        "run": folder.name,
+        "model": settings.model,
+        "source": list(settings.data.source),
+        "subset": settings.data.subset,
+        "counts": {"read": read, "rejected": read - images, "val": images},
+        "synthetic": any(uri.startswith(SYNTHETIC) for uri in settings.data.source),
+        "versions": versions("faceae", "ray", "torch"),
+        "started": round(time.time() - wall, 1),  # noqa: TID251  (a date)
+        "evaluate_seconds": round(seconds, 1),
+        "wall_seconds": round(wall, 1),
+        "replicas": placed.size,
+        "device": "GPU" if placed.gpu else "CPU",
+    }
 
 
 def write_table(uri: str, table: pa.Table) -> None:
