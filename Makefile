@@ -2,7 +2,7 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN = .venv/bin
 
-.PHONY: setup train test lint format bench scale gpu identity pretrain fuzz faults soak cluster cluster-local
+.PHONY: setup train test docs lint format bench scale gpu identity pretrain fuzz faults soak cluster cluster-local
 
 setup: .venv/ready
 
@@ -50,6 +50,9 @@ cluster: setup  ## test jobs submitted with a token, and cluster.yaml's node typ
 
 cluster-local: setup  ## test deploy/local.yaml on one machine, over SSH: about 4 minutes; needs root, openssh-server and rsync
 	PATH="$(CURDIR)/$(BIN):$$PATH" deploy/local-test.sh
+
+docs: setup  ## build the documentation as a site, into out/site/index.html; a broken link is an error
+	$(BIN)/mkdocs build --quiet
 
 lint: setup  ## check style, types, and which package may import which
 	$(BIN)/ruff check .

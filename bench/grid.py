@@ -18,7 +18,7 @@ from typing import NamedTuple
 from opened import Opened
 
 from bench.training import ROOT
-from faceae.config import flags, grid, presets
+from faceae.config import flags, points, presets
 from faceae.config.grid import GridSettings
 
 EPOCHS = 2
@@ -44,8 +44,8 @@ def together(source: Path) -> Cost:
 
 def one_by_one(source: Path) -> Cost:
     """Runs the settings one by one."""
-    points = grid.points(presets.find("article-grid", GridSettings))
-    return _measure(source, [["train.py", *flags(point.settings)] for point in points])
+    trials = points.known(presets.find("article-grid", GridSettings))
+    return _measure(source, [["train.py", *flags(point.settings)] for point in trials])
 
 
 def _measure(source: Path, commands: list[list[str]]) -> Cost:

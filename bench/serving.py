@@ -28,7 +28,7 @@ def without_validation(train: Blocks, task: Inpaint) -> FaceDataset:
 @contextmanager
 def serve(dataset: FaceDataset, coordinator: Any) -> Iterator[None]:  # noqa: ANN401  (an actor's handle)
     """Draws the masks that ranks ask the coordinator for; ends the coordinator in the end."""
-    drawing = in_thread(lambda: draw_masks(coordinator, dataset))
+    drawing = in_thread(lambda: draw_masks(coordinator, dataset, "bench"))
     try:
         yield
     finally:

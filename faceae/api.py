@@ -80,9 +80,9 @@ def train(preset: str | Settings = "demo", **changes: Any) -> Result:  # noqa: A
     return _in_folder("train", _changed(_start(preset, Settings), changes))
 
 
-def tune(preset: str | GridSettings = "demo-grid", **changes: Any) -> Result:  # noqa: ANN401
-    """Compares settings, as `faceae tune` does; see `train`, and `grid` and `tune` for the groups of a grid."""
-    return _in_folder("tune", _changed(_start(preset, GridSettings), changes))
+def tune(preset: str | GridSettings = "demo-grid", **changes: Any) -> Grid:  # noqa: ANN401
+    """Compares settings, as `faceae tune` does; see `train`. A grid has the groups `grid`, `asha` and `tune`, too."""
+    return Grid(*_in_folder("tune", _changed(_start(preset, GridSettings), changes)))
 
 
 def grid(folder: str) -> Grid:

@@ -11,12 +11,12 @@ import os
 import pkgutil
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NoReturn
 
 import tyro
 
-from faceae import config, storage
+from faceae import config, help, storage
 from faceae.commands import COMMANDS, Command
 from faceae.config import JobSettings, JobT, RunSettings, Settings, presets
 from faceae.errors import CONTROL, InputError, RunFailedError, one_line, redacted
@@ -31,6 +31,7 @@ faceae: distributed training of face-restoration autoencoders on Ray.
 
     faceae JOB ...        what each job takes: faceae JOB --help
     faceae --version
+    eval "$(faceae --completion)"        completes jobs and flags, in bash; put it into ~/.bashrc
 
 {{jobs}}
 
@@ -50,15 +51,23 @@ def main() -> None:
     name, *arguments = sys.argv[1:] or ["--help"]
     if name in COMMANDS:
         run_job(name, arguments, f"faceae {name}")
+    sys.exit(_for_a_reader(lambda: _without_job(name)))
+
+
+def _without_job(name: str) -> int:
     if name in ("-h", "--help"):
         jobs = "\n".join(f"    {name:12}  {command.summary}" for name, command in COMMANDS.items())
         print(_USAGE.format(jobs=jobs))
-        sys.exit(0)
+        return 0
     if name == "--version":
         print(f"faceae {importlib.metadata.version('faceae')}")
-        sys.exit(0)
+        return 0
+    if name == "--completion":
+        kinds = {job: pkgutil.resolve_name(command.settings) for job, command in COMMANDS.items()}
+        print(help.completion({job: kind() for job, kind in kinds.items()}))
+        return 0
     _say(f"error: {name}: there is no such job; choose from {', '.join(COMMANDS)}")
-    sys.exit(2)
+    return 2
 
 
 def run_job(name: str, arguments: Sequence[str] | None = None, program: str | None = None) -> NoReturn:
@@ -69,7 +78,20 @@ def run_job(name: str, arguments: Sequence[str] | None = None, program: str | No
         arguments: the flags; by default those of the command line.
         program: the command that --help shows.
     """
-    sys.exit(_exit_code(COMMANDS[name], sys.argv[1:] if arguments is None else arguments, program))
+    given = sys.argv[1:] if arguments is None else arguments
+    sys.exit(_for_a_reader(lambda: _exit_code(COMMANDS[name], given, program)))
+
+
+def _for_a_reader(show: Callable[[], int]) -> int:
+    """Returns an exit code; 1 without a word if whoever read the output, such as `head`, has left."""
+    try:
+        try:
+            return show()
+        finally:
+            sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes once more at its end
+        return 1
 
 
 def _exit_code(command: Command, arguments: Sequence[str], program: str | None) -> int:
@@ -117,6 +139,9 @@ def parse(arguments: Sequence[str], kind: type[JobT], description: str = "", pro
     if isinstance(start, Settings):
         name = _preset_name(arguments)
         start = presets.find(start.preset if name is None else name, type(start))
+    if {"-h", "--help"} & set(arguments) and help.is_long(start):
+        help.short(start, description, program or sys.argv[0])
+        raise SystemExit(0)
     settings = config.convert(_parse(arguments, start, description, program))
     if not isinstance(settings, RunSettings):
         return config.validate(settings)
@@ -142,11 +167,13 @@ def _parse(arguments: Sequence[str], default: JobT, description: str, program: s
             return tyro.cli(
                 type(default),
                 prog=program,
-                args=arguments,
+                args=["--help" if each == "--help-all" else each for each in arguments],
                 default=default,
                 description=description,
                 config=(tyro.conf.FlagCreatePairsOff,),
             )
+    except BrokenPipeError:
+        raise SystemExit(1) from None
     except SystemExit as end:
         if not end.code:
             raise

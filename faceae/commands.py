@@ -48,7 +48,7 @@ On a cluster, from a checkout:
         "faceae.drivers.train:train",
     ),
     "tune": Command(
-        "Compares settings: a grid of training runs under ASHA, on images that are decoded once.",
+        "Compares settings: a grid of training runs, or a search, on images that are decoded once.",
         """\
     faceae tune                                                   # four trials on synthetic portraits: a minute
     faceae tune --preset article-grid --data.source path/to/ffhq  # the Keras article's six settings

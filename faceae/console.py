@@ -33,6 +33,13 @@ def count(number: float, what: str) -> str:
     return f"{digits} {what}" + ("" if number == 1 else "s")
 
 
+def speed(rate: float) -> str:
+    """Formats a number of images per second, a small one as seconds an image."""
+    if 0 < rate < 0.5:
+        return f"{1 / rate:.1f} s an image"
+    return f"{rate:.{0 if rate >= 10 else 1}f} images/s"
+
+
 class Meter:
     """Shows the progress of work that is counted in images."""
 
@@ -74,7 +81,7 @@ class Meter:
         """Sets the count and updates the bar, or prints a line if one is due in a log."""
         self.done = images
         of = "" if self.limit else f"of {self.total} "
-        state = f"{images} {of}images, {self.speed()}, {clock(self.seconds_left())} left"
+        state = f"{images} {of}images, {speed(self.rate())}, {clock(self.seconds_left())} left"
         by_time = self.total * self.seconds() / self.limit if self.limit else 0
         self.bar.update(self.task, completed=max(images, by_time), state=state)
         if not out.is_terminal and time.monotonic() - self.said > LOG_EVERY_S:
@@ -100,11 +107,4 @@ class Meter:
 
     def summary(self) -> str:
         """Describes the work so far: images, time and rate."""
-        return f"{count(self.done, 'image')} in {clock(self.seconds())} ({self.speed()})"
-
-    def speed(self) -> str:
-        """Describes the rate so far, a slow one in seconds an image."""
-        rate = self.rate()
-        if 0 < rate < 0.5:
-            return f"{1 / rate:.1f} s an image"
-        return f"{rate:.{0 if rate >= 10 else 1}f} images/s"
+        return f"{count(self.done, 'image')} in {clock(self.seconds())} ({speed(self.rate())})"

@@ -47,12 +47,13 @@ class Controller:
         ray_compat.set_defaults(ray_compat.CONTROLLER_ENVIRONMENT)
         import faceae.cluster.worker  # noqa: F401  (takes seconds: imported before the first group is requested)
 
-    def run_group(self, placement: Placement, config: dict[str, Any]) -> Outcome:
+    def run_group(self, placement: Placement, config: dict[str, Any], title: str) -> Outcome:
         """Starts a worker group and waits for its end.
 
         Args:
             placement: where the workers run.
             config: the argument of `faceae.cluster.worker.train_worker`.
+            title: the group's name in Ray's dashboard.
         """
         from ray.train import FailureConfig, RunConfig, ScalingConfig, TrainingFailedError
 
@@ -73,7 +74,7 @@ class Controller:
                         placement_strategy="PACK" if placement.gpu else "SPREAD",
                     ),
                     run_config=RunConfig(
-                        name="group",
+                        name=title,
                         storage_path=scratch,
                         failure_config=FailureConfig(controller_failure_limit=0, max_preemption_failures=0),
                         worker_runtime_env={"env_vars": ray_compat.train_environment()},

@@ -16,50 +16,27 @@ import time
 import uuid
 from collections import defaultdict, deque
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
 
 import ray
 
+from faceae.cluster.gauges import Gauges
 from faceae.cluster.mask_store import MaskStore
 from faceae.cluster.placement import driver_node
-from faceae.cluster.protocol import METRIC, TIME, Attempt, Changes, Pause, RunStatus, Verdict
+from faceae.cluster.protocol import METRIC, TIME, Attempt, Changes, Pause, Verdict
+from faceae.cluster.work import Group, KnownRun
 from faceae.data.epoch import Drawn, EpochKey
 from faceae.errors import RunFailedError
 from faceae.training.progress import Record
-
-
-@dataclass
-class _Run:
-    """A registered run: its status, and a reference to its `RunSpec`, in a list so that Ray does not resolve it."""
-
-    spec: list[ray.ObjectRef]
-    epochs: int
-    metric: str
-    status: RunStatus = field(default_factory=RunStatus)
-
-
-@dataclass
-class _Group:
-    """A worker group with its replacements: the runs it took, how many are over, how many checkpoints it wrote."""
-
-    attempt: int = 0
-    taken: list[str] = field(default_factory=list)
-    done: int = 0
-    checkpoints: int = 0
-
-    @property
-    def current(self) -> str | None:
-        """The run that the group trains now; None between runs."""
-        return self.taken[self.done] if self.done < len(self.taken) else None
 
 
 class Coordinator:
     """See the module. Every method is called remotely, and any number of callers may wait at the same time."""
 
     def __init__(self) -> None:
-        self.runs: dict[str, _Run] = {}
-        self.groups: defaultdict[str, _Group] = defaultdict(_Group)
+        self.runs: dict[str, KnownRun] = {}
+        self.groups: defaultdict[str, Group] = defaultdict(Group)
         self.queue: deque[str] = deque()
         self.closed = False
         self.halted = False
@@ -67,6 +44,7 @@ class Coordinator:
         self.version = 0
         self.changed = asyncio.Event()
         self.masks = MaskStore()
+        self.gauges = Gauges()
 
     def _touch(self, run: str | None = None) -> None:
         """Raises the version, also of the given run, and wakes all callers that wait."""
@@ -82,8 +60,8 @@ class Coordinator:
     # The driver's side
 
     async def register(self, uri: str, spec: list[ray.ObjectRef], epochs: int, metric: str) -> None:
-        """Registers a run, with the epochs and the metric that its trial needs for its reports to Ray Tune."""
-        self.runs[uri] = _Run(spec, epochs, metric)
+        """Registers a run, also anew one that has paused, with the epochs and the metric that its trial reports."""
+        self.runs[uri] = KnownRun(spec, epochs, metric)
 
     async def submit(self, run: str) -> None:
         """Queues a run for the next free worker group; after `halt` the run ends instead."""
@@ -187,7 +165,7 @@ class Coordinator:
         """Raises RunFailedError if these workers have been replaced; called before they write."""
         self._group(attempt)
 
-    def _group(self, attempt: Attempt) -> _Group:
+    def _group(self, attempt: Attempt) -> Group:
         work = self.groups[attempt.group]
         if work.attempt != attempt.number:
             raise RunFailedError("other workers have taken over")
@@ -222,11 +200,12 @@ class Coordinator:
         """Records that a group is done with its run; `failure` says why, if it had to give up."""
         self._end_run(self._group(attempt), failure)
 
-    def _end_run(self, work: _Group, failure: str | None) -> None:
+    def _end_run(self, work: Group, failure: str | None) -> None:
         if run := work.current:
             work.done += 1
             status = self.runs[run].status
             status.ended, status.failure = True, failure
+            self.gauges.ended(run)
             self._touch(run)
 
     async def give_up(self, group: str, failure: str) -> bool:
@@ -284,6 +263,7 @@ class Coordinator:
         status.device, status.workers, status.last_step = device, workers, time.monotonic()
         if status.requested == Pause.MOVE:
             status.requested = Pause.NONE
+        self.gauges.started(run, workers, len(history) + 1, images)
         self._touch(run)
 
     async def step(self, attempt: Attempt, run: str, epoch: int, images: int) -> Pause:
@@ -292,12 +272,14 @@ class Coordinator:
         status = self.runs[run].status
         status.step, status.last_step = (epoch, images), time.monotonic()
         status.first_step = status.first_step or time.monotonic()
+        self.gauges.step(run, epoch, images)
         self._touch(run)
         return status.requested
 
-    async def checkpointed(self, attempt: Attempt) -> None:
-        """Counts a checkpoint that a group has written."""
+    async def checkpointed(self, attempt: Attempt, run: str, seconds: float) -> None:
+        """Counts a checkpoint of a run that a group has written in so many seconds."""
         self._group(attempt).checkpoints += 1
+        self.gauges.checkpoint(run, seconds)
 
     async def epoch(self, attempt: Attempt, run: str, record: Record) -> None:
         """Adds the record of a finished epoch."""
@@ -307,6 +289,7 @@ class Coordinator:
         if status.step and status.step[0] <= record["epoch"]:  # the next epoch begins while this one is written
             status.step = None
         status.last_step = time.monotonic()
+        self.gauges.epoch(run, record)
         self._touch(run)
 
     async def note(self, run: str, text: str) -> None:

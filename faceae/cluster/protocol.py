@@ -15,7 +15,7 @@ from faceae.console import clock, count
 from faceae.training.progress import Record
 
 METRIC, TIME = "value", "epoch"
-"""Names under which a trial reports to Ray Tune: the metric that ASHA compares, and its time."""
+"""Names under which a trial reports to Ray Tune: the metric that the scheduler compares, and its time."""
 
 
 class Pause(IntEnum):
@@ -54,6 +54,7 @@ class RunSpec:
         dataset: reference to the `FaceDataset`, which all runs of a grid share.
         max_workers: largest number of workers that the run may ever have.
         claim: the job's claim on the run's folder, or the grid's, without which nothing may be written.
+        until: the epoch after which it pauses, see `faceae.tuning.population`; None if it does not.
     """
 
     uri: str
@@ -61,13 +62,19 @@ class RunSpec:
     dataset: ray.ObjectRef
     max_workers: int
     claim: Claim
+    until: int | None = None
+
+    @property
+    def last_epoch(self) -> int:
+        """The last epoch to train now."""
+        return min(self.settings.train.epochs, self.until or self.settings.train.epochs)
 
 
 class Verdict(NamedTuple):
     """How a trial ended for Ray Tune.
 
     Attributes:
-        complete: whether it needed no more epochs; if not, ASHA stopped it.
+        complete: whether it needed no more epochs; if not, it was stopped early.
         failure: why the trial's own process failed; empty if it did not.
     """
 

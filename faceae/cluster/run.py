@@ -97,7 +97,7 @@ class Run(engine.EpochControl):
             False if other workers are to continue the run.
         """
         train = self.spec.settings.train
-        epochs = range(self.done.epoch + 1, train.epochs + 1)
+        epochs = range(self.done.epoch + 1, self.spec.last_epoch + 1)
         wrapped = self._wrap()
         self.validation_seconds = self._estimate_validation() if train.max_minutes else 0.0
         first_step = math.ceil(self.done.part.images / train.batch_size)
@@ -249,6 +249,7 @@ class Run(engine.EpochControl):
         snapshot, done = self.state.snapshot(), copy.deepcopy(self.done)
 
         def write() -> None:
+            start = time.monotonic()
             ray.get(self.coordinator.confirm.remote(self.attempt))
             self.spec.claim.check()
             # The checkpoint comes last: if the run dies before it, the epoch is trained again, with the same result.
@@ -259,7 +260,7 @@ class Run(engine.EpochControl):
                     models.save(uri, snapshot.best_network, self.spec.settings, **best)
                 storage.write_lines(storage.join(self.spec.uri, "metrics.jsonl"), done.history)
             checkpoint.save(self.spec.uri, snapshot, done)
-            self.coordinator.checkpointed.remote(self.attempt)
+            self.coordinator.checkpointed.remote(self.attempt, self.spec.uri, time.monotonic() - start)
             if epoch:
                 self.coordinator.epoch.remote(self.attempt, self.spec.uri, epoch)
 

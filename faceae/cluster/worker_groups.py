@@ -21,6 +21,7 @@ from typing import Any
 import ray
 from ray.util.placement_group import PlacementGroup, placement_group, remove_placement_group
 
+from faceae.cluster import gauges
 from faceae.cluster.controller import End, Outcome, start_controller
 from faceae.cluster.coordinator import start_coordinator
 from faceae.cluster.mask_drawing import draw_masks
@@ -29,6 +30,7 @@ from faceae.cluster.protocol import Changes, RunSpec
 from faceae.config import Scale
 from faceae.console import clock
 from faceae.data.dataset import FaceDataset
+from faceae.data.reader import image_bytes
 from faceae.errors import RunFailedError, one_line
 from faceae.ray_compat import GROUP_START_TIMEOUT_S
 
@@ -51,16 +53,19 @@ class WorkerGroups:
         placement: the workers of each group at first, and the number of groups.
     """
 
-    def __init__(self, placement: Placement, scale: Scale) -> None:
+    def __init__(self, placement: Placement, scale: Scale, job: str) -> None:
         """Starts the groups and returns at once.
 
         Args:
             placement: the workers of each group, and the number of groups.
             scale: the settings that the placement was made from.
+            job: the folder of the run or the grid, which names them in Ray's dashboard and metrics.
         """
         self.coordinator, self.coordinator_name = start_coordinator()
-        self.placement = placement
-        groups = [_WorkerGroup(self.coordinator, placement, scale) for _ in range(placement.concurrent)]
+        self.placement, self.job = placement, job
+        name = gauges.tags(job)["run"]
+        names = [f"{name}-{i}" for i in range(1, placement.concurrent + 1)] if placement.concurrent > 1 else [name]
+        groups = [_WorkerGroup(self.coordinator, placement, scale, each) for each in names]
         self.threads = [in_thread(group.run) for group in groups]
         self.drawing: Future[None] | None = None
 
@@ -88,13 +93,15 @@ class WorkerGroups:
         Returns:
             The reference to `dataset` for `RunSpec`.
         """
-        self.drawing = in_thread(lambda: draw_masks(self.coordinator, dataset))
+        images = len(dataset.train) + len(dataset.val)
+        gauges.cached(self.job, images * image_bytes(dataset.task.image_size))
+        self.drawing = in_thread(lambda: draw_masks(self.coordinator, dataset, self.job))
         return ray.put(dataset)
 
     def register(self, spec: RunSpec) -> None:
         """Registers a run with the coordinator, without queueing it."""
-        train = spec.settings.train
-        ray.get(self.coordinator.register.remote(spec.uri, [ray.put(spec)], train.epochs, train.best_by))
+        metric = spec.settings.train.best_by
+        ray.get(self.coordinator.register.remote(spec.uri, [ray.put(spec)], spec.last_epoch, metric))
 
     def submit(self, run: str) -> None:
         """Queues a registered run for the next free group."""
@@ -130,8 +137,8 @@ class WorkerGroups:
 class _WorkerGroup:
     """One group and its replacements, run in a thread."""
 
-    def __init__(self, coordinator: Any, placement: Placement, scale: Scale) -> None:  # noqa: ANN401
-        self.coordinator, self.placement, self.scale = coordinator, placement, scale
+    def __init__(self, coordinator: Any, placement: Placement, scale: Scale, title: str) -> None:  # noqa: ANN401
+        self.coordinator, self.placement, self.scale, self.title = coordinator, placement, scale, title
         self.name = uuid.uuid4().hex
         self.pending: PlacementGroup | None = None
         """Resources requested from an autoscaler, for workers that the run could still have."""
@@ -160,7 +167,7 @@ class _WorkerGroup:
         controller = start_controller()
         while True:
             try:
-                outcome = self._wait_for_end(controller.run_group.remote(self.placement, self._config()))
+                outcome = self._wait_for_end(controller.run_group.remote(self.placement, self._config(), self.title))
             except (ray.exceptions.RayActorError, ray.exceptions.OutOfMemoryError) as error:
                 outcome, controller = Outcome(End.LOST, one_line(error)), start_controller()
             if outcome.end is End.DONE:

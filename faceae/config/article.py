@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from faceae.config import Mask, Settings
+from faceae.config import Settings
 
 
 class ReportedResult(NamedTuple):
@@ -51,11 +51,11 @@ ARTICLE = (
 
 
 def matching(settings: Settings) -> list[ReportedResult]:
-    """Returns the article's results with the same optimizer, learning rate and loss."""
+    """Returns the article's results with the same network, hole, optimizer, learning rate and loss; the images may be
+    others."""
+    size, mask = settings.data.image_size, settings.mask
+    hole = size, tuple(mask.kind), mask.sizes, mask.count
+    if (settings.task, settings.model.name, hole) != (("inpaint",), "article", (128, ("box",), (28, 28), 1)):
+        return []
     wanted = (settings.optim.name, settings.optim.lr, settings.train.loss)
     return [result for result in ARTICLE if (result.optimizer, result.lr, result.loss) == wanted]
-
-
-def comparable(image_size: int, mask: Mask) -> bool:
-    """Returns whether size and mask are the article's, one 28x28 box at 128x128; the images may still be others."""
-    return image_size == 128 and (tuple(mask.kind), mask.sizes, mask.count) == (("box",), (28, 28), 1)

@@ -1,17 +1,13 @@
-"""The settings of a grid, and the trials that they describe."""
+"""The settings of a grid; `faceae.config.points` makes its trials of them."""
 
 from __future__ import annotations
 
 import dataclasses
-import itertools
-import math
-import re
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, get_args, get_type_hints
 
 from pydantic import Field
 
-from faceae import config
-from faceae.config import Count, Model, Optim, Settings, Strict, Train
+from faceae.config import Count, Model, Optim, Settings, Strict, Train, space
 from faceae.errors import InputError
 
 MAX_TRIALS = 1000
@@ -22,12 +18,20 @@ FIXED = {"train.best_by"}
 and the masks cannot vary either, because all trials share them."""
 
 
+CHANGEABLE = {"optim.lr", "train.loss", "train.kl"}
+"""Settings that a run may change when it goes on from a checkpoint of another."""
+
+
 def _lists(group: type) -> Any:  # noqa: ANN401
-    """Returns a dataclass with the fields of a group of settings, each of them a list of values to try."""
+    """Returns a dataclass with the fields of a group of settings, each of them a list of values to try, or of numbers
+    also a range."""
     prefix = group.__name__.lower()
     kinds: Any = get_type_hints(group, include_extras=True)
+    tried: Any = {
+        name: kind | space.range_of(number) if (number := number_of(kind)) else kind for name, kind in kinds.items()
+    }
     fields = [
-        (field.name, tuple[kinds[field.name], ...], dataclasses.field(default=()))
+        (field.name, tuple[tried[field.name], ...], dataclasses.field(default=()))
         for field in dataclasses.fields(group)
         if f"{prefix}.{field.name}" not in FIXED
     ]
@@ -35,6 +39,13 @@ def _lists(group: type) -> Any:  # noqa: ANN401
     made.__doc__ = f"Lists of values to try for --{prefix}.*."
     made.__module__ = __name__
     return made
+
+
+def number_of(kind: Any) -> type | None:  # noqa: ANN401
+    """Returns the type of a field's numbers, int or float, also where words are allowed; None if it has none."""
+    if kind in (int, float):
+        return kind
+    return next(filter(None, map(number_of, get_args(kind))), None)
 
 
 if TYPE_CHECKING:
@@ -53,12 +64,14 @@ else:
     Models, Optims, Trains = _lists(Model), _lists(Optim), _lists(Train)
 
 
-_GROUPS: dict[str, Any] = {"model": Models, "optim": Optims, "train": Trains}
+GROUPS: dict[str, Any] = {"model": Models, "optim": Optims, "train": Trains}
+"""The classes of the lists of values, by the names of the groups that a grid can vary."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Grid(Strict):
-    """The settings to try: every combination of the listed values, at each of the points if any are given."""
+    """The settings to try: every combination of the listed values, at each of the points if any are given. With
+    tune.search random or optuna, a number may also have a range: --grid.optim.lr 1e-4:1e-1:log"""
 
     points: tuple[str, ...] = ()
     """Points of a grid that is not a full product, each written as field=value,field=value.
@@ -81,8 +94,21 @@ class Asha(Strict):
 
 @dataclasses.dataclass(frozen=True)
 class Tune(Strict):
-    """How to run the trials."""
+    """How to choose and run the trials."""
 
+    search: Literal["grid", "random", "optuna"] = "grid"
+    """How trials are chosen from the values of --grid.*: grid, all combinations; random, tune.samples of them, drawn
+    from tune.seed; optuna, one after the other, near what has been best so far (TPE; needs faceae[optuna])."""
+    samples: Annotated[int, Field(gt=0, le=MAX_TRIALS)] = 16
+    """random and optuna: number of trials."""
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+    """random and optuna: random seed of the choice."""
+    scheduler: Literal["asha", "hyperband", "median", "pbt", "none"] = "asha"
+    """Which trials stop early: asha, those that fall behind at a rung; hyperband, the same with three
+    brackets whose rungs begin at asha.grace-epochs, and reduction-factor and its square times that, one at random for
+    each trial; median, those that after asha.grace-epochs are worse than half of the others were on average; none.
+    pbt does not compare settings, but changes them: after each asha.grace-epochs the worst quarter of the trials go on
+    as copies of the best quarter, with other values of --grid.* (population-based training)."""
     concurrent: Literal["auto"] | Count = "auto"
     """Trials that run at the same time. auto: as many as the cluster has room for besides Ray Data.
     Up to six small trials (64 images of 128x128 a step, or less) then share a GPU, each with a CPU of its own;
@@ -108,6 +134,11 @@ class GridSettings(Settings):
     def check(self) -> None:
         """Raises InputError if values contradict each other."""
         super().check()
+        if self.tune.search != "grid" and self.grid.points:
+            raise InputError(
+                f"--grid.points: points are a grid; --tune.search {self.tune.search} chooses from lists and ranges "
+                "(--grid.points without a value empties it)"
+            )
         if self.train.best_by == "last":
             raise InputError("--train.best-by last: a grid ranks its trials by an error; name one, such as hole_mse")
         least, most = self.scale.bounds or (1, 1)
@@ -115,92 +146,3 @@ class GridSettings(Settings):
             raise InputError(
                 f"--scale.workers {self.scale.workers}: the trials of a grid have a fixed number; give one"
             )
-
-
-@dataclasses.dataclass(frozen=True)
-class Point:
-    """A trial to run.
-
-    Attributes:
-        name: the trial's number and values, in characters that a folder's name may have.
-        values: the values of the fields that the grid varies, by dotted path ("optim.lr").
-        settings: the trial's complete settings.
-    """
-
-    name: str
-    values: dict[str, Any]
-    settings: Settings
-
-
-def points(settings: GridSettings) -> list[Point]:
-    """Returns the trials of a grid, in the order in which the settings list them, without duplicates.
-
-    Raises:
-        InputError: the grid is empty or too large, a point cannot be read, or a trial's settings are not valid.
-    """
-    written = [_read(text) for text in settings.grid.points]
-    lists = _given_lists(settings.grid)
-    for path in lists:
-        if any(path in values for values in written):
-            raise InputError(
-                f"{config.flag('grid', path)}: --grid.points sets {path} too; leave one of them out (--grid.points "
-                "without a value empties it)"
-            )
-    if (asked := math.prod(map(len, lists.values())) * max(1, len(written))) > MAX_TRIALS:
-        raise InputError(f"--grid: {asked} trials, and a grid has at most {MAX_TRIALS}; list fewer values")
-    product = [dict(zip(lists, chosen, strict=True)) for chosen in itertools.product(*lists.values())]
-    paths = list(dict.fromkeys([*itertools.chain(*written), *lists]))
-    if not paths:
-        raise InputError("--grid: nothing to compare; give a list of values, such as --grid.optim.lr 0.01 0.001 0.0001")
-    trials = [_trial(settings, one | other) for one in written or [{}] for other in product]
-    unique = {tuple(_value(trial, path) for path in paths): trial for trial in trials}
-    digits = len(str(len(unique)))
-    return [
-        Point(_name(f"{number:0{digits}}", values), dict(zip(paths, values, strict=True)), trial)
-        for number, (values, trial) in enumerate(unique.items(), 1)
-    ]
-
-
-def _given_lists(grid: Grid) -> dict[str, tuple[Any, ...]]:
-    return {
-        f"{name}.{field.name}": values
-        for name, group in _GROUPS.items()
-        for field in dataclasses.fields(group)
-        if (values := getattr(getattr(grid, name), field.name))
-    }
-
-
-def _read(text: str) -> dict[str, str]:
-    """Reads optim.name=adam,optim.lr=0.001 as a dictionary. Its values stay strings until `_trial` converts them."""
-    values = {}
-    for part in text.split(","):
-        path, _, value = part.strip().partition("=")
-        path = path.replace("-", "_")
-        group, _, field = path.partition(".")
-        known = {field.name for field in dataclasses.fields(_GROUPS[group])} if group in _GROUPS else set()
-        if not value or field not in known:
-            raise InputError(
-                f"--grid.points {text}: {part.strip()!r} is not field=value with a field that a grid can vary, such as "
-                "optim.lr=0.001"
-            )
-        values[path] = value
-    return values
-
-
-def _trial(settings: GridSettings, values: dict[str, Any]) -> Settings:
-    tree = {field.name: getattr(settings, field.name) for field in dataclasses.fields(Settings)}
-    tree = dataclasses.asdict(Settings(**tree))
-    for path, value in values.items():
-        group, field = path.split(".")
-        tree[group][field] = value
-    return config.from_dict(tree, Settings)
-
-
-def _value(settings: Settings, path: str) -> Any:  # noqa: ANN401
-    group, field = path.split(".")
-    return getattr(getattr(settings, group), field)
-
-
-def _name(number: str, values: tuple[Any, ...]) -> str:
-    words = [f"{value:g}" if isinstance(value, float) else str(value) for value in values]
-    return re.sub(r"[^A-Za-z0-9._-]+", "_", "-".join([number, *words]))

@@ -222,9 +222,9 @@ class Settings(RunSettings):
         _check_together(self)
 
 
-def flags(settings: Settings) -> list[str]:
-    """Returns the flags from which `faceae.cli.parse` makes these settings, on top of the default preset."""
-    default = flat(to_dict(Settings()))
+def flags(settings: Settings, start: Settings | None = None) -> list[str]:
+    """Returns the flags from which `faceae.cli.parse` makes these settings, on top of others: the default preset."""
+    default = flat(to_dict(start or Settings()))
     found = []
     for path, value in flat(to_dict(settings)).items():
         if value != default[path] and path != "preset":

@@ -10,8 +10,7 @@ from faceae.cluster.replicas import REPLICA_CPUS, plan_replicas
 from faceae.config.jobs import EvaluateSettings
 from faceae.console import out
 from faceae.drivers.evaluation_plan import listed, load
-from faceae.drivers.evaluation_table import IMAGES, SUMMARY, about, measure, write_table
-from faceae.errors import InputError
+from faceae.drivers.evaluation_table import IMAGES, SUMMARY, about, measure, once, write_table
 from faceae.evaluation import aggregate, anomaly
 from faceae.reporting import anomalies as report
 from faceae.run_folder import RunFolder
@@ -31,15 +30,7 @@ def find(folder: RunFolder[EvaluateSettings], started: float) -> dict[str, Any]:
         InputError: the input is wrong.
         RunFailedError: the storage or the cluster failed.
     """
-    with folder.claim() as resumed:
-        if resumed and storage.exists(folder.path(SUMMARY)):
-            out.print(f"evaluate  {folder.uri} is finished")
-            summary = storage.read_object(folder.path(SUMMARY))
-            if "anomaly" not in summary:
-                raise InputError(f"{folder.path(SUMMARY)}: is damaged; delete it, and --run.resume evaluates again")
-        else:
-            out.print(f"evaluate  {folder.uri}" + (" (from the beginning)" if resumed else ""))
-            summary = _find(folder, started)
+    summary = once(folder, {"anomaly"}, lambda: _find(folder, started))
     report.print_result(summary)
     out.print(f"\nimages    {folder.path(IMAGES)}")
     out.print(f"report    {folder.path('report', 'index.html')}")

@@ -16,8 +16,7 @@ from faceae.console import out
 from faceae.data import frozen_masks
 from faceae.drivers import anomalies
 from faceae.drivers.evaluation_plan import Plan
-from faceae.drivers.evaluation_table import IMAGES, SUMMARY, about, measure, write_table
-from faceae.errors import InputError
+from faceae.drivers.evaluation_table import IMAGES, SUMMARY, about, measure, once, write_table
 from faceae.evaluation import aggregate
 from faceae.evaluation.pictures import KNOWN_CHANGE
 from faceae.reporting import evaluation as report
@@ -25,6 +24,9 @@ from faceae.run_folder import RunFolder
 
 MASKS = "masks.parquet"
 """The file that holds the mask of each image, for another evaluation; see `faceae.data.frozen_masks`."""
+
+KEYS = {"task", "val", "baselines", "by_kind", "by_hole_size", "masks", "compared"}
+"""What the summary of an evaluation has, among others."""
 
 
 def evaluate(settings: EvaluateSettings) -> dict[str, Any]:
@@ -45,28 +47,11 @@ def evaluate(settings: EvaluateSettings) -> dict[str, Any]:
     folder = RunFolder(settings)
     if settings.anomaly:
         return anomalies.find(folder, started)
-    with folder.claim() as resumed:
-        if resumed and storage.exists(folder.path(SUMMARY)):
-            out.print(f"evaluate  {folder.uri} is finished")
-            summary = _read_summary(folder)
-        else:
-            out.print(f"evaluate  {folder.uri}" + (" (from the beginning)" if resumed else ""))
-            summary = _evaluate(folder, started)
+    summary = once(folder, KEYS, lambda: _evaluate(folder, started))
     report.print_result(summary)
     out.print(f"\nimages    {folder.path(IMAGES)}")
     out.print(f"masks     {folder.path(MASKS)}  SHA-256 {summary['masks']['sha256']}")
     out.print(f"report    {folder.path('report', 'index.html')}")
-    return summary
-
-
-def _read_summary(folder: RunFolder[EvaluateSettings]) -> dict[str, Any]:
-    """Returns the summary of a finished evaluation; raises InputError if it is not one."""
-    summary = storage.read_object(folder.path(SUMMARY))
-    if not summary.keys() >= {"task", "val", "baselines", "by_kind", "by_hole_size", "masks", "compared"}:
-        raise InputError(
-            f"{folder.path(SUMMARY)}: is damaged, or an older version wrote it; delete it, and --run.resume evaluates "
-            "again"
-        )
     return summary
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence, Set
 from typing import Any
 
 import pyarrow as pa
@@ -25,6 +25,31 @@ IMAGES = "images.parquet"
 """The file that holds the metrics of each image."""
 
 SUMMARY = "summary.json"
+
+
+def once(folder: RunFolder[EvaluateSettings], keys: Set[str], evaluate: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """Returns the summary of an evaluation, after evaluating unless that is finished.
+
+    Args:
+        folder: the evaluation's folder, which is claimed meanwhile.
+        keys: what a summary of this kind has, among others.
+        evaluate: evaluates, and returns the summary.
+
+    Raises:
+        InputError: the summary that is there is not of this kind.
+    """
+    with folder.claim() as resumed:
+        if not (resumed and storage.exists(folder.path(SUMMARY))):
+            out.print(f"evaluate  {folder.uri}" + (" (from the beginning)" if resumed else ""))
+            return evaluate()
+        out.print(f"evaluate  {folder.uri} is finished")
+        summary: dict[str, Any] = storage.read_object(folder.path(SUMMARY))
+        if not summary.keys() >= keys:
+            raise InputError(
+                f"{folder.path(SUMMARY)}: is damaged, or an older version wrote it; delete it, and --run.resume "
+                "evaluates again"
+            )
+        return summary
 
 
 def about(

@@ -18,7 +18,7 @@ from faceae import config, models, storage
 from faceae.cluster import connection
 from faceae.cluster.replicas import REPLICA_CPUS, plan_replicas
 from faceae.config.restore import ReconstructSettings
-from faceae.console import Meter, clock, count, out
+from faceae.console import Meter, clock, count, out, speed
 from faceae.corruption import edges
 from faceae.data import rejected
 from faceae.data.execution import ActorPool, stream
@@ -196,7 +196,7 @@ def _work(source: FullSizeSource, model: Restorer, settings: ReconstructSettings
             f"{one_line(error)}; what is finished stays: fix this, and the same command continues"
         ) from None
     finished = count(meter.done - len(bad), "picture")
-    out.print(f"restored  {finished} in {clock(meter.seconds())} ({meter.speed()})")
+    out.print(f"restored  {finished} in {clock(meter.seconds())} ({speed(meter.rate())})")
     return bad
 
 

@@ -51,9 +51,15 @@ def serve(settings: ServeSettings) -> None:
     out.print(f"model     {name}{chosen.note if chosen.model else ', since ' + chosen.note}")
     connection.connect(settings.replicas * REPLICA_CPUS)
     gpus = 1.0 if resources()["GPU"] >= settings.replicas else 0.0
+    cpus = 1 if gpus else REPLICA_CPUS
+    if (room := int(resources()["CPU"] // cpus)) < settings.replicas:
+        out.print(
+            f"waiting   for machines: --replicas {settings.replicas} takes {settings.replicas * cpus} CPUs, and the "
+            f"cluster has room for {room} now; the page comes when there is room for all"
+        )
     task = model.settings.task_name if isinstance(model, models.Restorer) else "inpaint"
     about = About(name, task, settings.limit, settings.token)
-    app = application(model, about, replicas=settings.replicas, gpus=gpus, cpus=1 if gpus else REPLICA_CPUS)
+    app = application(model, about, replicas=settings.replicas, gpus=gpus, cpus=cpus)
     logging.getLogger("ray.serve").setLevel(logging.ERROR)
     quiet = {"log_level": logging.ERROR, "enable_access_log": False}
     options = {"host": settings.host, "port": settings.port, "request_timeout_s": settings.limit.seconds}

@@ -19,6 +19,7 @@ from faceae.data.listing import check_listing
 from faceae.data.mask_library import read_masks
 from faceae.data.sources import Entry
 from faceae.data.split import Split
+from faceae.drivers import advice
 from faceae.errors import RunFailedError
 from faceae.reporting.tables import epoch_line, headings, result_table, rows
 from faceae.run_folder import RunFolder
@@ -47,6 +48,7 @@ def train(settings: Settings) -> dict[str, Any]:
     settings = folder.settings
     with folder.claim() as resumed, Tracker(folder, settings.run.track) as tracker:
         out.print(f"run       {folder.uri}" + (" (continued)" if resumed else ""))
+        advice.give(settings)
         check_listing(split, library and library.entries, folder, resumed)
         least, _ = settings.scale.bounds or (1, 1)
         connection.connect(least)
@@ -54,7 +56,7 @@ def train(settings: Settings) -> dict[str, Any]:
         out.print(f"cluster   {placed}")
         placed.check_shares(f"--train.batch-size {settings.train.batch_size}", settings.train.batch_size)
         check_network(settings, placed)
-        with WorkerGroups(placed, settings.scale) as groups:  # start while the images are decoded
+        with WorkerGroups(placed, settings.scale, folder.uri) as groups:  # start while the images are decoded
             dataset = load_dataset(settings, split, library, folder, len(tracker.history) + 1)
             placed.check_shares("--data.source", len(dataset.train))
             check_batch_norm(settings, placed, len(dataset.train))
@@ -154,6 +156,7 @@ def _conclude(
     from faceae.evaluation import pca  # imported late: torch takes seconds
     from faceae.evaluation.run_baselines import Baselines
     from faceae.evaluation.summary import summarize
+    from faceae.reporting import card
     from faceae.reporting import run as report
     from faceae.reporting.contact_sheet import contact_sheets
     from faceae.reporting.latent_sheet import latent_sheet
@@ -176,17 +179,18 @@ def _conclude(
         sheets["latent"] = latent_sheet(folder.path("model"), dataset.val, dataset.task)
     folder.held.check()
     storage.write(folder.path("model", pca.FILE), baselines.pca())
+    card.write(folder.path("model"), settings, summary)
     report.write(folder.path("report"), settings, summary, history, sheets)
     storage.write_json(folder.path("summary.json"), summary)
     return summary
 
 
 def _print_result(folder: RunFolder[Settings], summary: dict[str, Any]) -> None:
-    from faceae.reporting.comparison import print_caveats
+    from faceae.reporting.comparison import longer, print_caveats
 
     out.print()
     heading = f"{summary['counts']['val']} validation images"
     out.print(result_table(heading, rows(summary, folder.settings), headings(folder.settings.task_name)))
-    print_caveats(summary)
+    print_caveats(summary, longer(folder.settings))
     out.print(f"\nmodel     {folder.path('model')}")
     out.print(f"report    {folder.path('report', 'index.html')}")

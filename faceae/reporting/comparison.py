@@ -2,16 +2,40 @@
 
 from __future__ import annotations
 
+import dataclasses
+import math
+import shlex
 from collections.abc import Mapping
 from typing import Any
 
-from faceae.config.presets import OF_TASK
+from faceae import config
+from faceae.config import Settings, presets
 from faceae.console import out
 from faceae.evaluation.baselines import PACKAGES, lacking
 
 
-def print_comparison(summary: Mapping[str, Any]) -> None:
-    """Prints the model's share of the best baseline's error, and how to get the baselines that are missing."""
+def longer(settings: Settings) -> str:
+    """Returns a command that trains for longer on the same images, by the task's preset if the run had another."""
+    preset = presets.find(presets.OF_TASK.get(settings.task_name, settings.preset), Settings)
+    run = dataclasses.replace(settings.run, name=f"{settings.run.name}-longer", resume=False)
+    kept = {name: getattr(settings, name) for name in ("task", "data", "mask", "noise", "upscale", "scale")}
+    better = dataclasses.replace(preset, run=run, **kept)
+    if settings.preset == preset.preset:
+        train, least = settings.train, preset.train
+        times = 2 * max(1, (train.max_minutes or 0) / (least.max_minutes or 1), train.epochs / least.epochs)
+        minutes = least.max_minutes and times * least.max_minutes
+        more = dataclasses.replace(train, epochs=math.ceil(times * least.epochs), max_minutes=minutes)
+        better = dataclasses.replace(settings, run=run, train=more)
+    return f"faceae train --preset {preset.preset} {shlex.join(config.flags(better, preset))}"
+
+
+def print_comparison(summary: Mapping[str, Any], command: str = "") -> None:
+    """Prints the model's share of the best baseline's error, and how to get the baselines that are missing.
+
+    Args:
+        summary: the content of summary.json.
+        command: what trains for longer, if that is known.
+    """
     ours = "the pictures have" if "known_pixels" in summary else "the model has"
     line = f"best baseline: {summary['best_baseline']}; {ours} {summary['of_best']:.2f} of its error"
     task = summary["task"]
@@ -20,8 +44,9 @@ def print_comparison(summary: Mapping[str, Any]) -> None:
         line += f" (on a sample of {compared['images']})"
     out.print(line)
     if summary["of_best"] >= 1 and "known_pixels" not in summary:
-        advice = f"; --preset {OF_TASK[task]} takes 20 minutes" if task in OF_TASK else ""
-        out.print(f"That is no better than what needs no training. Train for longer{advice}.")
+        out.print(
+            "That is no better than what needs no training. Train for longer" + (f":\n{command}" if command else ".")
+        )
     if missing := lacking(task, summary["baselines"]):
         packages = " ".join(dict.fromkeys(PACKAGES[name][1] for name in missing))
         out.print(f"left out: {', '.join(missing)}; pip install {packages}")
@@ -29,9 +54,9 @@ def print_comparison(summary: Mapping[str, Any]) -> None:
         out.print("left out: pca; the model has no pca.safetensors beside it, which training leaves there")
 
 
-def print_caveats(summary: Mapping[str, Any]) -> None:
-    """Prints what a reader of the result table of a run has to know."""
-    print_comparison(summary)
+def print_caveats(summary: Mapping[str, Any], command: str) -> None:
+    """Prints what a reader of the result table of a run has to know; `command` trains for longer."""
+    print_comparison(summary, command)
     if "bits_per_value" in summary:
         out.print(
             f"divergence: {summary['val']['kl_nats']:.1f} nats an image; with the error at most "

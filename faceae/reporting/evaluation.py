@@ -10,8 +10,6 @@ import pyarrow as pa
 from matplotlib.figure import Figure
 
 from faceae import storage
-from faceae.config import Mask
-from faceae.config.article import ARTICLE, comparable
 from faceae.config.jobs import EvaluateSettings
 from faceae.console import out
 from faceae.data.cache import decode, take
@@ -87,12 +85,10 @@ def identity(summary: Mapping[str, Any]) -> str | None:
 
 
 def rows(summary: Mapping[str, Any]) -> list[Row]:
-    """Returns the rows of the result table: the model, the baselines, and the article if it measured the same."""
-    drawn = "kind" in summary["mask"] and comparable(summary["image_size"], Mask(**summary["mask"]))
-    known = tables.reported(ARTICLE[:1]) if drawn else []
+    """Returns the rows of the result table: the model and the baselines."""
     ours = "these pictures" if "known_pixels" in summary else "this model"
     named = {ours: summary["val"], **tables.references(summary)}
-    return tables.measured(named, summary["task"]) + known
+    return tables.measured(named, summary["task"])
 
 
 def group_headings(divided: Mapping[str, GroupMeans], every: bool) -> list[str]:

@@ -11,7 +11,6 @@ import jinja2
 
 from faceae import config, storage
 from faceae.config import JobSettings, Mask, Settings
-from faceae.config.presets import OF_TASK
 from faceae.console import clock
 
 
@@ -50,7 +49,6 @@ def render(template: str, **content: Any) -> bytes:  # noqa: ANN401
     pages = jinja2.Environment(
         loader=jinja2.PackageLoader("faceae.reporting"), autoescape=True, undefined=jinja2.StrictUndefined
     )
-    pages.globals["PRESETS"] = OF_TASK
     return pages.get_template(template).render(**content).encode()
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,18 +13,33 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from PIL import Image
 
+from faceae.training.losses import HOLE_FRAME_WEIGHT
 
-def curves(history: Sequence[Mapping[str, Any]], summary: Mapping[str, Any]) -> bytes:
-    """Plots losses and validation errors by epoch with the baselines; returns a PNG."""
+_VALIDATION_LOSS: dict[str, Callable[[Mapping[str, float]], float]] = {
+    "mse": lambda val: val["mse"],
+    "hole": lambda val: val["hole_mse"] + HOLE_FRAME_WEIGHT * val["mse"],
+}
+"""The training losses that follow from the validation metrics, as far as they are errors."""
+
+
+def curves(history: Sequence[Mapping[str, Any]], summary: Mapping[str, Any], loss: str) -> bytes:
+    """Plots the loss, and validation errors with the baselines, by epoch; returns a PNG.
+
+    Args:
+        history: the records of metrics.jsonl.
+        summary: the content of summary.json.
+        loss: the name of the training loss.
+    """
     figure = Figure(figsize=(10, 3.6), layout="constrained")
-    frame, hole = figure.subplots(1, 2)
+    losses, hole = figure.subplots(1, 2)
     epochs = [record["epoch"] for record in history]
-    frame.plot(epochs, [record["train_loss"] for record in history], "o-", ms=3, label="training loss")
-    frame.plot(epochs, [record["val"]["mse"] for record in history], "o-", ms=3, label="validation MSE")
+    losses.plot(epochs, [record["train_loss"] for record in history], "o-", ms=3, label="training images")
+    if of_validation := _VALIDATION_LOSS.get(loss):
+        losses.plot(epochs, [of_validation(record["val"]) for record in history], "o-", ms=3, label="validation images")
     hole.plot(epochs, [record["val"]["hole_mse"] for record in history], "o-", ms=3, label="this model")
     draw_baselines(hole, summary["baselines"])
     inside = "Inside the hole, validation MSE" if summary["task"] == "inpaint" else "Validation MSE"
-    for axes, title in ((frame, "Full frame"), (hole, inside)):
+    for axes, title in ((losses, f"Training loss: {loss}"), (hole, inside)):
         label_axes(axes, title)
         axes.legend()
     return savefig(figure)

@@ -9,6 +9,7 @@ from PIL import Image
 
 from faceae.config import Settings
 from faceae.reporting import plots, tables
+from faceae.reporting.comparison import longer
 from faceae.reporting.pages import write_page
 
 
@@ -31,10 +32,14 @@ def write(
     write_page(
         uri,
         "report.html",
-        {"curves": plots.curves(history, summary), **{name: plots.png(sheet) for name, sheet in sheets.items()}},
+        {
+            "curves": plots.curves(history, summary, settings.train.loss),
+            **{name: plots.png(sheet) for name, sheet in sheets.items()},
+        },
         settings=settings,
         summary=summary,
         headings=tables.in_one_line(tables.headings(settings.task_name)),
         rows=tables.rows(summary, settings),
         history=history,
+        command=longer(settings),
     )

@@ -8,8 +8,8 @@ from typing import Any
 from rich.table import Table
 
 from faceae.config import Settings
-from faceae.config.article import ARTICLE, ReportedResult, matching
-from faceae.console import clock
+from faceae.config.article import ReportedResult, matching
+from faceae.console import clock, speed
 
 COLUMNS = {
     "mse": ("MSE\nframe", ".4f"),
@@ -53,7 +53,7 @@ def epoch_line(record: Mapping[str, Any], settings: Settings, seconds_left: floa
     if not asks_for_holes(settings.task_name):
         reached = f"mse {val['mse']:.5f}, {val['psnr_db']:.2f} dB"
     return (
-        f"epoch {number}  loss {record['train_loss']:.4f}  val: {reached}  {record['images_per_second']:.0f} images/s"
+        f"epoch {number}  loss {record['train_loss']:.4f}  val: {reached}  {speed(record['images_per_second'])}"
         f" ({record['data_wait_fraction']:.1%} waiting for data), {clock(seconds_left)} left"
     )
 
@@ -65,8 +65,7 @@ Row = tuple[str, list[str]]
 def rows(summary: Mapping[str, Any], settings: Settings) -> list[Row]:
     """Returns the rows of a run: its best epoch, the baselines, and what the article reports."""
     named = {f"this model, epoch {summary['best_epoch']}": summary["val"], **references(summary)}
-    known = reported(matching(settings) or [ARTICLE[0]]) if settings.task_name == "inpaint" else []
-    return measured(named, settings.task_name) + known
+    return measured(named, settings.task_name) + reported(matching(settings))
 
 
 def references(summary: Mapping[str, Any]) -> dict[str, Mapping[str, float]]:

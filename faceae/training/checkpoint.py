@@ -53,6 +53,15 @@ def save(run_uri: str, snapshot: Snapshot, progress: Progress) -> None:
         storage.delete_folder(storage.join(uri, old))
 
 
+def copy(from_run: str, to_run: str) -> None:
+    """Copies the latest complete checkpoint of a run into the folder of another, which then goes on from it."""
+    found = _checkpoints(storage.join(from_run, "checkpoints"))
+    latest = max(name for name, complete in found.items() if complete)
+    for name in (files.WEIGHTS, STATE, PROGRESS):  # the last of them makes it one
+        content = storage.read(storage.join(from_run, "checkpoints", latest, name))
+        storage.write(storage.join(to_run, "checkpoints", latest, name), content)
+
+
 def load(run_uri: str, state: TrainState, device: torch.device) -> tuple[Progress, list[str]]:
     """Loads the latest intact checkpoint of a run, if it has any.
 

@@ -13,11 +13,14 @@ from faceae.config import Settings
 from faceae.reporting import plots
 from faceae.reporting.pages import write_page
 from faceae.reporting.tables import in_one_line, references
-from faceae.tuning import view
+from faceae.tuning import importance, view
 from faceae.tuning.trials import Trial, ranked
 
-ENDS = {"finished": "o", "pruned": "x", "failed": "X", "stopped": "|", "running": "|"}
+ENDS = {"finished": "o", "pruned": "x", "failed": "X", "stopped": "|", "running": "|", "paused": "|"}
 """The marker at the end of a trial's curve, by the trial's state."""
+
+FEWEST = 3
+"""Trials with a result from which on the report shows what mattered."""
 
 
 def write(
@@ -29,7 +32,7 @@ def write(
     sheets: Mapping[str, Image.Image],
     command: str,
 ) -> None:
-    """Writes index.html, curves.png, faces.png and holes.png.
+    """Writes index.html, curves.png, faces.png and holes.png, and of three or more trials parallel.png.
 
     Args:
         uri: the report's folder.
@@ -50,11 +53,16 @@ def write(
         for trial in ranked(trials)
     ]
     task = settings.task_name
+    compared = importance.compared(trials)
+    several = len(compared) >= FEWEST
+    pictures = {"curves": curves(trials, summary["baselines"])}
+    if several:
+        pictures["parallel"] = importance.parallel(compared)
     baselines = [(name, view.cells({"val": values}, task)) for name, values in references(summary).items()]
     write_page(
         uri,
         "grid.html",
-        {"curves": curves(trials, summary["baselines"]), **{name: plots.png(sheet) for name, sheet in sheets.items()}},
+        pictures | {name: plots.png(sheet) for name, sheet in sheets.items()},
         settings=settings,
         grid=content,
         columns=in_one_line(heading for heading, _ in view.shown(settings.task_name).values()),
@@ -62,6 +70,7 @@ def write(
         varied=" × ".join(view.headings(trials)),
         rows=rows,
         baselines=baselines,
+        importance=list(importance.shares(compared).items()) if several else [],
         costs=view.costs(content["cost"]),
         command=command,
     )

@@ -17,6 +17,7 @@ from faceae.errors import RunFailedError
 from faceae.evaluation import pca
 from faceae.evaluation.run_baselines import Baselines
 from faceae.evaluation.summary import summarize
+from faceae.reporting import card
 from faceae.reporting.comparison import print_caveats
 from faceae.reporting.contact_sheet import contact_sheets
 from faceae.reporting.tables import references
@@ -72,10 +73,10 @@ class GridResult:
 
     def _cost(self) -> dict[str, Any]:
         past = self.past or {"sessions": 0, "wall_seconds": 0.0, "decode_seconds": 0.0}
-        epochs = [(trial, trial.folder.settings.train.epochs) for trial in self.trials]
+        epochs = [(trial, trial.folder.settings.train.epochs) for trial in self.trials]  # a copy trains only the rest
         return {
-            "trial_epochs": sum(trial.epochs for trial in self.trials),
-            "full_grid_trial_epochs": sum(full for _, full in epochs),
+            "trial_epochs": sum(trial.epochs - trial.inherited for trial in self.trials),
+            "full_grid_trial_epochs": sum(full - trial.inherited for trial, full in epochs),
             "saved_trial_epochs": sum(full - trial.epochs for trial, full in epochs if trial.state == "pruned"),
             "trials_started": sum(trial.state != "pending" for trial in self.trials),
             "concurrent": self.placement.concurrent,
@@ -115,6 +116,7 @@ class GridResult:
             "device": best.device,
         }
         storage.write(storage.join(model, pca.FILE), self.baselines.pca())
+        card.write(model, best.folder.settings, summary)
         storage.write_json(self.folder.path("summary.json"), summary)
         content = self.keep(state)
         reference = summary["best_baseline"]
@@ -135,7 +137,7 @@ class GridResult:
     def _print_result(self, content: dict[str, Any], summary: dict[str, Any], command: str) -> None:
         out.print()
         out.print(view.result_table(self.trials, references(summary), summary["counts"]["val"]))
-        print_caveats(summary)
+        print_caveats(summary, "")
         out.print()
         for what, text in view.costs(content["cost"]):
             out.print(f"{what:9} {text}")

@@ -1,67 +1,92 @@
 # ruff: noqa: ANN401  (Tune's trials have no public type)
-"""Runs the trials of a grid with Ray Tune, which asks ASHA after each epoch; the driver follows the changes."""
+"""Runs the trials of a grid with Ray Tune, whose scheduler decides after each epoch; the driver follows the changes."""
 
 from __future__ import annotations
 
 import logging
 import tempfile
+import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import Any
 
 import ray
 from ray import tune
-from ray.tune.schedulers import ASHAScheduler
 
 from faceae import ray_compat
 from faceae.claim import Claim
-from faceae.cluster.protocol import METRIC, TIME, RunSpec, RunStatus, Verdict
+from faceae.cluster.protocol import RunSpec, RunStatus, Verdict
 from faceae.cluster.worker_groups import WorkerGroups, in_thread
 from faceae.config.grid import GridSettings
 from faceae.console import out
 from faceae.data.dataset import FaceDataset
 from faceae.errors import InputError, one_line
 from faceae.tracking import Tracker
+from faceae.tuning.order import Order
+from faceae.tuning.schedulers import NextRun, scheduler
 from faceae.tuning.trainable import TrainRun
 from faceae.tuning.trials import Trial
 from faceae.tuning.view import GridView
 
 
 class Search:
-    """Runs the unfinished trials of a grid."""
+    """Runs the unfinished trials of a grid, and those that are proposed meanwhile."""
 
     def __init__(
         self,
         settings: GridSettings,
-        trials: Sequence[Trial],
+        trials: list[Trial],
+        order: Order,
         dataset: FaceDataset,
         groups: WorkerGroups,
         claim: Claim,
         keep: Callable[[], object],
     ) -> None:
-        """Registers the trials with the coordinator.
+        """Shares the images.
 
         Args:
             settings: the grid's settings.
-            trials: all trials, which are updated as they run.
+            trials: all trials so far, which are updated as they run; those that `order` proposes are added.
+            order: which trial is to be run next.
             dataset: the images that the trials share.
             groups: the worker groups that train the trials.
             claim: the claim on the grid's folder.
             keep: called after a change that should be saved.
         """
-        self.settings, self.trials, self.groups, self.keep = settings, trials, groups, keep
-        self.open = {trial.folder.uri: trial for trial in trials if not trial.over}
-        self.view = GridView(trials, len(dataset.train))
+        self.settings, self.trials, self.groups, self.keep, self.claim = settings, trials, groups, keep, claim
+        self.order = order
+        self.open: dict[str, Trial] = {}
+        self.view = GridView(trials, len(dataset.train), lambda: order.unknown_epochs)
         self.trackers: dict[str, Tracker] = {}
         self.ended: list[Tracker] = []  # those of trials that are over; their services may still be busy
         self.tracked = False  # whether tracking has worked for any trial
         self.seen: Counter[str] = Counter()  # number of records received, by run
         self.notes: Counter[str] = Counter()  # number of notes shown, by trial
         self.free_since = [time.monotonic()] * groups.placement.concurrent  # one time for each free slot
-        shared = groups.share(dataset)
-        for uri, trial in self.open.items():
-            groups.register(RunSpec(uri, trial.folder.settings, shared, groups.placement.max_workers, claim))
+        self.shared = groups.share(dataset)
+        self.decided: set[str] = set()  # runs of which Tune has a verdict, until the driver has heard of it, too
+        self.lock = threading.Lock()  # Tune's thread begins trials, and the driver's updates them
+
+    def _next(self) -> str | None:
+        """Returns the run that Tune is to start next, None if there is none now; called in Tune's thread."""
+        with self.lock:
+            settled = all(self.open[run].state not in ("pending", "running") for run in self.decided)
+            self.decided = set() if settled else self.decided
+            # What is proposed next depends on how the trials ended: not on whether the driver has heard of it already.
+            trial = self.order.next() if settled or self.order.begun else None
+            if trial is None:
+                return None
+            uri, workers = trial.folder.uri, self.groups.placement.max_workers
+            self.open[uri], trial.state, self.seen[uri], self.notes[trial.name] = trial, "pending", 0, 0
+            self.groups.register(
+                RunSpec(uri, trial.folder.settings, self.shared, workers, self.claim, trial.until or None)
+            )
+            self.keep()
+            return uri
+
+    def _decided(self, run: str) -> None:
+        self.decided.add(run)
 
     def run(self) -> None:
         """Runs the trials until all are over.
@@ -70,7 +95,7 @@ class Search:
             RunFailedError: no worker group could be started.
             KeyboardInterrupt: Ctrl-C; the trials have been asked to stop.
         """
-        if not self.open:
+        if self.order.done():
             return
         ray_compat.set_defaults(ray_compat.TUNE_ENVIRONMENT)
         logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # the view shows a failed trial without its traceback
@@ -106,51 +131,34 @@ class Search:
             # A trial's process only waits and costs next to nothing: it runs on the head node and leaves the CPUs to
             # the workers and Ray Data. (Tune refuses a trial without any resource.)
             tune.with_resources(TrainRun, tune.PlacementGroupFactory([{ray_compat.HEAD_RESOURCE: 0.001}])),
-            param_space={"coordinator": self.groups.coordinator_name, "run": tune.grid_search(list(self.open))},
             tune_config=tune.TuneConfig(
-                scheduler=self._scheduler(),
+                scheduler=scheduler(self.settings, self.trials),
+                search_alg=NextRun(self._next, self.order.done, self.groups.coordinator_name),
+                num_samples=-1,  # as many as there are
                 max_concurrent_trials=self.groups.placement.concurrent,
                 reuse_actors=True,
+                trial_name_creator=_name,
             ),
             # Tune's own state is discarded: a grid is continued from the trials' folders.
             run_config=tune.RunConfig(
                 storage_path=scratch,
-                name="tune",
-                callbacks=[VerdictCallback(self.groups.coordinator)],
+                name=self.settings.run.name,
+                callbacks=[VerdictCallback(self.groups.coordinator, self._decided)],
                 checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
                 verbose=0,
             ),
         )
 
-    def _scheduler(self) -> ASHAScheduler:
-        """Returns ASHA, with the records of the trials that ended in an earlier session."""
-        asha = self.settings.asha
-        epochs = max(trial.folder.settings.train.epochs for trial in self.trials)
-        scheduler = ASHAScheduler(
-            time_attr=TIME,
-            metric=METRIC,
-            mode="min",
-            max_t=epochs,
-            grace_period=min(asha.grace_epochs, epochs),
-            reduction_factor=asha.reduction_factor,
-        )
-        for trial in self.trials:
-            if trial.over:
-                known = _Known(trial.name)
-                scheduler.on_trial_add(None, known)
-                for record in trial.history:
-                    result = {TIME: record["epoch"], METRIC: record["val"][trial.metric]}
-                    scheduler.on_trial_result(None, known, result)
-        return scheduler
-
     def _follow(self, version: int) -> int:
         """Waits for changes and applies them to the trials; returns the version that is then known."""
         changes = self.groups.changes(version, self.seen)
-        changed = [self._update(self.open[uri], status) for uri, status in changes.runs.items()]
-        if any(changed):
-            self.keep()
-        if not any(trial.state in ("pending", "stopped") for trial in self.trials):
-            self.groups.close()  # a group with nothing left to do frees its resources
+        with self.lock:
+            changed = [self._update(self.open[uri], status) for uri, status in changes.runs.items()]
+            if any(changed):
+                self.keep()
+            waiting = any(trial.state in ("pending", "paused", "stopped") for trial in self.trials)
+            if self.order.begun and not waiting:
+                self.groups.close()  # a group with nothing left to do frees its resources
         return changes.version
 
     def _update(self, trial: Trial, status: RunStatus) -> bool:
@@ -182,9 +190,12 @@ class Search:
         trial.history.clear()  # it is sent again, without any epoch that has no checkpoint
 
     def _end(self, trial: Trial, failure: str, complete: bool) -> None:
-        complete = complete or trial.epochs == trial.folder.settings.train.epochs
+        last = trial.folder.settings.train.epochs
+        complete = complete or trial.epochs == last
         trial.reason = failure
         trial.state = "failed" if failure else "finished" if complete else "pruned"
+        if trial.state == "finished" and trial.epochs == trial.until < last:
+            trial.state = "paused"
         self.free_since.append(time.monotonic())
         self.view.end(trial)
         if tracker := self.trackers.pop(trial.name, None):
@@ -206,17 +217,17 @@ class Search:
             return Tracker(trial.folder, ())
 
 
-class _Known(NamedTuple):
-    """A trial of an earlier session, as ASHA needs it."""
-
-    trial_id: str
+def _name(trial: Any) -> str:
+    """Returns the name of a trial in Ray's logs and dashboard, by its configuration."""
+    return str(trial.config["run"].rpartition("/")[2])
 
 
 class VerdictCallback(tune.Callback):
     """Passes Tune's verdict on a trial to the coordinator."""
 
-    def __init__(self, coordinator: Any) -> None:
-        self.coordinator = coordinator
+    def __init__(self, coordinator: Any, decided: Callable[[str], object]) -> None:
+        """Passes verdicts to the coordinator, and the names of their runs to `decided`."""
+        self.coordinator, self.decided = coordinator, decided
 
     def __getstate__(self) -> dict[str, Any]:
         return {}  # Tune saves its callbacks for a kind of restore that faceae does not use
@@ -228,4 +239,5 @@ class VerdictCallback(tune.Callback):
         self._decide(trial, Verdict(False, f"the trial's process failed: {one_line(trial.get_error())}"))
 
     def _decide(self, trial: Any, verdict: Verdict) -> None:
+        self.decided(trial.config["run"])
         ray.get(self.coordinator.decide.remote(trial.config["run"], verdict))

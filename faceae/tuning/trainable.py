@@ -25,20 +25,20 @@ class TrainRun(tune.Trainable):
         self._begin(config["run"])
 
     def _begin(self, run: str) -> None:
-        self.run, self.seen = run, 0
+        self.run, self.seen, self.over = run, 0, False
         ray.get(self.coordinator.submit.remote(run))
 
     def step(self) -> dict[str, Any]:
         """Waits for the next epoch or the end of the run. Epochs of an earlier session are reported as if new.
 
         Returns:
-            ASHA's metric and time (`faceae.cluster.protocol.METRIC` and `TIME`); `over`, whether the trial needs no
-            more epochs; and `done`, which says the same to Tune, but which Tune also sets for the trials that it stops.
-            To Tune, a run that had to give up has not failed, since a failure would cost the process; the driver knows
-            the reason.
+            the scheduler's metric and time (`faceae.cluster.protocol.METRIC` and `TIME`); `over`, whether the trial
+            needs no more epochs; and `done`, which says the same to Tune, but which Tune also sets for the trials that
+            it stops. To Tune, a run that had to give up has not failed, since a failure would cost the process; the
+            driver knows the reason.
         """
         result: dict[str, Any] = ray.get(self.coordinator.next_epoch.remote(self.run, self.seen))
-        self.seen += 1
+        self.seen, self.over = self.seen + 1, result["over"]
         return result
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
@@ -48,5 +48,9 @@ class TrainRun(tune.Trainable):
         return True
 
     def cleanup(self) -> None:
-        """Ends the trial: its workers leave it after the current step and are free for another."""
-        ray.get(self.coordinator.stop.remote(self.run))
+        """Ends the trial: its workers leave it after the current step and are free for another.
+
+        Not if it was over, for another process may go on with the run meanwhile (see `faceae.tuning.population`).
+        """
+        if not self.over:
+            ray.get(self.coordinator.stop.remote(self.run))

@@ -11,12 +11,12 @@ from typing import Any, Literal
 
 from faceae import storage
 from faceae.config import Settings
-from faceae.config.grid import Point
+from faceae.config.points import Point
 from faceae.metrics import NAMES
 from faceae.run_folder import RunFolder
 from faceae.training.progress import Progress, Record
 
-State = Literal["pending", "running", "stopped", "finished", "pruned", "failed"]
+State = Literal["pending", "running", "paused", "stopped", "finished", "pruned", "failed"]
 OVER = ("finished", "pruned", "failed")
 """States of a trial that has nothing left to do."""
 
@@ -29,12 +29,15 @@ class Trial:
         name: the name of the trial's folder.
         values: the values of the fields that differ within the grid, by the fields' paths.
         folder: the run's folder.
-        state: `finished` after all epochs, `pruned` by ASHA, `failed` (see `reason`), or `stopped` together with the
-            grid, which may be continued.
+        state: `finished` after all epochs, `pruned` (stopped early), `failed` (see `reason`), or `stopped` together
+            with the grid, which may be continued; in a population, `paused` until all have come as far.
         history: the record of each finished epoch, as in metrics.jsonl.
         reason: why the trial failed; empty if it did not.
         start_up_seconds: seconds from a free slot in the cluster to the start of the first epoch.
         device: name of the device that the trial trains on; empty before it has started.
+        until: in a population, the epoch after which it pauses; 0 before it has been run.
+        parent: in a population, the name of the trial that it began as a copy of; empty if it began anew.
+        inherited: number of epochs that its parent had trained.
     """
 
     name: str
@@ -45,6 +48,9 @@ class Trial:
     reason: str = ""
     start_up_seconds: float = 0.0
     device: str = ""
+    until: int = 0
+    parent: str = ""
+    inherited: int = 0
 
     @property
     def epochs(self) -> int:
@@ -73,8 +79,14 @@ class Trial:
 
     @property
     def training_seconds(self) -> float:
-        """Seconds spent in epochs, without validation."""
-        return sum(record["seconds"] for record in self.history)
+        """Seconds spent in epochs, without validation and without those of its parent."""
+        return sum(record["seconds"] for record in self.history[self.inherited :])
+
+
+def saved_rows(grid: RunFolder[Any]) -> dict[str, dict[str, Any]]:
+    """Returns the rows of a continued grid's trials in its grid.json by the trials' names; none of a new grid."""
+    uri = grid.path("grid.json")
+    return {row["trial"]: row for row in storage.read_json(uri)["trials"]} if storage.exists(uri) else {}
 
 
 def open_trials(points: Sequence[Point], grid: RunFolder[Any]) -> list[Trial]:
@@ -83,21 +95,27 @@ def open_trials(points: Sequence[Point], grid: RunFolder[Any]) -> list[Trial]:
     Raises:
         InputError: a trial's folder cannot be written, or holds a different run.
     """
-    uri = grid.path("grid.json")
-    saved = {row["trial"]: row for row in storage.read_json(uri)["trials"]} if storage.exists(uri) else {}
+    saved = saved_rows(grid)
     trials = []
     for point in points:
-        run = replace(point.settings.run, name=point.name, storage=grid.path("trials"), resume=True)
-        folder = RunFolder(replace(point.settings, run=run))
-        trial = Trial(point.name, point.values, folder)
-        if folder.open() and storage.exists(folder.path("metrics.jsonl")):
-            trial.history = storage.read_lines(folder.path("metrics.jsonl"))
+        trial = open_trial(point, grid)
         if row := saved.get(point.name):
             trial.start_up_seconds, trial.reason, trial.device = row["start_up_seconds"], row["reason"], row["device"]
+            trial.parent, trial.inherited = row.get("parent", ""), row.get("inherited_epochs", 0)
             if row["state"] in OVER:
                 trial.state = row["state"]
         trials.append(trial)
     return trials
+
+
+def open_trial(point: Point, grid: RunFolder[Any]) -> Trial:
+    """Opens the folder of one trial, see `open_trials`."""
+    run = replace(point.settings.run, name=point.name, storage=grid.path("trials"), resume=True)
+    folder = RunFolder(replace(point.settings, run=run))
+    trial = Trial(point.name, point.values, folder)
+    if folder.open() and storage.exists(folder.path("metrics.jsonl")):
+        trial.history = storage.read_lines(folder.path("metrics.jsonl"))
+    return trial
 
 
 def ranked(trials: Sequence[Trial]) -> list[Trial]:
@@ -121,6 +139,7 @@ def rows(trials: Sequence[Trial]) -> list[dict[str, Any]]:
             "start_up_seconds": round(trial.start_up_seconds, 1),
             "training_seconds": round(trial.training_seconds, 1),
             "device": trial.device,
+            **({"parent": trial.parent, "inherited_epochs": trial.inherited} if trial.parent else {}),
         }
         for rank, trial in enumerate(ranked(trials), 1)
     ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from types import TracebackType
 from typing import Any
@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from faceae.config.article import matching
-from faceae.console import clock, count, out
+from faceae.console import clock, count, out, speed
 from faceae.reporting.tables import asks_for_holes, columns
 from faceae.tuning.trials import Trial, ranked
 
@@ -52,10 +52,16 @@ def article(trial: Trial) -> str:
 class GridView:
     """Shows the trials while they run."""
 
-    def __init__(self, trials: Sequence[Trial], images: int) -> None:
-        """Shows nothing yet; `images` is the number of training images in an epoch."""
-        self.trials, self.images = trials, images
-        self.before = sum(trial.epochs for trial in trials)
+    def __init__(self, trials: Sequence[Trial], images: int, unknown: Callable[[], int] = lambda: 0) -> None:
+        """Shows nothing yet.
+
+        Args:
+            trials: the trials, to which others may be added.
+            images: number of training images in an epoch.
+            unknown: returns the trial-epochs of the trials that will be added.
+        """
+        self.trials, self.images, self.unknown = trials, images, unknown
+        self.before = sum(trial.epochs - trial.inherited for trial in trials)
         self.start = time.monotonic()
         self.steps: dict[str, float] = {}
         self.stack = ExitStack()
@@ -81,7 +87,7 @@ class GridView:
         self._line(
             f"{trial.name:{self._width()}}  epoch {record['epoch']}/{trial.folder.settings.train.epochs}  "
             f"loss {record['train_loss']:.4f}  val: {trial.metric} {record['val'][trial.metric]:.5f}  "
-            f"{record['images_per_second']:.0f} images/s; {self.progress()}"
+            f"{speed(record['images_per_second'])}; {self.progress()}"
         )
 
     def note(self, trial: Trial, text: str) -> None:
@@ -96,8 +102,9 @@ class GridView:
 
     def progress(self) -> str:
         """Describes how many epochs of all trials are done, and how long the rest takes at most."""
-        done = sum(trial.epochs for trial in self.trials)
-        left = sum(trial.folder.settings.train.epochs - trial.epochs for trial in self.trials if not trial.over)
+        done = sum(trial.epochs - trial.inherited for trial in self.trials)
+        open_epochs = (trial.folder.settings.train.epochs - trial.epochs for trial in self.trials if not trial.over)
+        left = sum(open_epochs) + self.unknown()
         text = f"{done} trial-epochs done, at most {left} to go"
         if done > self.before:
             seconds = (time.monotonic() - self.start) / (done - self.before) * left
@@ -113,6 +120,8 @@ class GridView:
 
     def _table(self) -> Group:
         """Returns the live table: running trials first, and no more than the terminal has room for."""
+        if not self.trials:  # of a search that proposes them
+            return Group(Text("the first trial starts"))
         table = Table(box=None, pad_edge=False)
         for heading in ("trial", *headings(self.trials), "epoch", f"val {self.trials[0].metric}", "state"):
             table.add_column(heading, min_width=9 if heading == "epoch" else None)
@@ -170,7 +179,7 @@ def costs(cost: Mapping[str, Any]) -> list[tuple[str, str]]:
     saved = f"{cost['full_grid_trial_epochs']} trial-epochs in full, {epochs} trained"
     if cost["saved_trial_epochs"]:
         share = cost["saved_trial_epochs"] / cost["full_grid_trial_epochs"]
-        saved += f"; ASHA saved {cost['saved_trial_epochs']} ({share:.0%})"
+        saved += f"; stopping early saved {cost['saved_trial_epochs']} ({share:.0%})"
     return [
         ("grid", saved),
         ("decoding", decoded),

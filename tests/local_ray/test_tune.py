@@ -117,11 +117,13 @@ def test_trials_are_ranked_and_all_results_are_written(finished):
     assert summary["val"] == best["val"]
     assert {"black", "mean", "telea", "navier_stokes", "biharmonic", "pca"} == set(summary["baselines"])
     page = (folder / "report" / "index.html").read_text()
-    assert page.count("data:image/png;base64,") == 3
+    assert page.count("data:image/png;base64,") == 4
     for trial in result["trials"]:
         assert f"{trial['settings']['optim.lr']:g}" in page
-    assert "ASHA saved" in page
+    assert "stopping early saved" in page
+    assert "<b>optim.lr</b> alone explains" in page
     assert Image.open(folder / "report" / "curves.png").width > 1000
+    assert Image.open(folder / "report" / "parallel.png").width > 500
     assert Image.open(folder / "report" / "faces.png").height == 4 * 32
     assert Image.open(folder / "report" / "holes.png").height == 4 * 192
 

@@ -23,7 +23,7 @@ PLACES = {
 }
 """The positional arguments of each job that has some."""
 
-INSTEAD = {"tune": "faceae.config.grid:points"}
+INSTEAD = {"tune": "faceae.config.points:checked"}
 """What is called in place of a job's driver: all that a driver does before it looks at a file or at Ray."""
 
 

@@ -50,7 +50,7 @@ def test_the_terminal_says_the_share_of_the_best_the_sample_and_what_is_left_out
         print_comparison({"task": "inpaint"} | aggregate.means(ROWS))
     assert printed.get().splitlines() == [
         "best baseline: pca; the model has 1.00 of its error in the hole (on a sample of 2)",
-        "That is no better than what needs no training. Train for longer; --preset restore takes 20 minutes.",
+        "That is no better than what needs no training. Train for longer.",
         "left out: navier_stokes, biharmonic; pip install opencv-python-headless scikit-image",
     ]
     assert list(references(aggregate.means(ROWS))) == ["on a sample of 2", "black", "telea", "pca"]

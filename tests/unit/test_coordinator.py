@@ -24,7 +24,8 @@ async def make_coordinator(*submitted):
 
 
 def record(epoch, mse=0.5):
-    return {"epoch": epoch, "val": {"mse": mse / epoch}}
+    measured = {"images": 10, "images_per_second": 5.0, "data_wait_fraction": 0.0, "train_loss": 0.1}
+    return {"epoch": epoch, "val": {"mse": mse / epoch}, **measured}
 
 
 def play(scene):
@@ -89,7 +90,7 @@ def test_workers_that_have_been_replaced_are_refused():
             coordinator.step(ONE, "a", 1, 8),
             coordinator.epoch(ONE, "a", record(1)),
             coordinator.confirm(ONE),
-            coordinator.checkpointed(ONE),
+            coordinator.checkpointed(ONE, "a", 0.5),
             coordinator.finish(ONE),
         ]
         for call in late:

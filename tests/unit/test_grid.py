@@ -10,7 +10,8 @@ from rich.console import Console
 
 from faceae import cli
 from faceae.cluster import placement
-from faceae.config import Scale, Settings, grid, presets
+from faceae.config import Scale, Settings, presets
+from faceae.config import points as config_points
 from faceae.config.article import ARTICLE
 from faceae.config.grid import GridSettings
 from faceae.errors import InputError
@@ -26,7 +27,7 @@ def parse(*flags: str) -> GridSettings:
 
 
 def points(*flags: str):
-    return grid.points(parse(*flags))
+    return config_points.known(parse(*flags))
 
 
 def test_lists_of_any_fields_are_multiplied():
@@ -134,7 +135,7 @@ def some_trials(tmp_path) -> list[Trial]:
     """A pending, a running, a finished, a pruned and a failed trial, in that order."""
     settings = parse("--preset", "article", "--train.epochs", "3", "--grid.optim.lr", "0.5", "0.4", "0.3", "0.2", "0.1")
     folder = RunFolder(dataclasses.replace(settings, run=dataclasses.replace(settings.run, storage=str(tmp_path))))
-    opened = trials.open_trials(grid.points(settings), folder)
+    opened = trials.open_trials(config_points.known(settings), folder)
     for trial, state, values in zip(
         opened,
         ("pending", "running", "finished", "pruned", "failed"),
