@@ -54,6 +54,7 @@ On a cluster, from a checkout:
     faceae tune --preset article-grid --data.source path/to/ffhq  # the Keras article's six settings
     faceae tune --preset restore --data.source path/to/ffhq \\
         --grid.optim.lr 0.004 0.002 0.001 --grid.model.width 32 48
+    faceae tune --preset restore --data.source path/to/ffhq --tune.search optuna --grid.optim.lr 1e-4:1e-1:log
     faceae tune --run.name grid --run.resume                      # continue after a stop
 
 --grid.GROUP.FIELD takes a list of values of --GROUP.FIELD; every combination is a trial.

@@ -59,8 +59,19 @@ class Coordinator:
 
     # The driver's side
 
-    async def register(self, uri: str, spec: list[ray.ObjectRef], epochs: int, metric: str) -> None:
-        """Registers a run, also anew one that has paused, with the epochs and the metric that its trial reports."""
+    async def register(
+        self, uri: str, spec: list[ray.ObjectRef], epochs: int, metric: str, image_bytes: int = 0
+    ) -> None:
+        """Registers a run, also anew one that has paused.
+
+        Args:
+            uri: the run's name.
+            spec: a reference to its `RunSpec`.
+            epochs: the last epoch that is to be trained.
+            metric: the metric that its trial reports to Ray Tune.
+            image_bytes: size of the decoded images, for Ray's metrics.
+        """
+        self.gauges.cached(uri, image_bytes)
         self.runs[uri] = KnownRun(spec, epochs, metric)
 
     async def submit(self, run: str) -> None:

@@ -5,6 +5,7 @@ All have the tags `run`, the name of the run or the grid, and `trial`, which is 
 
 from __future__ import annotations
 
+import time
 from collections import defaultdict
 
 from ray.util.metrics import Counter, Gauge, Histogram
@@ -12,6 +13,8 @@ from ray.util.metrics import Counter, Gauge, Histogram
 from faceae.training.progress import Record
 
 _TAGS = ("run", "trial")
+
+_REPEAT_S = 1.0
 
 IMAGES = "faceae_images_trained"
 RATE = "faceae_images_per_second"
@@ -34,11 +37,6 @@ def tags(uri: str) -> dict[str, str]:
     return {"run": name, "trial": ""}
 
 
-def cached(uri: str, size: int) -> None:
-    """Says how many bytes of decoded images a job, with this folder, keeps in the cluster's object store."""
-    Gauge(CACHED, "Decoded images in the cluster's object store, bytes.", _TAGS).set(size, tags(uri))
-
-
 def masks(job: str, number: int) -> None:
     """Counts masks that were drawn for a job with this folder."""
     Counter(MASKS, "Masks drawn, or what else is random about an image.", _TAGS).inc(number, tags(job))
@@ -49,20 +47,29 @@ class Gauges:
 
     def __init__(self) -> None:
         self._images = Counter(IMAGES, "Images trained on.", _TAGS)
-        self._rate = Gauge(RATE, "Images trained on a second, in the last epoch.", _TAGS)
-        self._wait = Gauge(WAIT, "Share of the last epoch in which the first worker waited for data.", _TAGS)
-        self._epoch = Gauge(EPOCH, "Finished epochs.", _TAGS)
-        self._loss = Gauge(LOSS, "Training loss of the last epoch.", _TAGS)
-        self._validation = Gauge(VALIDATION, "Validation metrics of the last epoch.", (*_TAGS, "metric"))
-        self._workers = Gauge(WORKERS, "Training workers.", _TAGS)
         bounds = [0.1, 0.3, 1, 3, 10, 30, 100]
         self._checkpoint = Histogram(CHECKPOINT, "Seconds that a checkpoint took to write.", bounds, _TAGS)
+        self._gauges = {
+            RATE: Gauge(RATE, "Images trained on a second, in the last epoch.", _TAGS),
+            WAIT: Gauge(WAIT, "Share of the last epoch in which the first worker waited for data.", _TAGS),
+            EPOCH: Gauge(EPOCH, "Finished epochs.", _TAGS),
+            LOSS: Gauge(LOSS, "Training loss of the last epoch.", _TAGS),
+            VALIDATION: Gauge(VALIDATION, "Validation metrics of the last epoch.", (*_TAGS, "metric")),
+            WORKERS: Gauge(WORKERS, "Training workers.", _TAGS),
+            CACHED: Gauge(CACHED, "Decoded images in the cluster's object store, bytes.", _TAGS),
+        }
         self._counted: defaultdict[str, dict[int, int]] = defaultdict(dict)
+        self._values: defaultdict[str, dict[tuple[str, str], float]] = defaultdict(dict)  # by gauge and metric
+        self._said: dict[str, float] = {}
 
     def started(self, run: str, workers: int, epoch: int, images: int) -> None:
         """Sets the workers of a run, and what of its current epoch had been trained before."""
-        self._workers.set(workers, tags(run))
+        self._values[run][WORKERS, ""] = workers
         self._counted[run] = {epoch: images}
+
+    def cached(self, run: str, size: int) -> None:
+        """Sets the bytes of the decoded images on which a run is trained."""
+        self._values[run][CACHED, ""] = size
 
     def step(self, run: str, epoch: int, images: int) -> None:
         """Counts the images of an epoch, of which so many are done."""
@@ -70,23 +77,30 @@ class Gauges:
         if (new := images - counted.get(epoch, 0)) > 0:
             self._images.inc(new, tags(run))
             counted[epoch] = images
+        if time.monotonic() - self._said.get(run, -_REPEAT_S) >= _REPEAT_S:
+            self._say(run)
 
     def epoch(self, run: str, record: Record) -> None:
         """Takes the record of a finished epoch."""
-        of = tags(run)
+        values = self._values[run]
+        values[EPOCH, ""], values[RATE, ""] = record["epoch"], record["images_per_second"]
+        values[WAIT, ""], values[LOSS, ""] = record["data_wait_fraction"], record["train_loss"]
+        values |= {(VALIDATION, metric): value for metric, value in record["val"].items()}
         self.step(run, record["epoch"], record["images"])
         self._counted[run].pop(record["epoch"], None)
-        self._epoch.set(record["epoch"], of)
-        self._rate.set(record["images_per_second"], of)
-        self._wait.set(record["data_wait_fraction"], of)
-        self._loss.set(record["train_loss"], of)
-        for metric, value in record["val"].items():
-            self._validation.set(value, {**of, "metric": metric})
 
     def checkpoint(self, run: str, seconds: float) -> None:
         """Takes the seconds that a checkpoint took to write."""
         self._checkpoint.observe(seconds, tags(run))
 
     def ended(self, run: str) -> None:
-        """Sets the workers of a run to none."""
-        self._workers.set(0, tags(run))
+        """Forgets a run."""
+        self._say(run)
+        for known in (self._values, self._counted, self._said):
+            known.pop(run, None)
+
+    def _say(self, run: str) -> None:
+        """Sets the gauges of a run: Ray forgets the value of one that is not set between two scrapes."""
+        self._said[run] = time.monotonic()
+        for (name, metric), value in self._values[run].items():
+            self._gauges[name].set(value, {**tags(run), **({"metric": metric} if metric else {})})

@@ -62,7 +62,7 @@ class WorkerGroups:
             job: the folder of the run or the grid, which names them in Ray's dashboard and metrics.
         """
         self.coordinator, self.coordinator_name = start_coordinator()
-        self.placement, self.job = placement, job
+        self.placement, self.job, self.cached = placement, job, 0
         name = gauges.tags(job)["run"]
         names = [f"{name}-{i}" for i in range(1, placement.concurrent + 1)] if placement.concurrent > 1 else [name]
         groups = [_WorkerGroup(self.coordinator, placement, scale, each) for each in names]
@@ -93,15 +93,14 @@ class WorkerGroups:
         Returns:
             The reference to `dataset` for `RunSpec`.
         """
-        images = len(dataset.train) + len(dataset.val)
-        gauges.cached(self.job, images * image_bytes(dataset.task.image_size))
+        self.cached = (len(dataset.train) + len(dataset.val)) * image_bytes(dataset.task.image_size)
         self.drawing = in_thread(lambda: draw_masks(self.coordinator, dataset, self.job))
         return ray.put(dataset)
 
     def register(self, spec: RunSpec) -> None:
         """Registers a run with the coordinator, without queueing it."""
         metric = spec.settings.train.best_by
-        ray.get(self.coordinator.register.remote(spec.uri, [ray.put(spec)], spec.last_epoch, metric))
+        ray.get(self.coordinator.register.remote(spec.uri, [ray.put(spec)], spec.last_epoch, metric, self.cached))
 
     def submit(self, run: str) -> None:
         """Queues a registered run for the next free group."""

@@ -69,6 +69,7 @@ def write(
         summary=summary,
         varied=" × ".join(view.headings(trials)),
         rows=rows,
+        reported=any(row["article"] for row in rows),
         baselines=baselines,
         importance=list(importance.shares(compared).items()) if several else [],
         costs=view.costs(content["cost"]),

@@ -152,7 +152,7 @@ def result_table(trials: Sequence[Trial], references: Mapping[str, Mapping[str, 
     for heading, _ in shown(task).values():
         table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("\nstate", no_wrap=True)
-    wide = out.width >= 100
+    wide = out.width >= 100 and any(map(article, trials))
     if wide:
         table.add_column("the article's loss,\naccuracy (epochs)", no_wrap=True)
     for rank, trial in enumerate(ranked(trials), 1):

@@ -9,7 +9,6 @@ import urllib.request
 import pytest
 from rayhead import Head
 from runs import ROOT
-from seaweed import free_ports
 
 from faceae.cluster import gauges
 
@@ -30,8 +29,8 @@ def test_the_dashboard_shows_only_metrics_that_there_are():
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_a_run_is_seen_in_rays_metrics(tmp_path):
-    (port,) = free_ports(1)
     with Head() as head:
+        port = head.ports.pop()
         head.start_head("--num-cpus=4", f"--metrics-export-port={port}", RAY_metrics_report_interval_ms="500")
         flags = ["--data.source", "synthetic:200", "--data.image-size", "32", "--mask.size", "8"]
         flags += ["--train.epochs", "400", "--run.storage", str(tmp_path), "--run.name", "seen"]

