@@ -52,7 +52,7 @@ cluster-local: setup  ## test deploy/local.yaml on one machine, over SSH: about 
 	PATH="$(CURDIR)/$(BIN):$$PATH" deploy/local-test.sh
 
 docs: setup  ## build the documentation as a site, into out/site/index.html; a broken link is an error
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 lint: setup  ## check style, types, and which package may import which
 	$(BIN)/ruff check .
