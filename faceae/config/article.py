@@ -51,8 +51,10 @@ ARTICLE = (
 
 
 def matching(settings: Settings) -> list[ReportedResult]:
-    """Returns the article's results with the same network, hole, optimizer, learning rate and loss; the images may be
-    others."""
+    """Returns the article's results with the same network, hole, optimizer, learning rate and loss; the photographs may
+    be others."""
+    if any(uri.startswith("synthetic:") for uri in settings.data.source):
+        return []
     size, mask = settings.data.image_size, settings.mask
     hole = size, tuple(mask.kind), mask.sizes, mask.count
     if (settings.task, settings.model.name, hole) != (("inpaint",), "article", (128, ("box",), (28, 28), 1)):

@@ -135,7 +135,7 @@ def _unique(settings: GridSettings, paths: Sequence[str], asked: Iterable[dict[s
     unique = {}
     for values in asked:
         trial = _trial(settings, values)
-        unique[tuple(_value(trial, path) for path in paths)] = trial
+        unique[tuple(value(trial, path) for path in paths)] = trial
     return [(dict(zip(paths, values, strict=True)), trial) for values, trial in unique.items()]
 
 
@@ -182,7 +182,8 @@ def _trial(settings: GridSettings, values: dict[str, Any]) -> Settings:
     return config.from_dict(tree, Settings)
 
 
-def _value(settings: Settings, path: str) -> Any:  # noqa: ANN401
+def value(settings: Settings, path: str) -> Any:  # noqa: ANN401
+    """Returns a setting by its dotted path."""
     group, field = path.split(".")
     return getattr(getattr(settings, group), field)
 

@@ -35,6 +35,10 @@ class Interval(NamedTuple):
             return self.rounded(math.exp(chance.uniform(math.log(self.low), math.log(self.high))))
         return self.rounded(chance.uniform(self.low, self.high))
 
+    def __contains__(self, value: object) -> bool:
+        """Whether a number is in the range."""
+        return isinstance(value, int | float) and self.low <= value <= self.high
+
     def rounded(self, value: float) -> float:
         """Rounds to a whole number, or to `DIGITS` significant digits; inside the range."""
         rounded = round(value) if self.whole else float(f"{value:.{DIGITS}g}")

@@ -37,7 +37,7 @@ class Proposals:
         self.settings, self.space = settings, points.searched(settings)
 
     def next(self, trials: Sequence[Trial]) -> Point:
-        """Returns a trial to run next.
+        """Returns a trial to run next: first the settings as they are, if they are in the space.
 
         Args:
             trials: all trials so far. Those that run count as bad as the worst, so that the next differs from them.
@@ -47,6 +47,8 @@ class Proposals:
         """
         import optuna
 
+        if not trials and (own := self._own()):
+            return points.proposed(self.settings, 1, own)
         optuna.logging.set_verbosity(optuna.logging.ERROR)  # else it announces every study
         number = len(trials) + 1
         sampler = optuna.samplers.TPESampler(
@@ -58,6 +60,11 @@ class Proposals:
         study.add_trials([self._known(trial) for trial in trials])
         asked = study.ask(self._distributions())
         return points.proposed(self.settings, number, self._rounded(asked.params))
+
+    def _own(self) -> dict[str, Any]:
+        """Returns the values that the settings have themselves; nothing if one of them is not in the space."""
+        own = {path: points.value(self.settings, path) for path in self.space}
+        return own if all(own[path] in among for path, among in self.space.items()) else {}
 
     def _known(self, trial: Trial) -> FrozenTrial:
         """Returns a trial as Optuna knows it: one that was stopped early has its value at its last epoch."""

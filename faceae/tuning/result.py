@@ -73,11 +73,13 @@ class GridResult:
 
     def _cost(self) -> dict[str, Any]:
         past = self.past or {"sessions": 0, "wall_seconds": 0.0, "decode_seconds": 0.0}
-        epochs = [(trial, trial.folder.settings.train.epochs) for trial in self.trials]  # a copy trains only the rest
+        epochs = [(trial, trial.folder.settings.train.epochs) for trial in self.trials]
+        pruned = sum(full - trial.epochs for trial, full in epochs if trial.state == "pruned")
+        copied = sum(full - trial.inherited for trial, full in epochs if trial.parent)  # in place of pruned ones
         return {
             "trial_epochs": sum(trial.epochs - trial.inherited for trial in self.trials),
-            "full_grid_trial_epochs": sum(full - trial.inherited for trial, full in epochs),
-            "saved_trial_epochs": sum(full - trial.epochs for trial, full in epochs if trial.state == "pruned"),
+            "full_grid_trial_epochs": sum(full for trial, full in epochs if not trial.parent),
+            "saved_trial_epochs": pruned - copied,
             "trials_started": sum(trial.state != "pending" for trial in self.trials),
             "concurrent": self.placement.concurrent,
             "sessions": past["sessions"] + 1,
