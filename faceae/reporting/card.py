@@ -5,12 +5,13 @@ Its head is what the Hugging Face Hub reads (https://huggingface.co/docs/hub/mod
 
 from __future__ import annotations
 
+import dataclasses
 import shlex
 from collections.abc import Mapping
 from typing import Any
 
 from faceae import config, storage
-from faceae.config import Settings
+from faceae.config import Run, Settings
 from faceae.console import clock
 from faceae.reporting import tables
 from faceae.reporting.pages import damage, render
@@ -31,7 +32,7 @@ def write(model: str, settings: Settings, summary: Mapping[str, Any]) -> None:
         settings=settings,
         summary=summary,
         damage=damage(settings),
-        command=f"faceae train {shlex.join(config.flags(settings))}",
+        command=f"faceae train {shlex.join(config.flags(dataclasses.replace(settings, run=Run())))}",
         headings=tables.in_one_line(tables.headings(settings.task_name)),
         rows=tables.rows(summary, settings),
         time=clock(summary["train_seconds"]),

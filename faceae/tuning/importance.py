@@ -58,7 +58,7 @@ def _groups(values: Sequence[Any]) -> NDArray[np.int64]:
 def parallel(trials: Sequence[Trial]) -> bytes:
     """Plots a line for each trial through its values and its error; returns a PNG."""
     axes_of = [*zip(view.headings(trials), trials[0].values, strict=True), (trials[0].metric, None)]
-    figure = Figure(figsize=(max(5.0, 1.8 * len(axes_of)), 3.6), layout="constrained")
+    figure = Figure(figsize=(10, 3.6), layout="constrained")
     axes = figure.subplots()
     places, ticks = zip(*(_place(trials, path) for _, path in axes_of), strict=True)
     colours = colormaps["viridis"].resampled(len(trials))
