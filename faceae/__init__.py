@@ -1,5 +1,11 @@
 """faceae: distributed training of face-restoration autoencoders on Ray.
 
+    model = faceae.load()                                     # fills scratches and spots without training
+    model("old.jpg", "mask.png").save("restored.png")
+
+    run = faceae.train("restore", data={"source": "path/to/faces"}, run={"name": "faces"})
+    model = faceae.load(f"{run.folder}/model")
+
 Every job is a function: `faceae.train`, `tune`, `prepare`, `evaluate`, `embed`, `reconstruct` and `serve`, see
 `faceae.api`; `faceae.grid` reads what `tune` has left.
 """

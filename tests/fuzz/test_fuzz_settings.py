@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from faceae import cli, config
 from faceae.config import Run, Settings
-from faceae.config.grid import GridSettings, points
+from faceae.config.grid import GridSettings
 from faceae.config.jobs import EvaluateSettings, PrepareSettings
+from faceae.config.points import checked
 from faceae.config.restore import ReconstructSettings
 from faceae.errors import InputError
 from faceae.run_folder import saved_settings
@@ -30,7 +31,7 @@ def test_every_tree_gives_settings_or_an_error(kind, data):
         assert config.from_dict(json.loads(json.dumps(config.to_dict(settings))), kind) == settings
         if kind is GridSettings:
             with contract(InputError):
-                points(settings)
+                checked(settings)
 
 
 @pytest.fixture(scope="module")

@@ -23,7 +23,9 @@ def resumed(settings):
     return dataclasses.replace(settings, run=dataclasses.replace(settings.run, resume=True))
 
 
-@pytest.mark.slow
+pytestmark = pytest.mark.slow
+
+
 def test_a_search_that_lost_its_last_trials_proposes_the_same_again(ray_cluster, faces, tmp_path):
     chosen = Tune(search="optuna", samples=5, scheduler="median", concurrent=1)
     settings = searching(faces, tmp_path, "search", chosen, train__epochs=2)
