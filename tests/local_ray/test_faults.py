@@ -72,6 +72,7 @@ def test_a_training_worker_is_killed(faces, undisturbed, tmp_path, capsys):
     assert figures(tmp_path / "run") == undisturbed
 
 
+@pytest.mark.slow
 def test_a_driver_is_killed_and_its_last_checkpoint_damaged(faces, undisturbed, tmp_path, capsys):
     settings = settings_of(faces, tmp_path, "run", run__resume=True)
     storage.write_json(str(tmp_path / "run" / "config.json"), config.to_dict(settings))

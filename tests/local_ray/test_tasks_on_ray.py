@@ -84,6 +84,7 @@ def test_a_task_is_trained_and_evaluated(ray_cluster, faces, tmp_path, task, bas
         assert_flags_of_other_tasks_are_refused(tmp_path / "run", faces, tmp_path)
 
 
+@pytest.mark.slow
 def test_one_network_learns_several_tasks_and_each_is_measured(ray_cluster, faces, tmp_path):
     summary = train(settings(SEVERAL, faces, tmp_path, "run", mask=Mask(size=12)))
     assert summary["task"] == SEVERAL
