@@ -54,7 +54,7 @@ def print_comparison(summary: Mapping[str, Any], command: str = "") -> None:
         out.print("left out: pca; the model has no pca.safetensors beside it, which training leaves there")
 
 
-def print_caveats(summary: Mapping[str, Any], command: str) -> None:
+def print_caveats(summary: Mapping[str, Any], command: str = "") -> None:
     """Prints what a reader of the result table of a run has to know; `command` trains for longer."""
     print_comparison(summary, command)
     if "bits_per_value" in summary:

@@ -139,7 +139,7 @@ class GridResult:
     def _print_result(self, content: dict[str, Any], summary: dict[str, Any], command: str) -> None:
         out.print()
         out.print(view.result_table(self.trials, references(summary), summary["counts"]["val"]))
-        print_caveats(summary, "")
+        print_caveats(summary)
         out.print()
         for what, text in view.costs(content["cost"]):
             out.print(f"{what:9} {text}")

@@ -66,11 +66,14 @@ class Search:
         self.free_since = [time.monotonic()] * groups.placement.concurrent  # one time for each free slot
         self.shared = groups.share(dataset)
         self.decided: set[str] = set()  # runs of which Tune has a verdict, until the driver has heard of it, too
+        self.stopped = False  # by Ctrl-C
         self.lock = threading.Lock()  # Tune's thread begins trials, and the driver's updates them
 
     def _next(self) -> str | None:
         """Returns the run that Tune is to start next, None if there is none now; called in Tune's thread."""
         with self.lock:
+            if self.stopped:
+                return None
             settled = all(self.open[run].state not in ("pending", "running") for run in self.decided)
             self.decided = set() if settled else self.decided
             # What is proposed next depends on how the trials ended: not on whether the driver has heard of it already.
@@ -84,6 +87,10 @@ class Search:
             )
             self.keep()
             return uri
+
+    def _done(self) -> bool:
+        """Whether no more runs are to be started."""
+        return self.stopped or self.order.done()
 
     def _decided(self, run: str) -> None:
         self.decided.add(run)
@@ -119,6 +126,8 @@ class Search:
 
     def _stop(self) -> None:
         """Stops the running trials, each with a checkpoint, and records the epochs that they have finished by then."""
+        with self.lock:  # Tune's thread starts no trial any more, and saves nothing over the result
+            self.stopped = True
         running = [trial for trial in self.trials if trial.state == "running"]
         self.groups.stop()
         self._follow(0)
@@ -133,7 +142,7 @@ class Search:
             tune.with_resources(TrainRun, tune.PlacementGroupFactory([{ray_compat.HEAD_RESOURCE: 0.001}])),
             tune_config=tune.TuneConfig(
                 scheduler=scheduler(self.settings, self.trials),
-                search_alg=NextRun(self._next, self.order.done, self.groups.coordinator_name),
+                search_alg=NextRun(self._next, self._done, self.groups.coordinator_name),
                 num_samples=-1,  # as many as there are
                 max_concurrent_trials=self.groups.placement.concurrent,
                 reuse_actors=True,
