@@ -30,6 +30,7 @@ from faceae.config.settings import (
     Settings,
     Source,
     Train,
+    command,
     flags,
 )
 from faceae.config.tasks import Noise, TaskName, Tasks, Upscale
@@ -61,6 +62,7 @@ __all__ = [
     "Uri",
     "UriOrEmpty",
     "check_mask",
+    "command",
     "convert",
     "flag",
     "flags",

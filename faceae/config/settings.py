@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+import shlex
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, PositiveFloat
@@ -231,6 +232,12 @@ def flags(settings: Settings, start: Settings | None = None) -> list[str]:
             values = value if isinstance(value, list) else [] if value is True else [value]
             found += [flag(path), *(str(each) for each in values)]
     return found
+
+
+def command(settings: Settings, start: Settings | None = None) -> str:
+    """Returns the command line that trains with these settings, on top of those of a preset, if one is given."""
+    preset = ["--preset", start.preset] if start else []
+    return f"faceae train {shlex.join([*preset, *flags(settings, start)])}"
 
 
 def _check_levels(settings: Settings) -> None:

@@ -6,7 +6,6 @@ Its head is what the Hugging Face Hub reads (https://huggingface.co/docs/hub/mod
 from __future__ import annotations
 
 import dataclasses
-import shlex
 from collections.abc import Mapping
 from typing import Any
 
@@ -32,7 +31,7 @@ def write(model: str, settings: Settings, summary: Mapping[str, Any]) -> None:
         settings=settings,
         summary=summary,
         damage=damage(settings),
-        command=f"faceae train {shlex.join(config.flags(dataclasses.replace(settings, run=Run())))}",
+        command=config.command(dataclasses.replace(settings, run=Run())),
         headings=tables.in_one_line(tables.headings(settings.task_name)),
         rows=tables.rows(summary, settings),
         time=clock(summary["train_seconds"]),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import shlex
 from collections.abc import Mapping
 from typing import Any
 
@@ -26,7 +25,7 @@ def longer(settings: Settings) -> str:
         minutes = least.max_minutes and times * least.max_minutes
         more = dataclasses.replace(train, epochs=math.ceil(times * least.epochs), max_minutes=minutes)
         better = dataclasses.replace(settings, run=run, train=more)
-    return f"faceae train --preset {preset.preset} {shlex.join(config.flags(better, preset))}"
+    return config.command(better, preset)
 
 
 def print_comparison(summary: Mapping[str, Any], command: str = "") -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import shlex
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -133,8 +132,7 @@ class GridResult:
         settings, name = best.folder.settings, f"{self.folder.name}-best"
         train = dataclasses.replace(settings.train, epochs=LONGER * settings.train.epochs)
         run = dataclasses.replace(self.folder.settings.run, name=name, resume=False)
-        flags = config.flags(dataclasses.replace(settings, train=train, run=run))
-        return f"faceae train {shlex.join(flags)}"
+        return config.command(dataclasses.replace(settings, train=train, run=run))
 
     def _print_result(self, content: dict[str, Any], summary: dict[str, Any], command: str) -> None:
         out.print()
