@@ -57,8 +57,10 @@ def serve(settings: ServeSettings) -> None:
             f"waiting   for machines: --replicas {settings.replicas} takes {settings.replicas * cpus} CPUs, and the "
             f"cluster has room for {room} now; the page comes when there is room for all"
         )
-    task = model.settings.task_name if isinstance(model, models.Restorer) else "inpaint"
-    about = About(name, task, settings.limit, settings.token)
+    task, whole = "inpaint", False
+    if isinstance(model, models.Restorer):
+        task, whole = model.settings.task_name, model.whole
+    about = About(name, task, whole, settings.limit, settings.token)
     app = application(model, about, replicas=settings.replicas, gpus=gpus, cpus=cpus)
     logging.getLogger("ray.serve").setLevel(logging.ERROR)
     quiet = {"log_level": logging.ERROR, "enable_access_log": False}

@@ -1,28 +1,28 @@
-"""The service behind Ray Serve: requests are read and answered in threads, and their pictures restored in batches."""
+"""The service behind Ray Serve: what it answers at its addresses; its replicas restore the pictures."""
 
 # Without `from __future__ import annotations`: Ray pickles the class by value, where FastAPI could not resolve them.
 
-import asyncio
-import hmac
-from collections.abc import Awaitable, Callable
-from typing import Annotated, Any, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
-import torch
 from fastapi import FastAPI, File, Request, UploadFile
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
+from fastapi.responses import HTMLResponse, JSONResponse, Response
 from ray import serve
+from ray.exceptions import RayActorError
+from ray.serve.exceptions import BackPressureError, RayServeException
+from ray.serve.handle import DeploymentHandle, DeploymentResponse
 from starlette.exceptions import HTTPException
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp
 
 from faceae.config.serve import Limits
-from faceae.models import Restorer, SurroundingsModel
-from faceae.serving import page, restoring
-from faceae.serving.restoring import Refused, Restored, Work
+from faceae.serving import page
+from faceae.serving.answers import MEDIA_TYPES, Refused, Restored, Upload
+from faceae.serving.guard import Guard
 
-_BATCH = 8  # pictures at a time; each has many windows, which the network sees in batches of its own
-_WAIT_S = 0.01  # for more pictures to come
-_COOKIE = "faceae_token"
+if TYPE_CHECKING:
+    from faceae.models import Restorer, SurroundingsModel
+
+_MOST = 1000  # requests at a time; the replicas refuse their uploads much earlier
 
 
 class About(NamedTuple):
@@ -31,12 +31,14 @@ class About(NamedTuple):
     Attributes:
         model: where the model is, or what it is, for the page.
         task: what it does.
+        whole: whether it changes whole pictures and fills no holes.
         limits: what it refuses.
         token: what people have to know to use it; None if everybody may.
     """
 
     model: str
     task: str
+    whole: bool
     limits: Limits
     token: str | None
 
@@ -46,10 +48,9 @@ _REFUSALS: dict[int | str, dict[str, Any]] = {
     413: {"description": "The upload or the picture is too large."},
     415: {"description": "The file is no picture."},
     422: {"description": "The picture or its mask cannot be used; `error` says why and what to do."},
-    500: {"description": "A process was lost; try again."},
-    503: {"description": "Too many people are waiting; try again."},
+    503: {"description": "Too many people are waiting, or a process was lost; try again."},
 }
-_PICTURE: dict[int | str, dict[str, Any]] = {200: {"content": {kind: {} for kind in restoring.MEDIA_TYPES.values()}}}
+_PICTURE: dict[int | str, dict[str, Any]] = {200: {"content": {kind: {} for kind in MEDIA_TYPES.values()}}}
 _MASK_BACK: dict[int | str, dict[str, Any]] = {
     200: {"content": {"image/png": {}}},
     204: {"description": "There are none."},
@@ -62,7 +63,8 @@ _Mask = Annotated[UploadFile | None, File(description="white where the hole is; 
 async def _refuse(request: Request, error: Exception) -> JSONResponse:
     """Answers every error in the same form."""
     if isinstance(error, Refused):
-        return JSONResponse({"error": str(error)}, error.status)
+        soon = {"Retry-After": "1"} if error.status == 503 else None
+        return JSONResponse({"error": error.message}, error.status, soon)
     if isinstance(error, HTTPException):
         return JSONResponse({"error": error.detail}, error.status_code)
     assert isinstance(error, RequestValidationError)
@@ -70,15 +72,13 @@ async def _refuse(request: Request, error: Exception) -> JSONResponse:
     return JSONResponse({"error": "; ".join(wrong)}, 422)
 
 
-@serve.deployment(max_ongoing_requests=2 * _BATCH, max_queued_requests=64, health_check_period_s=2)
+@serve.deployment(max_ongoing_requests=_MOST, health_check_period_s=2, ray_actor_options={"num_cpus": 0})
 @serve.ingress()
 class Service:
-    """A copy of the model in its own process."""
+    """What a client talks to. A process without the model, so that it outlives a replica that a picture breaks."""
 
-    def __init__(self, model: Restorer | SurroundingsModel, about: About, device: str, threads: int) -> None:
-        torch.set_num_threads(threads)
-        self.model, self.about = model.to(device), about
-        self.whole = isinstance(model, Restorer) and model.whole
+    def __init__(self, replicas: DeploymentHandle, about: About) -> None:
+        self.replicas, self.about = replicas, about
 
     def __serve_build_asgi_app__(self) -> ASGIApp:
         """Returns what answers requests; called by Ray Serve after the constructor."""
@@ -99,7 +99,7 @@ class Service:
 
     async def show(self) -> HTMLResponse:
         """The page for people."""
-        return HTMLResponse(page.render(self.about, whole=self.whole))
+        return HTMLResponse(page.render(self.about))
 
     async def document(self, request: Request) -> HTMLResponse:
         """The page for programmers."""
@@ -113,79 +113,37 @@ class Service:
 
     async def restore(self, image: _Image, mask: _Mask = None) -> Response:
         """Restores a picture: sends it back at its own size, and in its own format if that is one of ours."""
-        given = await image.read(), image.filename or "", None if mask is None else await mask.read()
-        megapixels = self.about.limits.megapixels
-        work = await asyncio.to_thread(restoring.read, *given, whole=self.whole, megapixels=megapixels)
-        made = await self._restored(work)
-        if isinstance(made, Refused):
-            raise made
-        return Response(made.content, media_type=made.media_type)
+        upload = Upload(await image.read(), image.filename or "", None if mask is None else await mask.read())
+        restored = await _answer(self.replicas.restore.remote(upload))
+        assert restored
+        return Response(restored.content, media_type=restored.media_type)
 
     async def holes(self, image: _Image) -> Response:
         """Finds the black boxes of a picture: sends back a mask that is white where they are, or nothing."""
-        found = await asyncio.to_thread(restoring.holes, await image.read(), self.about.limits.megapixels)
+        found = await _answer(self.replicas.holes.remote(Upload(await image.read())))
         return Response(found.content, media_type=found.media_type) if found else Response(status_code=204)
 
-    @serve.batch(max_batch_size=_BATCH, batch_wait_timeout_s=_WAIT_S)
-    async def _restored(self, works: list[Work]) -> list[Restored | Refused]:
-        return await asyncio.to_thread(restoring.restore, self.model, works)
 
+async def _answer(response: DeploymentResponse) -> Restored | None:
+    """Waits for a replica.
 
-class Guard:
-    """Refuses requests without the token, and uploads that are too large before they are read to their end."""
-
-    def __init__(self, app: ASGIApp, token: str | None, megabytes: float) -> None:
-        self.app, self.token, self.bytes = app, token, int(megabytes * 1e6)
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """See ASGI."""
-        if scope["type"] != "http":
-            await self.app(scope, receive, send)
-            return
-        request = Request(scope)
-        if self.token and scope["path"] != "/health" and (answer := self._unknown(request)):
-            await answer(scope, receive, send)
-            return
-        too_large = JSONResponse({"error": f"the upload is larger than {self.bytes / 1e6:g} MB"}, 413)
-        if int(request.headers.get("content-length") or 0) > self.bytes:
-            await too_large(scope, receive, send)
-            return
-        await self.app(scope, _counting(receive, self.bytes), send)
-
-    def _unknown(self, request: Request) -> Response | None:
-        """Returns the answer to a request without the token; None if it has it."""
-        assert self.token
-        kind, _, said = request.headers.get("authorization", "").partition(" ")
-        if kind.lower() == "bearer" and hmac.compare_digest(said.encode(), self.token.encode()):
-            return None
-        if hmac.compare_digest(request.cookies.get(_COOKIE, "").encode(), self.token.encode()):
-            return None
-        if hmac.compare_digest(request.query_params.get("token", "").encode(), self.token.encode()):
-            answer = RedirectResponse(request.url.path, 303)
-            answer.set_cookie(_COOKIE, self.token, httponly=True, samesite="strict")
-            return answer
-        return JSONResponse(
-            {"error": "the token is missing or wrong: send it as 'Authorization: Bearer ...', or open /?token=..."}, 401
-        )
-
-
-def _counting(receive: Receive, most: int) -> Callable[[], Awaitable[Message]]:
-    """Returns the same, which fails once more than this many bytes have come: a client may not say how many will."""
-    come = 0
-
-    async def counted() -> Message:
-        nonlocal come
-        message = await receive()
-        come += len(message.get("body", b""))
-        if come > most:
-            raise HTTPException(413, f"the upload is larger than {most / 1e6:g} MB")
-        return message
-
-    return counted
+    Raises:
+        Refused: the upload cannot be used, or there is no replica for it. An upload whose replica was lost is not tried
+            again here: it may be what broke it.
+    """
+    try:
+        answer: Restored | Refused | None = await response
+    except BackPressureError:
+        raise Refused(503, "too many people are waiting; try again") from None
+    except (RayActorError, RayServeException):
+        raise Refused(503, "the process that restored the picture was lost; try again") from None
+    if isinstance(answer, Refused):
+        raise answer
+    return answer
 
 
 def application(
-    model: Restorer | SurroundingsModel, about: About, *, replicas: int, gpus: float, cpus: float
+    model: "Restorer | SurroundingsModel", about: About, *, replicas: int, gpus: float, cpus: float
 ) -> serve.Application:
     """Returns the application for `ray.serve.run`.
 
@@ -196,7 +154,13 @@ def application(
         gpus: GPUs of each copy.
         cpus: CPU cores of each copy, and threads of its arithmetic.
     """
-    deployment: Any = Service  # Ray's decorators have no types
-    each = deployment.options(num_replicas=replicas, ray_actor_options={"num_cpus": cpus, "num_gpus": gpus})
-    bound: serve.Application = each.bind(model, about, "cuda" if gpus else "cpu", max(1, int(cpus)))
-    return bound
+    from faceae.serving.replica import Replica  # with torch, which the process of `Service` does without
+
+    each = {"num_replicas": replicas, "ray_actor_options": {"num_cpus": cpus, "num_gpus": gpus}}
+    service: Any = Service  # Ray's decorators have no types
+    replica: Any = Replica
+    copies = replica.options(**each).bind(
+        model, "cuda" if gpus else "cpu", max(1, int(cpus)), about.whole, about.limits.megapixels
+    )
+    application: serve.Application = service.bind(copies, about)
+    return application

@@ -14,9 +14,9 @@ _PAGES = jinja2.Environment(
 )
 
 
-def render(about: About, *, whole: bool) -> str:
-    """Returns the page for people; `whole` says whether the model changes whole pictures and fills no holes."""
-    return _PAGES.get_template("page.html").render(about=about, whole=whole)
+def render(about: About) -> str:
+    """Returns the page for people."""
+    return _PAGES.get_template("page.html").render(about=about)
 
 
 def render_docs(schema: dict[str, Any], address: str) -> str:

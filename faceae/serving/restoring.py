@@ -16,21 +16,7 @@ from faceae.data.metadata import FORMATS, encode
 from faceae.data.whole import Hole, read_hole, read_picture
 from faceae.errors import InputError
 from faceae.models import Restorer, SurroundingsModel
-
-MEDIA_TYPES = {"PNG": "image/png", "JPEG": "image/jpeg", "WEBP": "image/webp", "BMP": "image/bmp", "TIFF": "image/tiff"}
-"""The types of the files that are sent back, by Pillow's name of the format."""
-
-
-class Refused(Exception):  # noqa: N818  (it is an answer)
-    """An upload that cannot be used; the message says why and what to do.
-
-    Attributes:
-        status: the HTTP status.
-    """
-
-    def __init__(self, status: int, message: str) -> None:
-        super().__init__(message)
-        self.status = status
+from faceae.serving.answers import MEDIA_TYPES, Refused, Restored, Upload
 
 
 class Work(NamedTuple):
@@ -47,34 +33,25 @@ class Work(NamedTuple):
     extension: str
 
 
-class Restored(NamedTuple):
-    """A file to send back."""
-
-    content: bytes
-    media_type: str
-
-
-def read(image: bytes, name: str, mask: bytes | None, *, whole: bool, megapixels: float) -> Work:
+def read(upload: Upload, *, whole: bool, megapixels: float) -> Work:
     """Decodes an upload.
 
     Args:
-        image: the picture's file.
-        name: its name, whose extension says the format of the result.
-        mask: the file of its mask; None if its black boxes are its holes.
+        upload: the files.
         whole: whether the model changes the whole picture.
         megapixels: the largest picture, in millions of pixels.
 
     Raises:
         Refused: it cannot be used.
     """
-    if whole and mask is not None:
+    if whole and upload.mask is not None:
         raise Refused(422, "mask: the model changes the whole picture and fills no holes; leave it out")
-    picture = _picture(image, megapixels)
-    extension = PurePosixPath(name.lower()).suffix
+    picture = _picture(upload.image, megapixels)
+    extension = PurePosixPath(upload.name.lower()).suffix
     try:
-        hole = None if whole else read_hole(picture, mask)
+        hole = None if whole else read_hole(picture, upload.mask)
     except BadImage as error:
-        raise Refused(422, f"{'image' if mask is None else 'mask'}: {error}") from None
+        raise Refused(422, f"{'image' if upload.mask is None else 'mask'}: {error}") from None
     return Work(picture, hole, extension if extension in FORMATS else ".png")
 
 

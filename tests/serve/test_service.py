@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -63,8 +64,8 @@ class Running:
 
     def copies(self):
         """The pids of the processes that hold the model."""
-        names = processes_of(self.process.pid)
-        return [pid for pid, name in names.items() if name.startswith("ray::ServeRepl")]
+        lines = {pid: Path(f"/proc/{pid}/cmdline").read_text() for pid in processes_of(self.process.pid)}
+        return [pid for pid, line in lines.items() if line.startswith("ray::ServeReplica:faceae:Replica")]
 
     def post(self, path, headers=KNOWS, **files):
         return requests.post(f"{self.url}/{path}", files=files, headers=headers, timeout=60)
@@ -259,7 +260,7 @@ def test_a_copy_of_the_model_is_killed_and_only_its_own_requests_are_lost(tmp_pa
             each.join()
         lost = [code for code in answers if code != 200]
         assert len(lost) <= len(clients)
-        assert all(code >= 500 for code in lost)  # the page asks again
+        assert set(lost) <= {503}  # the page asks again
         until(lambda: len(running.copies()) == 2)
         assert running.post("restore", **files).status_code == 200
     finally:
