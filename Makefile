@@ -1,8 +1,9 @@
 # Everything runs in .venv, which the first target that needs it creates.
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN = .venv/bin
+WITHOUT_RAY = tests/unit tests/store tests/fuzz tests/browser
 
-.PHONY: setup train test docs lint format bench scale gpu identity pretrain fuzz faults soak cluster cluster-local
+.PHONY: setup train test docs documented lint format bench scale gpu identity pretrain fuzz faults soak cluster cluster-local
 
 setup: .venv/ready
 
@@ -15,8 +16,8 @@ train: setup  ## train on synthetic portraits: about 2 minutes on two cores
 	$(BIN)/python jobs/train.py
 
 test: setup
-	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses 2 tests/unit
-	$(BIN)/pytest --ignore tests/unit
+	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses 2 $(WITHOUT_RAY)
+	$(BIN)/pytest $(addprefix --ignore ,$(WITHOUT_RAY))
 
 bench: setup  ## measure data path, training and grid against their bounds, into bench/results.json: about 15 minutes on two cores
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --constraint constraints.txt --requirement bench/peers.txt
@@ -53,6 +54,9 @@ cluster-local: setup  ## test deploy/local.yaml on one machine, over SSH: about 
 
 docs: setup  ## build the documentation as a site, into out/site/index.html; a broken link is an error
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
+documented: setup  ## run every command that README, guide and usage show, on a few drawn faces: about 10 minutes
+	$(BIN)/pytest -m slow tests/documented
 
 lint: setup  ## check style, types, and which package may import which
 	$(BIN)/ruff check .

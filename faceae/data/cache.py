@@ -63,6 +63,16 @@ class Blocks:
         kept = [(ref, rows[mine]) for ref, rows, mine in wanted if mine.any()]
         return Blocks([ref for ref, _ in kept], [rows for _, rows in kept], index[index < images])
 
+    def portions(self, images: int) -> list[Blocks]:
+        """Returns them in parts of whole blocks, each with at least so many images but for the last one."""
+        parts = [Blocks([], [])]
+        for ref, rows in zip(self.refs, self.usable, strict=True):
+            if len(parts[-1]) >= images:
+                parts.append(Blocks([], []))
+            parts[-1].refs.append(ref)
+            parts[-1].usable.append(rows)
+        return parts
+
 
 Finish = Callable[[pa.Table], pa.Table]
 """Adds columns to a block of decoded images, in the task that decoded them."""

@@ -30,6 +30,10 @@ from faceae.tasks import Inpaint, Task
 from faceae.tasks.base import Fill
 from faceae.training import engine
 
+_MEASURED = 64
+_SHRUNK = 1024
+"""Images of a task at least: it takes as long as to start one, where it has to import torch and scikit-image."""
+
 
 class Baselines:
     """The baselines of a run, fitted to its training images and measured on its validation images, on the cluster."""
@@ -47,11 +51,9 @@ class Baselines:
         self.all, self.compared = len(dataset.val), dataset.val.first(images)
         self._pca = _fit_to(dataset.train)
         self._measured = [
-            (len(block), _measure_baselines.remote(block, self.task, batch_size, self._pca)) for block in self._blocks()
+            (len(part), _measure_baselines.remote(part, self.task, batch_size, self._pca))
+            for part in self.compared.portions(_MEASURED)
         ]
-
-    def _blocks(self) -> list[Blocks]:
-        return [Blocks([ref], [rows]) for ref, rows in zip(self.compared.refs, self.compared.usable, strict=True)]
 
     def compare(self, model_uri: str, val: dict[str, float]) -> dict[str, Any]:
         """Waits for the measurements, and compares a model with the baselines, see `aggregate.comparison`.
@@ -73,9 +75,11 @@ class Baselines:
     def _measure(self, model_uri: str) -> dict[str, float]:
         """Returns the metrics of a model on the images that were compared."""
         network, total = ray.put(models.load(model_uri)), Sums()
-        parts = [_measure_model.remote(block, self.task, self.batch_size, network) for block in self._blocks()]
-        for part in parts:
-            total.merge(ray.get(part))
+        for measured in [
+            _measure_model.remote(part, self.task, self.batch_size, network)
+            for part in self.compared.portions(_MEASURED)
+        ]:
+            total.merge(ray.get(measured))
         return total.means()
 
     def fill(self, name: str) -> Fill:
@@ -96,30 +100,30 @@ def _hidden(task: Task, image_ids: Sequence[str]) -> float:
 
 
 @ray.remote
-def _measure_baselines(block: Blocks, task: Task, batch_size: int, fitted: Pca) -> dict[str, Sums]:
+def _measure_baselines(images: Blocks, task: Task, batch_size: int, fitted: Pca) -> dict[str, Sums]:
     lower_priority()
-    return measure(validation_batches(block, task, batch_size), fitted, task)
+    return measure(validation_batches(images, task, batch_size), fitted, task)
 
 
 @ray.remote
-def _measure_model(block: Blocks, task: Task, batch_size: int, network: nn.Module) -> Sums:
-    return engine.evaluate(network, validation_batches(block, task, batch_size), device=torch.device("cpu"))
+def _measure_model(images: Blocks, task: Task, batch_size: int, network: nn.Module) -> Sums:
+    return engine.evaluate(network, validation_batches(images, task, batch_size), device=torch.device("cpu"))
 
 
 def _fit_to(train: Blocks) -> ray.ObjectRef:
     """Starts fitting a PCA to a sample of the training images, which depends on their ids only; returns the `Pca`."""
     sampled = train.first(pca.IMAGES)
-    blocks = zip(sampled.refs, sampled.usable, strict=True)
-    shrunk = [_shrink.remote(ref, rows) for ref, rows in blocks]
+    shrunk = [_shrink.remote(part.usable, *part.refs) for part in sampled.portions(_SHRUNK)]
     return _fit.remote(shrunk, sampled.source_order)
 
 
 @ray.remote
-def _shrink(block: pa.Table, rows: NDArray[np.int32]) -> NDArray[np.uint8]:
+def _shrink(usable: list[NDArray[np.int32]], *blocks: pa.Table) -> NDArray[np.uint8]:
     lower_priority()
-    images = column_rows(block, "pixels")
-    side = math.isqrt(len(images[0]) // 3)
-    return pca.shrink([images[row].reshape(side, side, 3) for row in rows.tolist()])
+    pixels = [column_rows(block, "pixels") for block in blocks]
+    side = math.isqrt(len(pixels[0][0]) // 3)
+    faces = [images[row].reshape(side, side, 3) for images, rows in zip(pixels, usable, strict=True) for row in rows]
+    return pca.shrink(faces)
 
 
 @ray.remote

@@ -110,7 +110,7 @@ def free_ports(count: int) -> list[int]:
     """Ports that are free now, below 20000 because SeaweedFS also uses each port + 10000."""
     with contextlib.ExitStack() as stack:
         ports = []
-        port = 11000 + os.getpid() % 4000
+        port = 11000 + 16 * os.getpid() % 8000  # pytest-xdist's processes have neighbouring pids
         while len(ports) < count:
             port += 1
             probe = stack.enter_context(socket.socket())

@@ -157,6 +157,13 @@ def test_the_first_images_are_those_of_the_list_in_whatever_blocks_they_lie():
     assert found.source_index.tolist() == [0, 1]
 
 
+def test_small_blocks_are_taken_together():
+    rows = [np.arange(count) for count in (3, 2, 4, 9, 1)]
+    parts = Blocks(list("abcde"), rows).portions(5)
+    assert [(part.refs, len(part)) for part in parts] == [(["a", "b"], 5), (["c", "d"], 13), (["e"], 1)]
+    assert [len(part) for part in Blocks(["a"], [np.arange(3)]).portions(5)] == [3]
+
+
 def test_the_best_baseline_is_the_one_with_the_lowest_composite_error():
     measured = {"black": {"composite_mse": 0.3}, "telea": {"composite_mse": 0.1}, "pca": {"composite_mse": 0.2}}
     assert baselines.best(measured) == "telea"
