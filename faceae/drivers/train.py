@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
+import importlib
+import threading
 import time
-from collections.abc import Sequence
 from contextlib import ExitStack
 from typing import Any
 
-from faceae import config, storage
+from faceae import config
 from faceae.cluster import connection, placement
 from faceae.cluster.preflight import check_batch_norm, check_network
 from faceae.cluster.protocol import RunSpec, RunStatus
 from faceae.cluster.worker_groups import WorkerGroups
 from faceae.config import Settings
 from faceae.console import Meter, out
-from faceae.data.dataset import FaceDataset, load_dataset
+from faceae.data.dataset import load_dataset
 from faceae.data.listing import check_listing
 from faceae.data.mask_library import read_masks
-from faceae.data.sources import Entry
 from faceae.data.split import Split
 from faceae.drivers import advice
 from faceae.errors import RunFailedError
@@ -62,7 +62,9 @@ def train(settings: Settings) -> dict[str, Any]:
             check_batch_norm(settings, placed, len(dataset.train))
             spec = RunSpec(folder.uri, settings, groups.share(dataset), placed.max_workers, folder.held)
             status = _train(spec, dataset.sampler(settings, placed.max_workers).images, groups, tracker)
-        summary = tracker.summary = _conclude(folder, dataset, split.val, status, started)
+        from faceae.drivers.conclusion import conclude  # by now `_train` has imported it
+
+        summary = tracker.summary = conclude(folder, dataset, split.val, status, started)
     _print_result(folder, summary)
     return summary
 
@@ -80,6 +82,7 @@ def _train(spec: RunSpec, images: int, groups: WorkerGroups, tracker: Tracker) -
         RunFailedError: the loss diverged, workers died repeatedly, or a write to the storage failed.
         KeyboardInterrupt: Ctrl-C; a checkpoint has been written.
     """
+    ahead = threading.Thread(target=importlib.import_module, args=("faceae.drivers.conclusion",))
     groups.register(spec)
     groups.submit(spec.uri)
     groups.close()
@@ -91,6 +94,8 @@ def _train(spec: RunSpec, images: int, groups: WorkerGroups, tracker: Tracker) -
                 version = changes.version
                 if status := changes.runs.get(spec.uri):
                     screen.show(status)
+                    if status.device and ahead.ident is None:
+                        ahead.start()  # the workers have imported torch, so that there is a core for it
                     if status.failure:
                         raise RunFailedError(status.failure)
                     if status.ended:
@@ -147,42 +152,6 @@ class _Screen:
         if self.before:
             meter.line(f"resumed   in epoch {epochs + 1}" + (f", image {images}" if images else ""))
         return meter
-
-
-def _conclude(
-    folder: RunFolder[Settings], dataset: FaceDataset, val: Sequence[Entry], status: RunStatus, started: float
-) -> dict[str, Any]:
-    """Measures the baselines, writes the report and summary.json, and returns the content of summary.json."""
-    from faceae.evaluation import pca  # imported late: torch takes seconds
-    from faceae.evaluation.run_baselines import Baselines
-    from faceae.evaluation.summary import summarize
-    from faceae.reporting import card
-    from faceae.reporting import run as report
-    from faceae.reporting.contact_sheet import contact_sheets
-    from faceae.reporting.latent_sheet import latent_sheet
-
-    settings = folder.settings
-    history = storage.read_lines(folder.path("metrics.jsonl"))
-    baselines = Baselines(dataset, val, settings.train.batch_size)
-    summary = summarize(folder.name, settings, history, baselines, dataset, folder.path("model"))
-    wall = time.monotonic() - started
-    summary |= {
-        "started": round(time.time() - wall, 1),  # noqa: TID251  (a date)
-        "seconds_to_first_step": round(status.first_step - started, 1) if status.first_step else None,
-        "wall_seconds": round(wall, 1),
-        "workers": status.workers,
-        "device": status.device,
-    }
-    best = summary["best_baseline"]
-    sheets = contact_sheets(folder.path("model"), dataset.val, dataset.task, best, baselines.fill(best))
-    if settings.task_name == "reconstruct":
-        sheets["latent"] = latent_sheet(folder.path("model"), dataset.val, dataset.task)
-    folder.held.check()
-    storage.write(folder.path("model", pca.FILE), baselines.pca())
-    card.write(folder.path("model"), settings, summary)
-    report.write(folder.path("report"), settings, summary, history, sheets)
-    storage.write_json(folder.path("summary.json"), summary)
-    return summary
 
 
 def _print_result(folder: RunFolder[Settings], summary: dict[str, Any]) -> None:

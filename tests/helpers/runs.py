@@ -26,6 +26,21 @@ def small(source: Path | str, storage: Path | str, name: str, **changes) -> Sett
     return Settings(**{group: kinds[group](**fields) for group, fields in groups.items()})
 
 
+RECIPE = {
+    "model__name": "unet",
+    "model__width": 8,
+    "optim__schedule": "cosine",
+    "optim__warmup": 0.1,
+    "optim__average": 0.1,
+    "train__loss": "hole",
+    "train__augment": "mirror",
+    "train__precision": "fp32",
+    "train__sharpen": 0.4,
+    "train__best_by": "last",
+}
+"""The settings of the preset `restore-sharp`, for a small network."""
+
+
 def history(uri):
     return storage.read_lines(f"{uri}/metrics.jsonl")
 
