@@ -45,6 +45,7 @@ def main() -> None:
     parser.add_argument("model", help="a saved model, such as out/denoise/model")
     parser.add_argument("--source", required=True, help="a folder of images")
     parser.add_argument("--all", action="store_true", help="all images of the folder, not only those for validation")
+    parser.add_argument("--limit", type=int, help="only so many, in an order that depends on their ids")
     parser.add_argument("--sigma", help="for denoise: another standard deviation than in training")
     parser.add_argument("--task", help="of a model of several tasks: which one")
     arguments = parser.parse_args()
@@ -55,7 +56,7 @@ def main() -> None:
     if arguments.sigma:
         settings = dataclasses.replace(settings, noise=Noise(arguments.sigma))
     split = Split(Data(source=(arguments.source,)))
-    entries = [*split.train, *split.val] if arguments.all else split.val
+    entries = ([*split.train, *split.val] if arguments.all else split.val)[: arguments.limit]
     data = damaged(settings, entries)
     made = {"this model": run(model, data)} | references(arguments.model, settings, data)
     if settings.task_name == "colorize":
