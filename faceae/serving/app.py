@@ -15,6 +15,7 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp
 
 from faceae.config.serve import Limits
+from faceae.ray_compat import HEAD_RESOURCE
 from faceae.serving import page
 from faceae.serving.answers import MEDIA_TYPES, Refused, Restored, Upload
 from faceae.serving.guard import Guard
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from faceae.models import Restorer, SurroundingsModel
 
 _MOST = 1000  # requests at a time; the replicas refuse their uploads much earlier
+_BESIDE_THE_PROXY = {"num_cpus": 0, "resources": {HEAD_RESOURCE: 0.001}}
 
 
 class About(NamedTuple):
@@ -72,7 +74,7 @@ async def _refuse(request: Request, error: Exception) -> JSONResponse:
     return JSONResponse({"error": "; ".join(wrong)}, 422)
 
 
-@serve.deployment(max_ongoing_requests=_MOST, health_check_period_s=2, ray_actor_options={"num_cpus": 0})
+@serve.deployment(max_ongoing_requests=_MOST, health_check_period_s=2, ray_actor_options=_BESIDE_THE_PROXY)
 @serve.ingress()
 class Service:
     """What a client talks to. A process without the model, so that it outlives a replica that a picture breaks."""

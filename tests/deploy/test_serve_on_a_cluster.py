@@ -1,0 +1,65 @@
+"""`faceae serve` on a cluster: its replicas are where there is room, and survive the loss of a node."""
+
+import io
+import signal
+import threading
+
+import numpy as np
+import pytest
+from PIL import Image
+from processes import kill_session, processes_of
+from rayhead import Head
+from service import Running, encoded, scratched, until
+
+import faceae
+
+
+def replicas(node):
+    return [pid for pid, name in processes_of(node.pid).items() if name.startswith("ray::ServeRepli")]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_a_service_survives_the_loss_of_a_node(tmp_path):
+    picture, hole = scratched()
+    files = {"image": encoded(picture), "mask": encoded(hole)}
+    with Head() as head:
+        head.start_head()  # with no CPU: it has only the service's own process, and the proxy
+        for number in (2, 3):
+            head.start(f"--address=127.0.0.1:{head.gcs}", f"--node-ip-address=127.0.0.{number}", "--num-cpus=2")
+            head.wait_for(lambda nodes=number: len(head.nodes("ALIVE")) == nodes)  # two at once fail to start
+        cluster = head.environment | {"RAY_ADDRESS": f"127.0.0.1:{head.gcs}"}
+        running = Running(tmp_path, "--replicas", "2", environment=cluster)
+        answers, stop = [], threading.Event()
+
+        def client():
+            while not stop.is_set():
+                answers.append(running.post("restore", **files))
+
+        clients = [threading.Thread(target=client) for _ in range(3)]
+        try:
+            running.wait()
+            assert [len(replicas(node)) for node in head.started[1:]] == [1, 1]
+            for each in clients:
+                each.start()
+            until(lambda: len(answers) >= 10)
+            kill_session(head.started[2].pid)
+            killed_at = len(answers)
+            until(lambda: len(answers) >= killed_at + 30)
+            stop.set()
+            for each in clients:
+                each.join()
+            restored = [answer for answer in answers if answer.status_code == 200]
+            assert len(restored) >= len(answers) - len(clients)
+            assert {answer.status_code for answer in answers} <= {200, 503}
+            made = np.asarray(Image.open(io.BytesIO(restored[-1].content)))
+            assert np.abs(made.astype(int) - faceae.load()(picture, hole)).max() <= 1
+            running.process.send_signal(signal.SIGINT)
+            said = running.process.communicate(timeout=60)[0]
+            assert running.process.returncode == 130, said
+        finally:
+            stop.set()
+            running.process.kill()
+            kill_session(running.process.pid)
+        head.started[2].wait()
+        del head.started[2]
