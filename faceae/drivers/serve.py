@@ -66,7 +66,7 @@ def serve(settings: ServeSettings) -> None:
     quiet = {"log_level": logging.ERROR, "enable_access_log": False}
     options = {"host": settings.host, "port": settings.port, "request_timeout_s": settings.limit.seconds}
     try:
-        ray_serve.start(http_options=options, logging_config=quiet)
+        ray_serve.start(proxy_location="HeadOnly", http_options=options, logging_config=quiet)
         ray_serve.run(app, name="faceae", logging_config=quiet)
         where = "localhost" if settings.host == "127.0.0.1" else settings.host
         out.print(f"page      http://{where}:{settings.port}" + ("/?token=..." if settings.token else ""))
