@@ -81,6 +81,7 @@ class Service:
 
     def __init__(self, replicas: DeploymentHandle, about: About) -> None:
         self.replicas, self.about = replicas, about
+        self.ready = False
 
     def __serve_build_asgi_app__(self) -> ASGIApp:
         """Returns what answers requests; called by Ray Serve after the constructor."""
@@ -109,6 +110,9 @@ class Service:
 
     async def health(self) -> dict[str, Any]:
         """Says that the service works, what it does, and what it refuses; the only answer that needs no token."""
+        if not self.ready:
+            await _answer(self.replicas.wait.remote())  # only once: it would wait behind all pictures
+            self.ready = True
         limits = self.about.limits
         told = {"max_megabytes": limits.megabytes, "max_megapixels": limits.megapixels}
         return {"status": "ok", "task": self.about.task, **told}

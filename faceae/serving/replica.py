@@ -42,6 +42,9 @@ class Replica:
         except Refused as refused:
             return refused
 
+    async def wait(self) -> None:
+        """Returns once the model is there."""
+
     @serve.batch(max_batch_size=BATCH, batch_wait_timeout_s=_WAIT_S)
     async def _restored(self, works: list[Work]) -> list[Restored | Refused]:
         return await asyncio.to_thread(restoring.restore, self.model, works)

@@ -39,7 +39,7 @@ def test_a_service_survives_the_loss_of_a_node(tmp_path):
         clients = [threading.Thread(target=client) for _ in range(3)]
         try:
             running.wait()
-            assert [len(replicas(node)) for node in head.started[1:]] == [1, 1]
+            until(lambda: [len(replicas(node)) for node in head.started[1:]] == [1, 1])
             for each in clients:
                 each.start()
             until(lambda: len(answers) >= 10)
