@@ -17,7 +17,7 @@ train: setup  ## train on synthetic portraits: about 2 minutes on two cores
 
 test: setup
 	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses 2 $(WITHOUT_RAY)
-	$(BIN)/pytest $(addprefix --ignore ,$(WITHOUT_RAY))
+	$(BIN)/pytest --numprocesses 2 --dist loadfile $(addprefix --ignore ,$(WITHOUT_RAY))
 
 bench: setup  ## measure data path, training and grid against their bounds, into bench/results.json: about 15 minutes on two cores
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --constraint constraints.txt --requirement bench/peers.txt
@@ -55,7 +55,7 @@ cluster-local: setup  ## test deploy/local.yaml on one machine, over SSH: about 
 docs: setup  ## build the documentation as a site, into out/site/index.html; a broken link is an error
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
-documented: setup  ## run every command that README, guide and usage show, on a few drawn faces: about 10 minutes
+documented: setup  ## run every command that README, guide and usage show, on a few drawn faces: about 15 minutes
 	$(BIN)/pytest -m slow tests/documented
 
 lint: setup  ## check style, types, and which package may import which

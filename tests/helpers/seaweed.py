@@ -41,7 +41,11 @@ class Seaweed:
         options = ["-ip=127.0.0.1", "-filer", "-volume.max=100", "-master.volumeSizeLimitMB=64"]
         ports = [f"{name}={self.ports[name]}" for name in names]
         self.store = self._weed("server", f"-dir={self.folder}", *options, *ports)
-        self.start()
+        try:
+            self.start()
+        except BaseException:
+            self.__exit__()
+            raise
         return self
 
     def __exit__(self, *_) -> None:
