@@ -17,7 +17,7 @@ train: setup  ## train on synthetic portraits: about 2 minutes on two cores
 
 test: setup
 	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses 2 $(WITHOUT_RAY)
-	$(BIN)/pytest --numprocesses 2 --dist loadfile $(addprefix --ignore ,$(WITHOUT_RAY))
+	$(BIN)/pytest $(addprefix --ignore ,$(WITHOUT_RAY))
 
 bench: setup  ## measure data path, training and grid against their bounds, into bench/results.json: about 15 minutes on two cores
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --constraint constraints.txt --requirement bench/peers.txt
