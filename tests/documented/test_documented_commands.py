@@ -5,6 +5,7 @@ Runs are shortened by flags at their end. What installs, and what needs AWS, is 
 
 import contextlib
 import os
+import re
 import shlex
 import shutil
 import signal
@@ -76,6 +77,7 @@ def test_a_page_can_be_followed(page, place):
         print(f"{each.where}  {each.text.splitlines()[0]}", flush=True)
         if (said := follower.follow(each)) is not None:
             failed.append(f"{each.where}: {each.text}\n{said}")
+            print(failed[-1], flush=True)  # now: what follows takes minutes
     follower.stop_service()
     assert not failed, "\n\n".join(failed)
 
@@ -85,33 +87,28 @@ class Follower:
 
     def __init__(self, folder):
         (self.port,) = free_ports(1)
-        self.folder, self.programs, self.service = folder, [], None
+        self.folder, self.service = folder, None
         self.environment = {key: value for key, value in os.environ.items() if not key.startswith("RAY_")}
         self.environment |= {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "PYTHONPATH": str(ROOT)}
 
     def follow(self, each):
         """Runs a command or program to its end; returns what it printed if it failed, otherwise None."""
+        for name in re.findall(r'--run\.name (\S+)(?!.*--run\.resume)|"name": "(\w+)"', each.text):
+            shutil.rmtree(self.folder / "out" / "".join(name), ignore_errors=True)  # the pages use some names twice
         if each.language == "python":
-            return self._end(self._begin(["python", "-c", self._program(each.text)]))
+            shorter = each.text.replace('to/faces"}', 'to/faces", "limit": 48}, train={"epochs": 1, "batch_size": 16}')
+            return self._end(self._begin(["python", "-c", shorter.replace('images"', 'images", data={"limit": 8}')]))
         said = words(each.text)
         if not said or said[0] in ELSEWHERE:
             return None
         text = " ".join(map(shlex.quote, said)).replace("localhost:8000", f"localhost:{self.port}")
         if said[0] == "faceae":
             self.stop_service()
-            if "--run.name" in said and "--run.resume" not in said:  # the pages use some names twice
-                shutil.rmtree(self.folder / "out" / said[said.index("--run.name") + 1], ignore_errors=True)
             text = f"{text.replace('--port 9000', '')} {SHORT.get(said[1], '')}"
         if said[:2] == ["faceae", "serve"]:
             self.service = self._begin(["bash", "-c", f"exec {text} --port {self.port}"])
             return self._wait_for_service()
         return self._end(self._begin(["bash", "-c", text]))
-
-    def _program(self, text):
-        """A block of Python, after those before it: it may use what they have defined."""
-        shorter = text.replace('faces"}', 'faces", "limit": 48}, train={"epochs": 1, "batch_size": 16}')
-        self.programs.append(shorter.replace('images"', 'images", data={"limit": 8}'))
-        return "\n".join(self.programs)
 
     def _begin(self, command):
         shell = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True, "start_new_session": True}
