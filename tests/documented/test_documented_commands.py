@@ -104,7 +104,8 @@ class Follower:
         text = " ".join(map(shlex.quote, said)).replace("localhost:8000", f"localhost:{self.port}")
         if said[0] == "faceae":
             self.stop_service()
-            text = f"{text.replace('--port 9000', '')} {SHORT.get(said[1], '')}"
+            shorter = "" if "--mask.file" in said else SHORT.get(said[1], "")  # a mask file says which images
+            text = f"{text.replace('--port 9000', '')} {shorter}"
         if said[:2] == ["faceae", "serve"]:
             self.service = self._begin(["bash", "-c", f"exec {text} --port {self.port}"])
             return self._wait_for_service()
