@@ -7,15 +7,11 @@ import threading
 import numpy as np
 import pytest
 from PIL import Image
-from processes import kill_session, processes_of
+from processes import kill_session
 from rayhead import Head
-from service import Running, encoded, scratched, until
+from service import Running, encoded, replicas, scratched, until
 
 import faceae
-
-
-def replicas(node):
-    return [pid for pid, name in processes_of(node.pid).items() if name.startswith("ray::ServeRepli")]
 
 
 @pytest.mark.slow
@@ -39,7 +35,7 @@ def test_a_service_survives_the_loss_of_a_node(tmp_path):
         clients = [threading.Thread(target=client) for _ in range(3)]
         try:
             running.wait()
-            until(lambda: [len(replicas(node)) for node in head.started[1:]] == [1, 1])
+            until(lambda: [len(replicas(node.pid)) for node in head.started[1:]] == [1, 1])
             for each in clients:
                 each.start()
             until(lambda: len(answers) >= 10)

@@ -61,11 +61,16 @@ class Running:
 
     def copies(self):
         """The pids of the processes that hold the model."""
-        lines = {pid: Path(f"/proc/{pid}/cmdline").read_text() for pid in processes_of(self.process.pid)}
-        return [pid for pid, line in lines.items() if line.startswith("ray::ServeReplica:faceae:Replica")]
+        return replicas(self.process.pid)
 
     def post(self, path, headers=KNOWS, **files):
         return requests.post(f"{self.url}/{path}", files=files, headers=headers, timeout=60)
+
+
+def replicas(session):
+    """The pids of a session's processes that hold the model of a service."""
+    lines = {pid: Path(f"/proc/{pid}/cmdline").read_text() for pid in processes_of(session)}
+    return [pid for pid, line in lines.items() if line.startswith("ray::ServeReplica:faceae:Replica")]
 
 
 def until(reached):
