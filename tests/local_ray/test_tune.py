@@ -139,6 +139,7 @@ def test_the_command_of_the_report_trains_the_best_settings_for_longer(finished)
     assert longer.run.name == "grid-best"
 
 
+@pytest.mark.slow
 def test_a_grid_of_failures_fails_and_leaves_its_table(ray_cluster, faces, tmp_path, monkeypatch):
     """Each trial fails at once, and the group goes on with the next."""
     for check in ("check_network", "check_batch_norm"):  # they would refuse the first
