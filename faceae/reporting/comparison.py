@@ -8,9 +8,15 @@ from collections.abc import Mapping
 from typing import Any
 
 from faceae import config
-from faceae.config import Settings, presets
+from faceae.config import Settings, Train, presets
 from faceae.console import out
 from faceae.evaluation.baselines import PACKAGES, lacking
+
+
+def extended(train: Train, times: float) -> Train:
+    """Returns the settings of a training that takes so many times as long, in epochs and in minutes."""
+    minutes = train.max_minutes and times * train.max_minutes
+    return dataclasses.replace(train, epochs=math.ceil(times * train.epochs), max_minutes=minutes)
 
 
 def longer(settings: Settings) -> str:
@@ -22,9 +28,8 @@ def longer(settings: Settings) -> str:
     if settings.preset == preset.preset:
         train, least = settings.train, preset.train
         times = 2 * max(1, (train.max_minutes or 0) / (least.max_minutes or 1), train.epochs / least.epochs)
-        minutes = least.max_minutes and times * least.max_minutes
-        more = dataclasses.replace(train, epochs=math.ceil(times * least.epochs), max_minutes=minutes)
-        better = dataclasses.replace(settings, run=run, train=more)
+        whole = dataclasses.replace(train, epochs=least.epochs, max_minutes=least.max_minutes)
+        better = dataclasses.replace(settings, run=run, train=extended(whole, times))
     return config.command(better, preset)
 
 

@@ -17,8 +17,8 @@ class Order(Protocol):
     """Says which trial is to be run next."""
 
     @property
-    def unknown_epochs(self) -> int:
-        """Trial-epochs of trials to come."""
+    def unknown(self) -> int:
+        """Number of trials to come."""
 
     @property
     def begun(self) -> bool:
@@ -57,25 +57,22 @@ class InTurn:
         self.waiting = deque(trial for trial in trials if not trial.over)
 
     @property
-    def unknown_epochs(self) -> int:
+    def unknown(self) -> int:
         """See `Order`."""
-        return self._more() * self.settings.train.epochs
-
-    def _more(self) -> int:
         return self.settings.tune.samples - len(self.trials) if self.proposals else 0
 
     @property
     def begun(self) -> bool:
         """See `Order`."""
-        return not self._more()
+        return not self.unknown
 
     def done(self) -> bool:
         """See `Order`."""
-        return not self.waiting and not self._more()
+        return not self.waiting and not self.unknown
 
     def next(self) -> Trial | None:
         """See `Order`."""
-        if not self.waiting and self.proposals and self._more():
+        if not self.waiting and self.proposals and self.unknown:
             self.trials.append(self.open_trial(self.proposals.next(self.trials)))
             return self.trials[-1]
         return self.waiting.popleft() if self.waiting else None

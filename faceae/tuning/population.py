@@ -54,8 +54,8 @@ class Population:
         copied = {trial.inherited // self.every * self.every for trial in trials if trial.parent}
         self.until = reached if reached and reached not in copied else reached + self.every
 
-    unknown_epochs = 0
-    """Trial-epochs of trials to come: a copy only trains what is left of the trial that it replaces."""
+    unknown = 0
+    """Number of trials to come: a copy only trains what is left of the trial that it replaces."""
 
     @property
     def begun(self) -> bool:

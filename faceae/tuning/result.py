@@ -17,7 +17,7 @@ from faceae.evaluation import pca
 from faceae.evaluation.run_baselines import Baselines
 from faceae.evaluation.summary import summarize
 from faceae.reporting import card
-from faceae.reporting.comparison import print_caveats
+from faceae.reporting.comparison import extended, print_caveats
 from faceae.reporting.contact_sheet import contact_sheets
 from faceae.reporting.tables import references
 from faceae.run_folder import RunFolder
@@ -25,7 +25,7 @@ from faceae.tuning import page, trials, view
 from faceae.tuning.trials import Trial
 
 LONGER = 4
-"""The report's command for longer training multiplies the epochs of the best settings by this."""
+"""The report's command for longer training takes so many times the epochs, or minutes, of the best settings."""
 
 
 class GridResult:
@@ -72,14 +72,10 @@ class GridResult:
 
     def _cost(self) -> dict[str, Any]:
         past = self.past or {"sessions": 0, "wall_seconds": 0.0, "decode_seconds": 0.0}
-        epochs = [(trial, trial.folder.settings.train.epochs) for trial in self.trials]
-        pruned = sum(full - trial.epochs for trial, full in epochs if trial.state == "pruned")
-        copied = sum(full - trial.inherited for trial, full in epochs if trial.parent)  # in place of pruned ones
         return {
-            "trial_epochs": sum(trial.epochs - trial.inherited for trial in self.trials),
-            "full_grid_trial_epochs": sum(full for trial, full in epochs if not trial.parent),
-            "saved_trial_epochs": pruned - copied,
+            **trials.effort(self.trials),
             "trials_started": sum(trial.state != "pending" for trial in self.trials),
+            "trials_pruned": sum(trial.state == "pruned" for trial in self.trials),
             "concurrent": self.placement.concurrent,
             "sessions": past["sessions"] + 1,
             "decoded_images": len(self.dataset.train) + len(self.dataset.val),
@@ -130,9 +126,8 @@ class GridResult:
     def longer(self, best: Trial) -> str:
         """Returns the command line that trains the best settings for longer."""
         settings, name = best.folder.settings, f"{self.folder.name}-best"
-        train = dataclasses.replace(settings.train, epochs=LONGER * settings.train.epochs)
         run = dataclasses.replace(self.folder.settings.run, name=name, resume=False)
-        return config.command(dataclasses.replace(settings, train=train, run=run))
+        return config.command(dataclasses.replace(settings, train=extended(settings.train, LONGER), run=run))
 
     def _print_result(self, content: dict[str, Any], summary: dict[str, Any], command: str) -> None:
         out.print()

@@ -57,7 +57,9 @@ class Search:
         self.settings, self.trials, self.groups, self.keep, self.claim = settings, trials, groups, keep, claim
         self.order = order
         self.open: dict[str, Trial] = {}
-        self.view = GridView(trials, len(dataset.train), lambda: order.unknown_epochs)
+        self.view = GridView(
+            trials, len(dataset.train), settings.train, groups.placement.concurrent, lambda: order.unknown
+        )
         self.trackers: dict[str, Tracker] = {}
         self.ended: list[Tracker] = []  # those of trials that are over; their services may still be busy
         self.tracked = False  # whether tracking has worked for any trial

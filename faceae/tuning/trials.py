@@ -83,6 +83,25 @@ class Trial:
         return sum(record["seconds"] for record in self.history[self.inherited :])
 
 
+def effort(trials: Sequence[Trial]) -> dict[str, int | None]:
+    """Returns how many epochs were trained, for grid.json.
+
+    Returns:
+        `trial_epochs`; beside it `full_grid_trial_epochs`, what all trials would have trained to their end, and
+        `saved_trial_epochs`, what stopping early saved of that: None where `--train.max-minutes` ended a trial before
+        its last epoch, so that nobody knows.
+    """
+    epochs = [(trial, trial.folder.settings.train.epochs) for trial in trials]
+    timed_out = any(trial.state == "finished" and trial.epochs < full for trial, full in epochs)
+    pruned = sum(full - trial.epochs for trial, full in epochs if trial.state == "pruned")
+    copied = sum(full - trial.inherited for trial, full in epochs if trial.parent)  # in place of pruned ones
+    return {
+        "trial_epochs": sum(trial.epochs - trial.inherited for trial in trials),
+        "full_grid_trial_epochs": None if timed_out else sum(full for trial, full in epochs if not trial.parent),
+        "saved_trial_epochs": None if timed_out else pruned - copied,
+    }
+
+
 def saved_rows(grid: RunFolder[Any]) -> dict[str, dict[str, Any]]:
     """Returns the rows of a continued grid's trials in its grid.json by the trials' names; none of a new grid."""
     uri = grid.path("grid.json")

@@ -13,6 +13,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from faceae.config import Train
 from faceae.config.article import matching
 from faceae.console import clock, count, out, speed
 from faceae.reporting.tables import asks_for_holes, columns
@@ -52,15 +53,24 @@ def article(trial: Trial) -> str:
 class GridView:
     """Shows the trials while they run."""
 
-    def __init__(self, trials: Sequence[Trial], images: int, unknown: Callable[[], int] = lambda: 0) -> None:
+    def __init__(
+        self,
+        trials: Sequence[Trial],
+        images: int,
+        train: Train,
+        concurrent: int,
+        unknown: Callable[[], int] = lambda: 0,
+    ) -> None:
         """Shows nothing yet.
 
         Args:
             trials: the trials, to which others may be added.
             images: number of training images in an epoch.
-            unknown: returns the trial-epochs of the trials that will be added.
+            train: how long the trials train that will be added.
+            concurrent: number of trials at a time.
+            unknown: returns the number of trials that will be added.
         """
-        self.trials, self.images, self.unknown = trials, images, unknown
+        self.trials, self.images, self.train, self.concurrent, self.unknown = trials, images, train, concurrent, unknown
         self.before = sum(trial.epochs - trial.inherited for trial in trials)
         self.start = time.monotonic()
         self.steps: dict[str, float] = {}
@@ -85,7 +95,7 @@ class GridView:
         """Prints that a trial has finished an epoch, in a log."""
         record = trial.history[-1]
         self._line(
-            f"{trial.name:{self._width()}}  epoch {record['epoch']}/{trial.folder.settings.train.epochs}  "
+            f"{trial.name:{self._width()}}  epoch {record['epoch']}{_of(trial, '/')}  "
             f"loss {record['train_loss']:.4f}  val: {trial.metric} {record['val'][trial.metric]:.5f}  "
             f"{speed(record['images_per_second'])}; {self.progress()}"
         )
@@ -103,13 +113,24 @@ class GridView:
     def progress(self) -> str:
         """Describes how many epochs of all trials are done, and how long the rest takes at most."""
         done = sum(trial.epochs - trial.inherited for trial in self.trials)
-        open_epochs = (trial.folder.settings.train.epochs - trial.epochs for trial in self.trials if not trial.over)
-        left = sum(open_epochs) + self.unknown()
+        if self.train.max_minutes:
+            return f"{done} trial-epochs done, at most {clock(self._training_left(self.train.max_minutes))} to go"
+        left = sum(trial.folder.settings.train.epochs - trial.epochs for trial in self.trials if not trial.over)
+        left += self.train.epochs * self.unknown()
         text = f"{done} trial-epochs done, at most {left} to go"
         if done > self.before:
             seconds = (time.monotonic() - self.start) / (done - self.before) * left
             text += f" in {clock(seconds)}"
         return text
+
+    def _training_left(self, minutes: float) -> float:
+        """Returns how many seconds trials of so many minutes still train at most, without validation and start-up."""
+        left = [60 * minutes] * self.unknown()
+        for trial in self.trials:
+            if not trial.over:
+                left.append(60 * (trial.folder.settings.train.max_minutes or 0) - trial.training_seconds)
+        # At worst the longest trial begins when all the others are over.
+        return (sum(left) + (self.concurrent - 1) * max(left, default=0)) / self.concurrent
 
     def _line(self, text: str) -> None:
         if not out.is_terminal:
@@ -134,12 +155,18 @@ class GridView:
             table.add_row(
                 trial.name.split("-")[0],
                 *values(trial),
-                f"{epoch} of {trial.folder.settings.train.epochs}",
+                f"{epoch}{_of(trial, ' of ')}",
                 f"{trial.value:.5f}" if trial.best else "",
                 Text(state, style=STYLES.get(trial.state, "dim"), no_wrap=True, overflow="ellipsis"),
             )
         more = f"and {len(ordered) - room} more; " if len(ordered) > room else ""
         return Group(table, Text(f"{more}{self.progress()}, {clock(time.monotonic() - self.start)} so far"))
+
+
+def _of(trial: Trial, link: str) -> str:
+    """Formats the number of a trial's epochs, unless the time decides how many it trains."""
+    train = trial.folder.settings.train
+    return "" if train.max_minutes else f"{link}{train.epochs}"
 
 
 def result_table(trials: Sequence[Trial], references: Mapping[str, Mapping[str, float]], images: int) -> Table:
@@ -176,7 +203,10 @@ def costs(cost: Mapping[str, Any]) -> list[tuple[str, str]]:
     decoded = f"{clock(cost['decode_seconds'])} for {cost['decoded_images']} images, once for {count(trials, 'trial')}"
     if cost["sessions"] > 1:
         decoded = f"{clock(cost['decode_seconds'])}, once in each of {cost['sessions']} sessions"
-    saved = f"{cost['full_grid_trial_epochs']} trial-epochs in full, {epochs} trained"
+    if cost["full_grid_trial_epochs"] is None:
+        saved = f"{epochs} trial-epochs trained; {cost['trials_pruned']} of {count(trials, 'trial')} stopped early"
+    else:
+        saved = f"{cost['full_grid_trial_epochs']} trial-epochs in full, {epochs} trained"
     if cost["saved_trial_epochs"]:
         share = cost["saved_trial_epochs"] / cost["full_grid_trial_epochs"]
         saved += f"; stopping early saved {cost['saved_trial_epochs']} ({share:.0%})"

@@ -5,10 +5,11 @@ import math
 import pyarrow as pa
 import pytest
 
-from faceae import metrics
+from faceae import cli, metrics
+from faceae.config import Settings
 from faceae.console import out
 from faceae.evaluation import aggregate
-from faceae.reporting.comparison import print_comparison
+from faceae.reporting.comparison import extended, longer, print_comparison
 from faceae.reporting.tables import references
 
 
@@ -62,3 +63,28 @@ def test_a_model_without_a_pca_is_told_so():
             {"task": "inpaint"} | aggregate.means(ROWS.drop_columns([f"pca_{name}" for name in metrics.NAMES]))
         )
     assert "left out: pca; the model has no pca.safetensors beside it" in printed.get()
+
+
+def parse(*flags):
+    return cli.parse(flags, Settings)
+
+
+def test_twice_as_long_is_twice_as_many_epochs_and_minutes():
+    assert extended(parse("--train.epochs", "3").train, 2).epochs == 6
+    restore = parse("--preset", "restore").train
+    assert (extended(restore, 2).epochs, extended(restore, 2).max_minutes) == (2 * restore.epochs, 40)
+
+
+@pytest.mark.parametrize(
+    ("flags", "minutes"),
+    [
+        (["--preset", "restore", "--train.max-minutes", "2"], 40),  # less than the preset's 20
+        (["--preset", "restore", "--train.max-minutes", "50"], 100),
+        (["--preset", "demo"], 20),  # another preset: first that of the task
+    ],
+)
+def test_the_command_for_longer_takes_twice_the_run_and_no_less_than_the_tasks_preset(flags, minutes):
+    command = longer(parse(*flags, "--data.source", "here", "--run.name", "a"))
+    assert command.startswith("faceae train --preset restore ")
+    again = parse(*command.split()[2:])
+    assert (again.train.max_minutes, again.data.source, again.run.name) == (minutes, ("here",), "a-longer")

@@ -14,6 +14,7 @@ from faceae.config import Scale, Settings, presets
 from faceae.config import points as config_points
 from faceae.config.article import ARTICLE
 from faceae.config.grid import GridSettings
+from faceae.console import clock
 from faceae.errors import InputError
 from faceae.metrics import NAMES
 from faceae.run_folder import RunFolder
@@ -171,11 +172,38 @@ def test_the_table_has_the_metrics_that_only_some_trials_have(some_trials):
     assert [row["kl_nats"] for row in rows] == ["", "5.0", "", "", ""]
 
 
+def test_what_stopping_early_saved_is_unknown_where_the_time_ended_a_trial(some_trials):
+    effort = {"trial_epochs": 6, "full_grid_trial_epochs": 15, "saved_trial_epochs": 2}
+    assert trials.effort(some_trials) == effort
+    cost = {"trials_started": 4, "trials_pruned": 1, "start_up_seconds": 1, "decode_seconds": 1, "decoded_images": 100}
+    cost |= {"sessions": 1, "training_seconds": 9, "wall_seconds": 12, "concurrent": 2}
+    assert (
+        dict(grid_view.costs(cost | effort))["grid"]
+        == "15 trial-epochs in full, 6 trained; stopping early saved 2 (13%)"
+    )
+    del some_trials[2].history[-1]
+    effort = trials.effort(some_trials)
+    assert effort == {"trial_epochs": 5, "full_grid_trial_epochs": None, "saved_trial_epochs": None}
+    assert dict(grid_view.costs(cost | effort))["grid"] == "5 trial-epochs trained; 1 of 4 trials stopped early"
+
+
+def test_a_grid_of_trials_with_little_time_says_how_much_is_left(some_trials):
+    train = dataclasses.replace(some_trials[0].folder.settings.train, epochs=1000, max_minutes=2)
+    for trial in some_trials:
+        trial.folder.settings = dataclasses.replace(trial.folder.settings, train=train)
+    view = grid_view.GridView(some_trials, 100, train, concurrent=2, unknown=lambda: 1)
+    with grid_view.out.capture() as printed:
+        view.epoch(some_trials[1])
+    assert "epoch 1  loss" in printed.get()
+    most = clock((120 + 118 + 120 + 120) / 2)  # pending, running, to come; and at worst one of 120 is the last
+    assert f"; 6 trial-epochs done, at most {most} to go" in printed.get().replace("\n", " ")
+
+
 @pytest.mark.parametrize("height", [7, 40])
 def test_the_live_table_fits_the_terminal_and_shows_running_trials(some_trials, monkeypatch, height):
     terminal = Console(width=80, height=height, force_terminal=True, file=io.StringIO())
     monkeypatch.setattr(grid_view, "out", terminal)
-    view = grid_view.GridView(some_trials, images=100)
+    view = grid_view.GridView(some_trials, 100, some_trials[0].folder.settings.train, concurrent=2)
     view.set_step(some_trials[1], (2, 50))
     with terminal.capture() as shown:
         terminal.print(view._table())
