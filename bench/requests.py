@@ -3,7 +3,8 @@
     faceae serve out/faces/model &
     python -m bench.requests http://localhost:8000 old.jpg mask.png --clients 1 8 32 --seconds 30
 
-Each client asks again as soon as it has its answer. With FACEAE_TOKEN in the environment the requests have it, too.
+Each client asks again as soon as it has its answer, a picture in the format of the one that it sent. With FACEAE_TOKEN
+in the environment the requests have it, too.
 """
 
 from __future__ import annotations
@@ -31,7 +32,8 @@ def main() -> None:
     parser.add_argument("--clients", type=int, nargs="+", default=[1, 8, 32])
     parser.add_argument("--seconds", type=float, default=30, help="for each number of clients")
     arguments = parser.parse_args()
-    files = {"image": arguments.picture.read_bytes(), "mask": arguments.mask.read_bytes()}
+    chosen = {"image": arguments.picture, "mask": arguments.mask}
+    files = {field: (path.name, path.read_bytes()) for field, path in chosen.items()}
     table = Table("clients", "requests", "pictures/s", "median, s", "95 % within, s", "refused")
     for clients in arguments.clients:
         took, refused = load(arguments.url, files, clients, arguments.seconds)
@@ -41,7 +43,7 @@ def main() -> None:
     out.print(table)
 
 
-def load(url: str, files: dict[str, bytes], clients: int, seconds: float) -> tuple[list[float], int]:
+def load(url: str, files: dict[str, tuple[str, bytes]], clients: int, seconds: float) -> tuple[list[float], int]:
     """Returns how long each restored picture took in seconds, and how many requests were refused."""
     took: list[float] = []
     refused: list[int] = []

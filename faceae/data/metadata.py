@@ -29,6 +29,7 @@ FORMATS = {
 _EXIF = b"Exif\0\0"
 _XMP = "XML:com.adobe.xmp"  # the keyword under which PNG has it
 _QUALITY = 95  # of a JPEG whose source was none
+_PNG_LEVEL = 4  # portraits take half the time of zlib's default, 6, for 8 % more bytes
 
 
 class Metadata(NamedTuple):
@@ -123,6 +124,7 @@ def _options(form: str, metadata: Metadata) -> dict[str, Any]:
     if form in ("JPEG", "WEBP") and metadata.xmp:
         options["xmp"] = metadata.xmp
     if form == "PNG":
+        options["compress_level"] = _PNG_LEVEL
         options["pnginfo"] = info = PngInfo()
         for key, value in [*metadata.text, *([(_XMP, metadata.xmp.decode())] if metadata.xmp else [])]:
             (info.add_itxt if key == _XMP else info.add_text)(key, value)

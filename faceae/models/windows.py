@@ -94,10 +94,11 @@ class View:
 
     def __init__(self, picture: Pixels, unknown: Hole, square: Square) -> None:
         """Copies a square part of a picture."""
-        pixels, hole = picture[square.inside], unknown[square.inside]
+        pixels, hole = picture[square.inside].copy(), unknown[square.inside]
+        pixels[hole] = 0
         factor = max(1, square.side // _LARGE)
-        colours = Image.fromarray(np.where(hole[..., None], np.uint8(0), pixels)).reduce(factor)
-        known = Image.fromarray(np.where(hole, np.uint8(0), np.uint8(255))).reduce(factor)
+        colours = Image.fromarray(pixels).reduce(factor)
+        known = Image.fromarray(np.uint8(255) * ~hole).reduce(factor)
         share = torch.from_numpy(np.array(known)).float()[None] / 255
         self.known = (share >= 0.5).float()
         self.colours = torch.from_numpy(np.array(colours)).permute(2, 0, 1) / 255 / share.clamp_min(0.5) * self.known
