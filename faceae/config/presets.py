@@ -39,6 +39,13 @@ _RESTORE_SHARP = dataclasses.replace(
     _RESTORE, preset="restore-sharp", train=dataclasses.replace(_RESTORE.train, sharpen=0.3, best_by="last")
 )
 
+_RESTORE_ANY = dataclasses.replace(
+    _RESTORE,
+    preset="restore-any",
+    mask=Mask(kind=("box", "strokes", "half", "border"), size="16:63"),
+    model=dataclasses.replace(_RESTORE.model, start="membrane"),
+)
+
 _WHOLE_FRAME = dataclasses.replace(
     _RESTORE,
     model=Model(name="unet", width=16, levels=4),
@@ -62,6 +69,7 @@ PRESETS: dict[str, Settings] = {
     "demo": Settings(),
     "article": _ARTICLE,
     "restore": _RESTORE,
+    "restore-any": _RESTORE_ANY,
     "restore-sharp": _RESTORE_SHARP,
     **{task: dataclasses.replace(_WHOLE_FRAME, preset=task, task=(task,)) for task in _TASKS},
     "vae": _VAE,

@@ -65,8 +65,10 @@ class Model(Strict):
     latent_dim: Annotated[int, Field(gt=0, le=2**16)] = 300
     """Length of the latent vector that encodes the whole face (the article's Z_DIM)."""
     window: Annotated[int, Field(ge=32, le=4096, multiple_of=8)] = 64
-    """unet: side in pixels of the window that the network sees. A hole that is too large for it is seen scaled down.
-    For strokes or several boxes use the whole frame, the value of data.image-size."""
+    """unet: side in pixels of the window that the network sees. A hole that is too large for it is seen scaled down."""
+    start: Literal["mean", "membrane"] = "mean"
+    """unet, --task inpaint: what the network adds to. mean: the mean colour of what the window shows.
+    membrane: a smooth continuation of the known pixels; for strokes, several boxes and other thin holes."""
     width: Annotated[int, Field(ge=8, le=4096, multiple_of=8)] = 32
     """unet: channels at the finest level; each coarser level has twice as many."""
     levels: Annotated[int, Field(ge=2, le=8)] = 3

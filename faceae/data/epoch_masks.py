@@ -8,6 +8,7 @@ does, so that small data sets get the masks of many epochs at a time.
 from __future__ import annotations
 
 import time
+import timeit
 from collections.abc import Sequence
 
 import numpy as np
@@ -23,12 +24,13 @@ from faceae.data.mapped import MappedTable
 from faceae.data.reader import Rows, pixels_array
 from faceae.tasks.base import Task
 
-BURST_IMAGES = 2**17
-"""Images whose masks the first execution draws, a second of work; at least those of one epoch."""
-
 BURST_SECONDS = 2.0
-"""Each execution draws twice as many epochs as the one before, as long as that took less time than this: with many GPUs
-an epoch is shorter than an execution of Ray Data."""
+"""The first execution draws the masks of as many epochs as this much work is, at least of one: brush strokes take seven
+times as long as boxes, and training waits for all of them. Each draws twice as many as the one before, as long as that
+took less time than this: with many GPUs an epoch is shorter than an execution of Ray Data."""
+
+_TIMED = 64
+"""Images whose masks are drawn to see how long that takes."""
 
 CACHE_SHARE = 0.1
 """Share of the object store that may hold masks, so that the trials of a grid draw those of an epoch once."""
@@ -82,6 +84,12 @@ def draw_packed(numbers: Sequence[int], ids: pa.ListArray, keys: Sequence[EpochK
     return pa.table(packed)
 
 
+def seconds_each(task: Task, ids: Sequence[str]) -> float:
+    """Returns how long the mask of an image takes, from those of some of these images."""
+    ids = ids[:_TIMED]
+    return min(timeit.repeat(lambda: task.draw(ids, 0, 0), number=1, repeat=2)) / len(ids)
+
+
 class MaskRows:
     """An epoch's masks of a block.
 
@@ -121,11 +129,12 @@ class MaskDrawer:
             blocks: the decoded images.
             task: draws them.
         """
+        assert blocks.ids is not None
         self.blocks = len(blocks.refs)
         self.ids = ray.put(blocks.ids)
         self.task = task
         self._epoch_bytes: float = len(blocks) * task.row_bytes  # until compressed ones are there
-        self._count = max(1, BURST_IMAGES // len(blocks))
+        self._count = max(1, int(BURST_SECONDS / (seconds_each(task, blocks.ids[0].as_py()) * len(blocks))))
 
     @property
     def capacity(self) -> int:

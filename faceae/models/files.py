@@ -35,8 +35,15 @@ def build(settings: Settings) -> nn.Module:
     if model.name == "article":
         return ArticleAutoencoder(image_size, model.latent_dim)
     if settings.task == ("inpaint",):
-        window = min(model.window, image_size)
-        return WindowUnet(window, model.width, model.latent_dim, model.levels, model.blocks, average_mirrored=averaged)
+        return WindowUnet(
+            min(model.window, image_size),
+            model.width,
+            model.latent_dim,
+            model.levels,
+            model.blocks,
+            from_membrane=model.start == "membrane",
+            average_mirrored=averaged,
+        )
     if "repair" in settings.task:
         return RepairUnet(model.width, model.levels, model.blocks, average_mirrored=averaged)
     return FrameUnet(

@@ -11,20 +11,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-_ITERATIONS = 4
-"""Jacobi iterations at each level."""
-
 _COARSEST = 2
 """Side in pixels at which the hole is filled with the mean of what is known."""
 
 
 @torch.no_grad()
-def extend(values: Tensor, known: Tensor) -> Tensor:
+def extend(values: Tensor, known: Tensor, iterations: int = 4) -> Tensor:
     """Continues values into the unknown pixels of a batch of images.
 
     Args:
         values: (N, C, H, W) float, anything where unknown.
         known: (N, 1, H, W) float, 1 where the value is known and 0 elsewhere. Where nothing is known, the result is 0.
+        iterations: Jacobi iterations at each level.
 
     Returns:
         (N, C, H, W) float: the values where they are known, a smooth continuation elsewhere.
@@ -35,10 +33,19 @@ def extend(values: Tensor, known: Tensor) -> Tensor:
         return torch.where(known > 0, values, values.sum((2, 3), True) / known.sum((2, 3), True).clamp_min(1))
     if height % 2 or width % 2:
         even = (0, width % 2, 0, height % 2)
-        return extend(F.pad(values, even), F.pad(known, even))[..., :height, :width]
+        return extend(F.pad(values, even), F.pad(known, even), iterations)[..., :height, :width]
     share = F.avg_pool2d(known, 2)
-    coarse = extend(F.avg_pool2d(values, 2) / share.clamp_min(1 / 8), (share > 0).to(share.dtype))
+    coarse = extend(F.avg_pool2d(values, 2) / share.clamp_min(1 / 8), (share > 0).to(share.dtype), iterations)
     filled = torch.where(known > 0, values, F.interpolate(coarse, scale_factor=2, mode="bilinear"))
-    for _ in range(_ITERATIONS):
-        filled = torch.where(known > 0, values, F.avg_pool2d(filled, 3, 1, 1, count_include_pad=False))
+    neighbours = _sum_around(torch.ones_like(filled[:1, :1]))
+    for _ in range(iterations):
+        filled = torch.where(known > 0, values, _sum_around(filled) / neighbours)
     return filled
+
+
+def _sum_around(values: Tensor) -> Tensor:
+    """Adds up the 3x3 values around each place; on a CPU in half the time of `F.avg_pool2d`."""
+    rows = F.pad(values, (0, 0, 1, 1))
+    rows = rows[..., :-2, :] + rows[..., 1:-1, :] + rows[..., 2:, :]
+    padded = F.pad(rows, (1, 1))
+    return padded[..., :-2] + padded[..., 1:-1] + padded[..., 2:]

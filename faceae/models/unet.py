@@ -5,8 +5,9 @@ a window around the hole, the position of each of the window's pixels in the fra
 tells which part of a face is there), and a latent vector of the whole face. A hole that is too large for the window is
 seen scaled down.
 
-The U-Net (see `layers`) has no normalisation; instead, the window's mean colour is subtracted from the input and added
-to the output.
+The U-Net (see `layers`) has no normalisation; instead, the window's mean colour is subtracted from its input. What it
+draws is added to that colour, or to a membrane that continues the known pixels into the hole at the image's full
+resolution: then thin holes are nearly filled before it draws, also where the window is scaled down.
 """
 
 from __future__ import annotations
@@ -17,9 +18,12 @@ from torch import Tensor, nn
 
 from faceae.metrics import bounds
 from faceae.models.layers import SHUFFLE, Unet
+from faceae.models.membrane import extend
 
 MARGIN = 18
 """Known pixels that the window shows at least on each side of the hole: 28 + 2 * 18 = 64."""
+
+_ITERATIONS = 2  # of the membrane: what is wrong with it, the network learns
 
 _FACE = 32  # side in pixels to which the whole face is scaled down for the latent's encoder
 
@@ -35,6 +39,7 @@ class WindowUnet(Unet):
         levels: int = 3,
         blocks: int = 1,
         *,
+        from_membrane: bool = False,
         average_mirrored: bool = True,
     ) -> None:
         """Builds the layers.
@@ -45,11 +50,12 @@ class WindowUnet(Unet):
             latent_dim: length of the latent vector of the whole face.
             levels: number of levels, at least 2; each has half the resolution of the one before.
             blocks: residual blocks at each level, on the way down and on the way up.
+            from_membrane: whether it adds to a membrane what it draws, instead of to the window's mean colour.
             average_mirrored: whether, in evaluation mode, the output is the mean of those for the image and for its
                 mirror image (mirrored back): it errs less, and is less sharp.
         """
         super().__init__()
-        self.window, self.average_mirrored = window, average_mirrored
+        self.window, self.from_membrane, self.average_mirrored = window, from_membrane, average_mirrored
         widths = [width * 2**level for level in range(levels)]
         face = widths[-1] // 4, widths[-1] // 2
         self.latent = nn.Sequential(
@@ -76,17 +82,21 @@ class WindowUnet(Unet):
     def _restore(self, given: Tensor, mask: Tensor) -> Tensor:
         centre, scale = window_around(mask, self.window)
         grid = place(centre, scale, self.window)
-        seen = F.grid_sample(torch.cat([given, 1 - mask], 1), grid, align_corners=False)
-        known = seen[:, 3:]
-        # A pixel of a scaled-down window that lies partly in the hole gets the colour of its known part.
-        colours = seen[:, :3] / known.clamp_min(1e-3) * (known > 0.5)
-        drawn = self.draw(colours, (known > 0.5).float(), grid, self.face(given, mask))
         inverse = place(-centre / scale[:, None], 1 / scale, given.shape[-1])  # where in the window each pixel is
-        back = F.grid_sample(drawn, inverse, padding_mode="border", align_corners=False)
-        return torch.where((inverse.abs() < 1).all(3)[:, None], back, given)
+        start = extend(given, 1 - mask, _ITERATIONS) if self.from_membrane else given
+        seen = F.grid_sample(torch.cat([start, 1 - mask], 1), grid, align_corners=False)
+        colours, known = seen[:, :3], (seen[:, 3:] > 0.5).float()
+        if self.from_membrane:
+            added = self._added(_centred(colours), known, grid, self.face(given, mask))
+            back = start + F.grid_sample(added, inverse, padding_mode="border", align_corners=False)
+        else:
+            # A pixel of a scaled-down window that lies partly in the hole gets the colour of its known part.
+            drawn = self.draw(colours / seen[:, 3:].clamp_min(1e-3) * known, known, grid, self.face(given, mask))
+            back = F.grid_sample(drawn, inverse, padding_mode="border", align_corners=False)
+        return torch.where((inverse.abs() < 1).all(3)[:, None], back.clamp(0, 1), given)
 
     def draw(self, colours: Tensor, known: Tensor, grid: Tensor, face: Tensor) -> Tensor:
-        """Runs the U-Net on windows: draws what to add to their mean colour.
+        """Runs the U-Net on windows.
 
         Args:
             colours: (N, 3, w, w) in [0, 1], 0 where unknown.
@@ -97,9 +107,15 @@ class WindowUnet(Unet):
         Returns:
             (N, 3, w, w) float32 in [0, 1].
         """
+        if self.from_membrane:
+            start = extend(colours, known, _ITERATIONS)
+            return (start + self._added(_centred(start), known, grid, face)).clamp(0, 1)
         mean = (colours * known).sum((2, 3), keepdim=True) / known.sum((2, 3), keepdim=True).clamp_min(1)
-        drawn = self._unet(torch.cat([(colours - mean) * known, known, grid.permute(0, 3, 1, 2)], 1), face)
-        return (drawn.float() + mean).clamp(0, 1)
+        return (mean + self._added((colours - mean) * known, known, grid, face)).clamp(0, 1)
+
+    def _added(self, colours: Tensor, known: Tensor, grid: Tensor, face: Tensor) -> Tensor:
+        """Draws what to add to windows; see `draw`, but the colours are around 0."""
+        return self._unet(torch.cat([colours, known, grid.permute(0, 3, 1, 2)], 1), face).float()
 
     def face(self, given: Tensor, mask: Tensor) -> Tensor:
         """Encodes the whole face: returns (N, widths[-1], 1, 1), to be added at the coarsest level."""
@@ -111,6 +127,10 @@ class WindowUnet(Unet):
         colours, hidden = (F.adaptive_avg_pool2d(frame, _FACE) for frame in (given, mask))
         latent: Tensor = self.latent[:-2](torch.cat([colours - 0.5 * (1 - hidden), hidden], 1))
         return latent
+
+
+def _centred(colours: Tensor) -> Tensor:
+    return colours - colours.mean((2, 3), keepdim=True)
 
 
 def _half(inputs: int, outputs: int) -> tuple[nn.Module, ...]:

@@ -20,8 +20,10 @@ def extended(train: Train, times: float) -> Train:
 
 
 def longer(settings: Settings) -> str:
-    """Returns a command that trains for longer on the same images, by the task's preset if the run had another."""
-    preset = presets.find(presets.OF_TASK.get(settings.task_name, settings.preset), Settings)
+    """Returns a command that trains for longer on the same images; after a quick preset by that of the task."""
+    thorough = presets.PRESETS[settings.preset].train.max_minutes
+    of_task = settings.preset if thorough else presets.OF_TASK.get(settings.task_name, settings.preset)
+    preset = presets.find(of_task, Settings)
     run = dataclasses.replace(settings.run, name=f"{settings.run.name}-longer", resume=False)
     kept = {name: getattr(settings, name) for name in ("task", "data", "mask", "noise", "upscale", "scale")}
     better = dataclasses.replace(preset, run=run, **kept)

@@ -2,14 +2,13 @@
 
 import io
 import signal
-import threading
 
 import numpy as np
 import pytest
 from PIL import Image
 from processes import kill_session
 from rayhead import Head
-from service import Running, encoded, replicas, scratched, until
+from service import Running, clients, encoded, replicas, scratched, until
 
 import faceae
 
@@ -26,27 +25,16 @@ def test_a_service_survives_the_loss_of_a_node(tmp_path):
             head.wait_for(lambda nodes=number: len(head.nodes("ALIVE")) == nodes)  # two at once fail to start
         cluster = head.environment | {"RAY_ADDRESS": f"127.0.0.1:{head.gcs}"}
         running = Running(tmp_path, "--replicas", "2", environment=cluster)
-        answers, stop = [], threading.Event()
-
-        def client():
-            while not stop.is_set():
-                answers.append(running.post("restore", **files))
-
-        clients = [threading.Thread(target=client) for _ in range(3)]
         try:
             running.wait()
             until(lambda: [len(replicas(node.pid)) for node in head.started[1:]] == [1, 1])
-            for each in clients:
-                each.start()
-            until(lambda: len(answers) >= 10)
-            kill_session(head.started[2].pid)
-            killed_at = len(answers)
-            until(lambda: len(answers) >= killed_at + 30)
-            stop.set()
-            for each in clients:
-                each.join()
+            with clients(3, lambda: running.post("restore", **files)) as answers:
+                until(lambda: len(answers) >= 10)
+                kill_session(head.started[2].pid)
+                killed_at = len(answers)
+                until(lambda: len(answers) >= killed_at + 30)
             restored = [answer for answer in answers if answer.status_code == 200]
-            assert len(restored) >= len(answers) - len(clients)
+            assert len(restored) >= len(answers) - 3
             assert {answer.status_code for answer in answers} <= {200, 503}
             made = np.asarray(Image.open(io.BytesIO(restored[-1].content)))
             assert np.abs(made.astype(int) - faceae.load()(picture, hole)).max() <= 1
@@ -54,7 +42,6 @@ def test_a_service_survives_the_loss_of_a_node(tmp_path):
             said = running.process.communicate(timeout=60)[0]
             assert running.process.returncode == 130, said
         finally:
-            stop.set()
             running.process.kill()
             kill_session(running.process.pid)
         head.started[2].wait()

@@ -5,6 +5,7 @@ import io
 import os
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -65,6 +66,26 @@ class Running:
 
     def post(self, path, headers=KNOWS, **files):
         return requests.post(f"{self.url}/{path}", files=files, headers=headers, timeout=60)
+
+
+@contextlib.contextmanager
+def clients(count, ask):
+    """So many threads that ask, each again as soon as it has its answer; gives the list of all answers so far."""
+    answers, stop = [], threading.Event()
+
+    def client():
+        while not stop.is_set():
+            answers.append(ask())
+
+    threads = [threading.Thread(target=client) for _ in range(count)]
+    for thread in threads:
+        thread.start()
+    try:
+        yield answers
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
 
 
 def replicas(session):

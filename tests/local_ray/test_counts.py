@@ -1,5 +1,6 @@
 """How often things happen: decodes, copies, tasks, waits. Guards speed without a clock; the timings are in bench/."""
 
+import math
 from collections import Counter
 from contextlib import contextmanager
 from dataclasses import replace
@@ -109,15 +110,16 @@ def test_images_are_decoded_by_eight_tasks_or_one_per_block(decoded):
 
 def test_the_first_execution_draws_the_masks_of_as_many_epochs_as_it_has_time_for(decoded, monkeypatch):
     key = EpochKey(0, 3, False)
-    for limit, last, drawn in ((2**17, 5, [3, 4, 5]), (2 * 80 + 1, 50, [3, 4]), (0, 50, [3])):
-        monkeypatch.setattr(epoch_masks, "BURST_IMAGES", limit)
+    images = len(decoded[0])
+    for each, last, drawn in ((1e-9, 5, [3, 4, 5]), (0.9 / images, 50, [3, 4]), (9, 50, [3])):
+        monkeypatch.setattr(epoch_masks, "seconds_each", lambda task, ids, each=each: each)
         drawer = MaskDrawer(decoded[0], Inpaint(Mask(size=BOX), SIZE))
         assert [each.epoch for each in drawer.burst(key, last)] == drawn
 
 
 @pytest.mark.parametrize(("limit", "counts"), [(1e9, [1, 2, 4]), (0, [1, 1, 1])])
 def test_executions_draw_more_and_more_epochs_until_they_take_too_long(decoded, limit, counts, monkeypatch):
-    monkeypatch.setattr(epoch_masks, "BURST_IMAGES", 0)
+    monkeypatch.setattr(epoch_masks, "seconds_each", lambda task, ids: math.inf)
     monkeypatch.setattr(epoch_masks, "BURST_SECONDS", limit)
     drawer = MaskDrawer(decoded[0], Inpaint(Mask(size=BOX), SIZE))
     raw, seen = drawer.capacity, []

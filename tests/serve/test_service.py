@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -15,7 +14,7 @@ from pages import CHROMIUM
 from PIL import Image
 from processes import assert_no_process_is_left, kill_session
 from runs import ROOT
-from service import KNOWS, SIZE, TOKEN, Running, encoded, scratched, until
+from service import KNOWS, SIZE, TOKEN, Running, clients, encoded, scratched, until
 
 import faceae
 from faceae.data.synthetic import portrait
@@ -192,28 +191,16 @@ def test_a_copy_of_the_model_is_killed_and_only_its_own_requests_are_lost(tmp_pa
     files = {"image": encoded(picture), "mask": encoded(hole)}
     try:
         running.wait()
-        answers, stop = [], threading.Event()
-
-        def client():
-            while not stop.is_set():
-                answers.append(running.post("restore", **files).status_code)
-
-        clients = [threading.Thread(target=client) for _ in range(4)]
-        for each in clients:
-            each.start()
-        until(lambda: len(answers) >= 20)
-        os.kill(running.copies()[0], signal.SIGKILL)
-        killed_at = len(answers)
-        until(lambda: len(answers) >= killed_at + 60)
-        stop.set()
-        for each in clients:
-            each.join()
+        with clients(4, lambda: running.post("restore", **files).status_code) as answers:
+            until(lambda: len(answers) >= 20)
+            os.kill(running.copies()[0], signal.SIGKILL)
+            killed_at = len(answers)
+            until(lambda: len(answers) >= killed_at + 60)
         lost = [code for code in answers if code != 200]
-        assert len(lost) <= len(clients)
+        assert len(lost) <= 4
         assert set(lost) <= {503}  # the page asks again
         until(lambda: len(running.copies()) == 2)
         assert running.post("restore", **files).status_code == 200
     finally:
-        stop.set()
         running.process.kill()
         kill_session(running.process.pid)

@@ -17,9 +17,11 @@ from faceae.errors import InputError
 from faceae.models import export as module
 
 
-@pytest.mark.parametrize("name", ["article", "unet"])
-def test_onnxruntime_agrees_with_pytorch(name, tmp_path, capfd):
-    network, settings = tiny(name)
+@pytest.mark.parametrize(("name", "start"), [("article", "mean"), ("unet", "mean"), ("unet", "membrane")])
+def test_onnxruntime_agrees_with_pytorch(name, start, tmp_path, capfd):
+    _, settings = tiny(name)
+    settings = dataclasses.replace(settings, model=dataclasses.replace(settings.model, start=start))
+    network = models.build(settings)
     for parameter in network.parameters():  # the blocks of an untrained unet change nothing
         torch.nn.init.normal_(parameter, std=0.1)
     models.save(str(tmp_path), network, settings)
