@@ -88,12 +88,13 @@ class WindowUnet(Unet):
         colours, known = seen[:, :3], (seen[:, 3:] > 0.5).float()
         if self.from_membrane:
             added = self._added(_centred(colours), known, grid, self.face(given, mask))
-            back = start + F.grid_sample(added, inverse, padding_mode="border", align_corners=False)
+            back = F.grid_sample(added, inverse, padding_mode="border", align_corners=False)
+            back = (start + back).clamp(0, 1)
         else:
             # A pixel of a scaled-down window that lies partly in the hole gets the colour of its known part.
             drawn = self.draw(colours / seen[:, 3:].clamp_min(1e-3) * known, known, grid, self.face(given, mask))
             back = F.grid_sample(drawn, inverse, padding_mode="border", align_corners=False)
-        return torch.where((inverse.abs() < 1).all(3)[:, None], back.clamp(0, 1), given)
+        return torch.where((inverse.abs() < 1).all(3)[:, None], back, given)
 
     def draw(self, colours: Tensor, known: Tensor, grid: Tensor, face: Tensor) -> Tensor:
         """Runs the U-Net on windows.
