@@ -3,7 +3,6 @@
 Runs are shortened by flags at their end. What installs, and what needs AWS, is left out.
 """
 
-import contextlib
 import os
 import re
 import shlex
@@ -11,18 +10,17 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
 import pytest
-import requests
 from documented import PAGES, shown, words
 from pictures import png
 from PIL import Image
 from processes import kill_session
 from runs import ROOT
 from seaweed import free_ports
+from service import health
 
 from faceae import storage
 from faceae.data.synthetic import portrait
@@ -108,7 +106,8 @@ class Follower:
             text = f"{text.replace('--port 9000', '')} {shorter}"
         if said[:2] == ["faceae", "serve"]:
             self.service = self._begin(["bash", "-c", f"exec {text} --port {self.port}"])
-            return self._wait_for_service()
+            health(f"http://localhost:{self.port}", self.service)
+            return None
         return self._end(self._begin(["bash", "-c", text]))
 
     def _begin(self, command):
@@ -121,14 +120,6 @@ class Follower:
         finally:
             kill_session(running.pid)
         return said if running.returncode else None
-
-    def _wait_for_service(self):
-        for _ in range(300):
-            with contextlib.suppress(requests.ConnectionError, requests.Timeout):
-                if requests.get(f"http://localhost:{self.port}/health", timeout=5).ok:
-                    return None
-            time.sleep(0.2)
-        return "it does not answer"
 
     def stop_service(self):
         if self.service:

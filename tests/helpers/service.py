@@ -52,13 +52,7 @@ class Running:
         self.process = subprocess.Popen(command, cwd=folder, env=environment, start_new_session=True, **pipe)
 
     def wait(self):
-        for _ in range(600):
-            assert self.process.poll() is None, self.process.stdout.read()
-            with contextlib.suppress(requests.ConnectionError, requests.Timeout):
-                if (answer := requests.get(f"{self.url}/health", timeout=5)).ok:
-                    return answer.json()
-            time.sleep(0.2)
-        raise AssertionError("it does not answer")
+        return health(self.url, self.process)
 
     def copies(self):
         """The pids of the processes that hold the model."""
@@ -66,6 +60,17 @@ class Running:
 
     def post(self, path, headers=KNOWS, **files):
         return requests.post(f"{self.url}/{path}", files=files, headers=headers, timeout=60)
+
+
+def health(url, process):
+    """Waits until the service of a process answers; what it says of itself."""
+    for _ in range(600):
+        assert process.poll() is None, process.stdout.read()
+        with contextlib.suppress(requests.ConnectionError, requests.Timeout):
+            if (answer := requests.get(f"{url}/health", timeout=5)).ok:
+                return answer.json()
+        time.sleep(0.2)
+    raise AssertionError("it does not answer")
 
 
 @contextlib.contextmanager
