@@ -110,7 +110,7 @@ class Train(Strict):
     loss: Literal["mse", "bce", "l1", "hole"] = "mse"
     """Loss between the network's output and the original. mse, bce and l1 are means over the whole frame.
     hole: the mean squared error inside the hole plus a tenth of that over the whole frame."""
-    kl: Annotated[float, Field(ge=0)] = 0.01
+    kl: Annotated[float, Field(ge=0)] = 0.1
     """vae: weight of the latent vectors' divergence from a normal distribution, as a mean over the image's values,
     beside the loss. Twice the mean squared error that is reached gives the evidence lower bound; more gives better
     samples and worse reconstructions (the beta of a beta-VAE)."""

@@ -36,9 +36,9 @@ def latent_sheet(model_uri: str, val: Blocks, task: Task) -> Image.Image:
 def draw(network: ArticleAutoencoder, batches: Iterable[Batch]) -> Image.Image:
     """Draws faces of random latent vectors, and two rows with the way from a first face to a second.
 
-    The latent vectors are drawn from a standard normal distribution for a variational autoencoder, and for any other
-    from the normal distribution with the mean and the covariance of the given faces' vectors. The way leads along a
-    line through the latent space, in the last row through the pixels.
+    The latent vectors are drawn from the normal distribution with the mean and the covariance of the given faces'
+    vectors; those of a variational autoencoder's first row from the standard normal distribution. The way leads along
+    a line through the latent space, in the last row through the pixels.
 
     Args:
         network: the network, on the CPU and in evaluation mode.
@@ -47,24 +47,21 @@ def draw(network: ArticleAutoencoder, batches: Iterable[Batch]) -> Image.Image:
     data = [to_device(batch, torch.device("cpu")) for batch in batches]
     latents = torch.cat([network.encode(each.given, each.mask) for each in data])
     generator = torch.Generator().manual_seed(0)
-    drawn = _draw(latents, isinstance(network, VariationalAutoencoder), generator)
+    drawn = normal(latents, 2 * COLUMNS, generator)
+    variational = isinstance(network, VariationalAutoencoder)
+    if variational:
+        drawn[:COLUMNS] = torch.randn(COLUMNS, latents.shape[1], generator=generator)
     share = torch.linspace(0, 1, COLUMNS)[:, None]
     way = latents[0] + share * (latents[1] - latents[0])
     first, second = data[0].original[:2]
     faded = first + share[..., None, None] * (second - first)
     rows = {
-        "drawn at random": network.decode(drawn[:COLUMNS]),
-        "others": network.decode(drawn[COLUMNS:]),
+        "standard normal" if variational else "drawn at random": network.decode(drawn[:COLUMNS]),
+        "fitted normal" if variational else "others": network.decode(drawn[COLUMNS:]),
         "by latent vectors": network.decode(way),
         "by pixels": faded,
     }
     return draw_rows({name: as_pixels(images) for name, images in rows.items()})
-
-
-def _draw(latents: Tensor, standard: bool, generator: torch.Generator) -> Tensor:
-    if standard:
-        return torch.randn(2 * COLUMNS, latents.shape[1], generator=generator)
-    return normal(latents, 2 * COLUMNS, generator)
 
 
 def normal(values: Tensor, count: int, generator: torch.Generator) -> Tensor:
