@@ -49,8 +49,16 @@ _RESTORE_ANY = dataclasses.replace(
 _WHOLE_FRAME = dataclasses.replace(
     _RESTORE,
     model=Model(name="unet", width=16, levels=4),
-    train=dataclasses.replace(_RESTORE.train, loss="mse", best_by="mse"),
+    train=dataclasses.replace(_RESTORE.train, loss="psnr", best_by="mse"),
 )
+
+_TASKS: dict[TaskName, Settings] = {
+    "denoise": dataclasses.replace(_WHOLE_FRAME, model=dataclasses.replace(_WHOLE_FRAME.model, width=32)),
+    "colorize": _WHOLE_FRAME,
+    "upscale": _WHOLE_FRAME,
+    "repair": dataclasses.replace(_WHOLE_FRAME, train=dataclasses.replace(_WHOLE_FRAME.train, loss="mse")),
+}
+
 _VAE = dataclasses.replace(
     _RESTORE,
     preset="vae",
@@ -59,8 +67,6 @@ _VAE = dataclasses.replace(
     optim=dataclasses.replace(_RESTORE.optim, lr=0.002),
     train=dataclasses.replace(_RESTORE.train, loss="mse", best_by="mse"),
 )
-
-_TASKS: tuple[TaskName, ...] = ("denoise", "colorize", "upscale", "repair")
 
 OF_TASK = {"inpaint": "restore"} | {task: task for task in _TASKS}
 """For each task the preset that does it well after 20 minutes."""
@@ -71,7 +77,7 @@ PRESETS: dict[str, Settings] = {
     "restore": _RESTORE,
     "restore-any": _RESTORE_ANY,
     "restore-sharp": _RESTORE_SHARP,
-    **{task: dataclasses.replace(_WHOLE_FRAME, preset=task, task=(task,)) for task in _TASKS},
+    **{task: dataclasses.replace(settings, preset=task, task=(task,)) for task, settings in _TASKS.items()},
     "vae": _VAE,
     "article-denoise": dataclasses.replace(_ARTICLE, preset="article-denoise", task=("denoise",)),
     "demo-grid": GridSettings(

@@ -107,9 +107,11 @@ class Train(Strict):
     """Time budget in minutes: training, including validation, ends within it, even inside an epoch."""
     batch_size: Count = 64
     """Images per step, over all workers together (the global batch)."""
-    loss: Literal["mse", "bce", "l1", "hole"] = "mse"
+    loss: Literal["mse", "bce", "l1", "hole", "psnr"] = "mse"
     """Loss between the network's output and the original. mse, bce and l1 are means over the whole frame.
-    hole: the mean squared error inside the hole plus a tenth of that over the whole frame."""
+    hole: the mean squared error inside the hole plus a tenth of that over the whole frame.
+    psnr: the logarithm of each image's squared error where it is asked for, in dB: an image counts as much whether its
+    error is small or large. For several tasks, or noise of several strengths."""
     kl: Annotated[float, Field(ge=0)] = 0.1
     """vae: weight of the latent vectors' divergence from a normal distribution, as a mean over the image's values,
     beside the loss. Twice the mean squared error that is reached gives the evidence lower bound; more gives better
@@ -254,6 +256,19 @@ def _check_levels(settings: Settings) -> None:
         )
 
 
+def _check_psnr(settings: Settings) -> None:
+    second = {
+        "--train.sharpen": bool(settings.train.sharpen),
+        "--model.name vae": settings.model.name == "vae",
+        "--task repair": settings.task == ("repair",),
+    }
+    if settings.train.loss == "psnr" and any(second.values()):
+        raise InputError(
+            f"--train.loss psnr: beside decibels, the second loss of {next(flag for flag in second if second[flag])}, "
+            "which is weighed for a squared error, would be nothing; use --train.loss mse"
+        )
+
+
 def _check_together(settings: Settings) -> None:
     data, train, scale = settings.data, settings.train, settings.scale
     check_mask(settings.mask, data.image_size)
@@ -269,6 +284,7 @@ def _check_together(settings: Settings) -> None:
             f"--train.sharpen {train.sharpen:g}: a sharper fill has a larger error, so --train.best-by {train.best_by} "
             "would keep an epoch from before; use --train.best-by last"
         )
+    _check_psnr(settings)
     if train.batch_size < most:
         raise InputError(
             f"--train.batch-size {train.batch_size}: the global batch is smaller than the {most} workers "

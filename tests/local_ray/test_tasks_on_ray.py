@@ -26,6 +26,7 @@ from faceae.drivers.train import train
 from faceae.errors import InputError
 
 SEVERAL = "inpaint+denoise+colorize"
+LOSS = {"repair": "mse", "reconstruct": "mse"}
 
 
 def settings(task, faces, root, name, workers=1, epochs=2, **changed):
@@ -34,7 +35,7 @@ def settings(task, faces, root, name, workers=1, epochs=2, **changed):
         task=tuple(task.split("+")),
         data=Data(source=(str(faces),), image_size=32, val_fraction=0.2),
         model=model,
-        train=Train(epochs=epochs, batch_size=16, augment="mirror"),
+        train=Train(epochs=epochs, batch_size=16, augment="mirror", loss=LOSS.get(task, "psnr")),
         scale=Scale(workers=workers),
         run=Run(storage=str(root), name=name),
         **changed,

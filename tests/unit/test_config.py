@@ -64,6 +64,12 @@ def test_presets_are_valid_and_survive_json(name):
         (["--scale.workers", "0"], "--scale.workers 0: write a number"),
         (["--scale.workers", "8:2"], "--scale.workers 8:2: write the smaller number first, as in 2:8"),
         (["--train.batch-size", "4", "--scale.workers", "2:8"], "smaller than the 8 workers"),
+        (["--preset", "restore-sharp", "--train.loss", "psnr"], "the second loss of --train.sharpen"),
+        (["--preset", "repair", "--train.loss", "psnr"], "the second loss of --task repair"),
+        (
+            ["--model.name", "vae", "--task", "reconstruct", "--train.loss", "psnr"],
+            "the second loss of --model.name vae",
+        ),
         (["--run.name", "../elsewhere"], "--run.name"),
         (["--train.epochs"], "--train.epochs"),
         (["--preset"], "--preset"),

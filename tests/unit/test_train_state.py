@@ -71,6 +71,22 @@ def test_holes_of_any_size_have_the_same_weight_and_the_frame_a_little():
     assert loss.item() == pytest.approx(0.5 + 0.1 * 4 / 64 / 2)
 
 
+def test_psnr_counts_decibels_where_images_are_asked_for():
+    original, mask = torch.zeros(2, 3, 8, 8), torch.zeros(2, 1, 8, 8)
+    mask[:, :, :4] = 1
+    errors = torch.tensor([1e-3, 1e-1])
+    output = errors.sqrt()[:, None, None, None] * mask + (1 - mask)
+    assert -LOSSES["psnr"](output, original, mask).item() == pytest.approx((30 + 10) / 2 - 40, abs=0.3)
+    # An image whose error is a hundred times smaller has as much to gain, but one that is nearly right has little.
+    output = errors.sqrt()[:, None, None, None].clone().requires_grad_()
+    LOSSES["psnr"](output.expand_as(original), original, mask).backward()
+    small, large = (output.grad.flatten() * output.detach().flatten()).tolist()
+    assert small == pytest.approx(large, rel=0.1)
+    nearly = torch.full_like(original, 1e-6, requires_grad=True)
+    LOSSES["psnr"](nearly, original, mask).backward()
+    assert nearly.grad.sum() * 1e-6 < 1e-6
+
+
 @pytest.mark.parametrize("name", LOSSES)
 def test_every_loss_is_smallest_for_the_original(name):
     original, mask = torch.rand(2, 3, 8, 8), torch.ones(2, 1, 8, 8)
