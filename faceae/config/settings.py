@@ -265,7 +265,7 @@ def _check_psnr(settings: Settings) -> None:
     if settings.train.loss == "psnr" and any(second.values()):
         raise InputError(
             f"--train.loss psnr: beside decibels, the second loss of {next(flag for flag in second if second[flag])}, "
-            "which is weighed for a squared error, would be nothing; use --train.loss mse"
+            "which is weighed for a squared error, would be nothing; use another loss, such as mse"
         )
 
 
