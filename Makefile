@@ -7,9 +7,10 @@ WITHOUT_RAY = tests/unit tests/store tests/fuzz tests/browser
 
 setup: .venv/ready
 
+# Without --no-compile, pip also compiles what is never imported: 170 s instead of 117 s on two cores.
 .venv/ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-compile --constraint constraints.txt --editable '.[dev]'
 	touch $@
 
 train: setup  ## train on synthetic portraits: about 2 minutes on two cores

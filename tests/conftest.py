@@ -27,18 +27,6 @@ def shared() -> Path:
 
 
 @pytest.fixture(scope="session")
-def ray_cluster():
-    """Ray on this machine, with CPUs for two training workers and Ray Data."""
-    import ray
-
-    from faceae.cluster import connection
-
-    connection.connect(2)
-    yield
-    ray.shutdown()
-
-
-@pytest.fixture(scope="session")
 def faces(tmp_path_factory) -> Path:
     """96 small portraits as PNG files in two folders."""
     root = tmp_path_factory.mktemp("faces")
@@ -57,6 +45,18 @@ def seaweed(tmp_path_factory):
             patch.setenv(name, value)
         server.make_bucket("faces")
         yield server
+
+
+@pytest.fixture(scope="session")
+def ray_cluster(seaweed):
+    """Ray on this machine, with CPUs for two training workers and Ray Data, whose processes can reach `seaweed`."""
+    import ray
+
+    from faceae.cluster import connection
+
+    connection.connect(2)
+    yield
+    ray.shutdown()
 
 
 @pytest.fixture(scope="session")

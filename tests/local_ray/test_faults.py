@@ -1,7 +1,6 @@
 """One real fault of each kind, as cheap as possible. tests/faults has all of them, on a cluster (`make faults`)."""
 
 import contextlib
-import gc
 import os
 import signal
 import subprocess
@@ -15,12 +14,11 @@ from processes import kill_session
 from runs import ROOT, figures, small
 
 from faceae import config, storage
-from faceae.cluster import connection
 from faceae.cluster.worker_groups import in_thread
 from faceae.drivers.train import train
 from faceae.errors import RunFailedError
 
-EPOCHS = 10
+EPOCHS = 6
 """Long enough to be disturbed after two epochs."""
 
 
@@ -29,13 +27,8 @@ def settings_of(faces, root, name, **changes):
 
 
 @pytest.fixture(scope="module")
-def undisturbed(faces, seaweed, ray_cluster, tmp_path_factory):
-    """The results of a run of two workers, in a Ray instance whose processes have the S3 server's environment."""
-    # An execution of Ray Data that a failed call has left would be shut down later, in the new instance: an error, and
-    # if it is collected within ast.parse (as tyro calls it), another one (python/cpython#106905).
-    gc.collect()
-    ray.shutdown()
-    connection.connect(2)
+def undisturbed(faces, ray_cluster, tmp_path_factory):
+    """The results of a run of two workers."""
     root = tmp_path_factory.mktemp("undisturbed")
     train(settings_of(faces, root, "run"))
     return figures(root / "run")

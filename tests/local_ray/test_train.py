@@ -177,7 +177,7 @@ def test_two_workers_agree_with_one(faces, with_recipe, ray_cluster, tmp_path):
 
 
 def test_a_run_from_and_to_a_bucket_equals_one_from_and_to_folders(
-    faces, with_recipe, s3, ray_cluster_with_s3, monkeypatch, capfd, caplog
+    faces, with_recipe, s3, ray_cluster, monkeypatch, capfd, caplog
 ):
     secrets = {s3["AWS_SECRET_ACCESS_KEY"], (Path.home() / ".ray" / "auth_token").read_text()}
     for number, name in enumerate(("WANDB_API_KEY", "HF_TOKEN", "AWS_SESSION_TOKEN_OF_ANOTHER")):
@@ -199,17 +199,6 @@ def test_a_run_from_and_to_a_bucket_equals_one_from_and_to_folders(
     assert {"config.json", "metrics.jsonl", "summary.json", "report/index.html", "model/config.json"} <= written.keys()
     for secret in secrets:
         assert not [name for name, content in written.items() if secret.encode() in content]
-
-
-@pytest.fixture
-def ray_cluster_with_s3(s3):
-    """A new Ray instance, whose workers have the S3 server's environment; those of `ray_cluster` may lack it."""
-    import ray
-
-    from faceae.cluster import connection
-
-    ray.shutdown()
-    connection.connect(2)
 
 
 def test_too_many_bad_images_stop_a_run_before_training_and_free_its_name(ray_cluster, tmp_path):
