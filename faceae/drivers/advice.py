@@ -33,7 +33,8 @@ def _short_grace(settings: Settings) -> str:
     grace, epochs = settings.asha.grace_epochs, settings.train.epochs
     if grace > 1 or not 4 <= epochs <= 20:
         return ""
+    lost = "go on as a copy of a better one" if settings.tune.scheduler == "pbt" else "be stopped"
     return (
-        f"a trial that begins slowly may be stopped after {count(grace, 'epoch')} of {epochs}; --asha.grace-epochs "
+        f"a trial that begins slowly may {lost} after {count(grace, 'epoch')} of {epochs}; --asha.grace-epochs "
         f"{max(2, epochs // 4)} gives each more"
     )
