@@ -40,7 +40,7 @@ pretrain: setup  ## train the network that comes with faceae for scratches and s
 fuzz: setup  ## try damaged files, settings and command lines for FUZZ_MINUTES, 10 by default; with other seeds each time
 	$(BIN)/python tests/fuzz
 
-faults: setup  ## test what a run loses when workers, nodes, drivers and stores fail: about half an hour on two cores
+faults: setup  ## test what a run loses when workers, nodes, drivers and stores fail: about an hour on two cores
 	$(BIN)/pytest -m slow tests/local_ray tests/store tests/serve
 	$(BIN)/pytest -m slow tests/faults
 
