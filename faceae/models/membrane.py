@@ -14,6 +14,9 @@ from torch import Tensor
 _COARSEST = 2
 """Side in pixels at which the hole is filled with the mean of what is known."""
 
+_AT_A_TIME = 2**20
+"""Values in the images that a CPU continues together: with more of them, memory is what it waits for."""
+
 
 @torch.no_grad()
 def extend(values: Tensor, known: Tensor, iterations: int = 4) -> Tensor:
@@ -27,15 +30,23 @@ def extend(values: Tensor, known: Tensor, iterations: int = 4) -> Tensor:
     Returns:
         (N, C, H, W) float: the values where they are known, a smooth continuation elsewhere.
     """
-    values = values * known
+    values = (values * known).contiguous()  # with channels_last, `torch.where` takes twice as long
+    if values.device.type != "cpu" or torch.compiler.is_exporting():
+        return _extend(values, known, iterations)
+    images = max(1, _AT_A_TIME // values.shape[1:].numel())
+    parts = zip(values.split(images), known.split(images), strict=True)
+    return torch.cat([_extend(*part, iterations) for part in parts])
+
+
+def _extend(values: Tensor, known: Tensor, iterations: int) -> Tensor:
     height, width = values.shape[-2:]
     if min(height, width) <= _COARSEST:
         return torch.where(known > 0, values, values.sum((2, 3), True) / known.sum((2, 3), True).clamp_min(1))
     if height % 2 or width % 2:
         even = (0, width % 2, 0, height % 2)
-        return extend(F.pad(values, even), F.pad(known, even), iterations)[..., :height, :width]
+        return _extend(F.pad(values, even), F.pad(known, even), iterations)[..., :height, :width]
     share = F.avg_pool2d(known, 2)
-    coarse = extend(F.avg_pool2d(values, 2) / share.clamp_min(1 / 8), (share > 0).to(share.dtype), iterations)
+    coarse = _extend(F.avg_pool2d(values, 2) / share.clamp_min(1 / 8), (share > 0).to(share.dtype), iterations)
     filled = torch.where(known > 0, values, F.interpolate(coarse, scale_factor=2, mode="bilinear"))
     neighbours = _sum_around(torch.ones_like(filled[:1, :1]))
     for _ in range(iterations):

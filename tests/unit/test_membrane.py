@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from faceae.models.membrane import extend
+from faceae.models.membrane import _AT_A_TIME, extend
 
 
 def known_around(side, *boxes):
@@ -50,6 +50,17 @@ def test_what_is_in_the_hole_does_not_matter():
     known = known_around(32, (5, 20, 7, 18))
     values = torch.rand(1, 3, 32, 32)
     assert torch.equal(extend(values, known), extend(torch.where(known > 0, values, 7.0), known))
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_an_image_does_not_depend_on_how_many_are_continued_with_it(layout):
+    """Also if they are more than a CPU continues at a time."""
+    values = torch.rand(25, 3, 128, 128, generator=torch.Generator().manual_seed(0)).to(memory_format=layout)
+    assert values.numel() > _AT_A_TIME
+    known = torch.cat([known_around(128, (number, 40 + number, 30, 90)) for number in range(25)])
+    alone = [extend(*image, 2) for image in zip(values.split(1), known.split(1), strict=True)]
+    assert torch.equal(extend(values, known, 2), torch.cat(alone))
+    assert extend(values[:0], known[:0]).shape == (0, 3, 128, 128)
 
 
 def test_a_constant_stays_constant_and_nothing_known_gives_zero():
