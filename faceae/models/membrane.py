@@ -30,7 +30,7 @@ def extend(values: Tensor, known: Tensor, iterations: int = 4) -> Tensor:
     Returns:
         (N, C, H, W) float: the values where they are known, a smooth continuation elsewhere.
     """
-    values = (values * known).contiguous()  # with channels_last, `torch.where` takes twice as long
+    values = (values * known).contiguous()  # channels_last takes up to twice as long
     if values.device.type != "cpu" or torch.compiler.is_exporting():
         return _extend(values, known, iterations)
     images = max(1, _AT_A_TIME // values.shape[1:].numel())
