@@ -23,6 +23,7 @@ from faceae.data.mapped import node_cache
 from faceae.errors import RunFailedError
 from faceae.training import engine
 from faceae.training.collectives import RowExchange, world_size
+from faceae.training.memory import keep_freed_memory
 
 
 def train_worker(config: dict[str, Any]) -> bool:
@@ -47,6 +48,7 @@ def train_worker(config: dict[str, Any]) -> bool:
     sharing = max(config["workers_per_node"], context.get_local_world_size())
     if device.type == "cpu":  # Ray sets one thread per worker, however many cores there are
         torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // sharing))
+        keep_freed_memory()
     worker = Worker(coordinator, attempt, device, group_ranks(context.get_world_rank()), node_cache(sharing))
     number = None
     while taken := ray.get(coordinator.next_run.remote(attempt, number)):
