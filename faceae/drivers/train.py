@@ -155,11 +155,13 @@ class _Screen:
 
 
 def _print_result(folder: RunFolder[Settings], summary: dict[str, Any]) -> None:
-    from faceae.reporting.comparison import longer, print_caveats
+    from faceae.reporting.comparison import longer, print_caveats, print_sharpness
 
     out.print()
     heading = f"{summary['counts']['val']} validation images"
     out.print(result_table(heading, rows(summary, folder.settings), headings(folder.settings.task_name)))
-    print_caveats(summary, longer(folder.settings))
+    command = longer(folder.settings)
+    print_caveats(summary, command)
+    print_sharpness(summary, folder.settings.train, command)
     out.print(f"\nmodel     {folder.path('model')}")
     out.print(f"report    {folder.path('report', 'index.html')}")

@@ -12,6 +12,9 @@ from faceae.config import Settings, Train, presets
 from faceae.console import out
 from faceae.evaluation.baselines import PACKAGES, lacking
 
+_SHARP_STEPS = 4500
+"""Steps that a run with --train.sharpen needs: after 4,700 fills were sharp, after 2,100 they had casts of colour."""
+
 
 def extended(train: Train, times: float) -> Train:
     """Returns the settings of a training that takes so many times as long, in epochs and in minutes."""
@@ -58,6 +61,22 @@ def print_comparison(summary: Mapping[str, Any], command: str = "") -> None:
         out.print(f"left out: {', '.join(missing)}; pip install {packages}")
     if task == "inpaint" and "pca" not in summary["baselines"] and "known_pixels" not in summary:
         out.print("left out: pca; the model has no pca.safetensors beside it, which training leaves there")
+
+
+def print_sharpness(summary: Mapping[str, Any], train: Train, command: str) -> None:
+    """Prints whether a run with --train.sharpen was too short, which its error does not show.
+
+    Args:
+        summary: the content of summary.json.
+        train: the run's settings.
+        command: what trains for longer.
+    """
+    steps = summary["epochs"] * summary["counts"]["train"] // train.batch_size
+    if train.sharpen and steps < _SHARP_STEPS:
+        out.print(
+            f"--train.sharpen needs about {_SHARP_STEPS} steps; after {steps}, fills may have blocks and casts of "
+            f"colour. Train for longer:\n{command}"
+        )
 
 
 def print_caveats(summary: Mapping[str, Any], command: str = "") -> None:

@@ -9,7 +9,7 @@ from faceae import cli, metrics
 from faceae.config import Settings
 from faceae.console import out
 from faceae.evaluation import aggregate
-from faceae.reporting.comparison import extended, longer, print_comparison
+from faceae.reporting.comparison import extended, longer, print_comparison, print_sharpness
 from faceae.reporting.tables import references
 
 
@@ -90,3 +90,14 @@ def test_the_command_for_longer_takes_twice_the_run_and_no_less_than_the_preset(
     assert command.startswith(f"faceae train --preset {preset} ")
     again = parse(*command.split()[2:])
     assert (again.train.max_minutes, again.data.source, again.run.name) == (minutes, ("here",), "a-longer")
+
+
+@pytest.mark.parametrize(
+    ("preset", "epochs", "words"),
+    [("restore-sharp", 37, "after 2109, fills may have"), ("restore-sharp", 82, ""), ("restore", 37, "")],
+)
+def test_a_short_run_against_a_critic_is_told_so(preset, epochs, words):
+    summary = {"epochs": epochs, "counts": {"train": 3648}}
+    with out.capture() as printed:
+        print_sharpness(summary, parse("--preset", preset).train, "faceae train")
+    assert (words in printed.get() and "faceae train" in printed.get()) if words else not printed.get()
