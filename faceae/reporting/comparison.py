@@ -64,7 +64,7 @@ def print_comparison(summary: Mapping[str, Any], command: str = "") -> None:
 
 
 def print_sharpness(summary: Mapping[str, Any], train: Train, command: str) -> None:
-    """Prints whether a run with --train.sharpen was too short, which its error does not show.
+    """Prints that a run with --train.sharpen was too short, if it was: its error does not show that.
 
     Args:
         summary: the content of summary.json.
